@@ -1,0 +1,1 @@
+# What `cmake --install` puts where is described in docs/install.md. (Grows with the libraries.)

@@ -1,0 +1,12 @@
+# Flags that every target of the project is compiled with. Never -march=native and never -ffast-math: kernels carry
+# their own target regions, and answers are the same on every machine of an instruction set.
+add_library(kith_flags INTERFACE)
+target_compile_definitions(kith_flags INTERFACE _GNU_SOURCE)
+target_compile_options(kith_flags INTERFACE
+  $<$<COMPILE_LANGUAGE:C>:-Wall;-Wextra;-Wconversion;-Wno-sign-conversion;-Wshadow;-Wstrict-prototypes;-Wmissing-prototypes;-Wvla>
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wshadow>
+  -ffp-contract=off -fno-math-errno)
+if(KITH_WARNINGS_AS_ERRORS)
+  target_compile_options(kith_flags INTERFACE -Werror)
+endif()
+target_include_directories(kith_flags INTERFACE ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/include)
