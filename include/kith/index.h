@@ -1,0 +1,236 @@
+/* index.h - build, keep and search an index of vectors.
+ *
+ * An index is named by a spec string, `structure[,codec][,refinement]`:
+ *
+ *   Flat                   every row is compared; exact
+ *   PQ16, PQ16x4           every row is compared in compressed form, 16 segments of 8 (4) bits
+ *   IVF4096,Flat           4,096 cells by k-means; the rows of the `nprobe` nearest cells are compared
+ * exactly IVF4096,PQ16           the same over product-quantised residuals (IVFADC) IVF4096,PQ16,RFlat the
+ * same, and the best `refine_k` x k candidates compared again exactly
+ *
+ * kith_families() lists what this library knows; docs/ tells when to use which.
+ *
+ * Life: create, train (where the family needs it), add, search; or open a saved file. Rows carry 64-bit ids
+ * of the caller (every value but UINT64_MAX), each id at most once. Vectors are row-major float32 and finite:
+ * NaN and infinity are refused. Under KITH_COSINE rows are kept scaled to unit length.
+ *
+ * Threads: an index may be searched by any number of searchers at once while nobody changes it; train, add,
+ * remove and set need it alone. One searcher belongs to one thread at a time. Determinism: the same data,
+ * spec, seed, parameters and instruction set give the same file, byte for byte, with any number of threads.
+ */
+#ifndef KITH_INDEX_H
+#define KITH_INDEX_H
+
+#include <kith/filter.h>
+#include <kith/io.h>
+#include <kith/metric.h>
+#include <kith/run.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define KITH_NO_ID UINT64_MAX /* fills the tail of a short result */
+#define KITH_MAX_DIM 65536
+#define KITH_MAX_ROWS UINT32_MAX /* rows of one index */
+
+typedef struct kith_index kith_index;
+typedef struct kith_searcher kith_searcher;
+
+/* ---- Parameters: one table a family; set-by-name, range checks, help and docs all read it ---- */
+
+typedef enum kith_param_kind {
+    KITH_PARAM_INT = 0,
+    KITH_PARAM_FLOAT = 1,
+    KITH_PARAM_BOOL = 2
+} kith_param_kind;
+typedef enum kith_param_when { KITH_AT_BUILD = 0, KITH_AT_SEARCH = 1 } kith_param_when;
+
+typedef struct kith_param_info {
+    const char *name;
+    kith_param_kind kind;
+    kith_param_when when;
+    double low, high, initial; /* allowed range, both ends included, and the value when not set */
+    const char *about;         /* one sentence */
+} kith_param_info;
+
+/* A parameter by name. Integers are exact up to 2^53. */
+typedef struct kith_setting {
+    const char *name;
+    double value;
+} kith_setting;
+
+typedef struct kith_family_info {
+    const char *pattern; /* "IVF<n>" */
+    const char *about;   /* one sentence: when to use it */
+    const kith_param_info *params;
+    size_t n_params;
+} kith_family_info;
+
+/* The families that this library knows: structures, codecs and refinements; static. */
+KITH_API const kith_family_info *kith_families(size_t *n);
+
+/* The parameters that an index of this spec takes, those of its structure, codec and refinement together.
+ * In/Out:   *n the room in infos[] before, the number of parameters after; infos NULL asks for the number.
+ * Errors:   KITH_INVALID for a spec that cannot be parsed; the message says where. */
+KITH_API kith_status kith_spec_params(const char *spec, kith_param_info *infos, size_t *n, kith_error *err);
+
+/* ---- Making ---- */
+
+typedef struct kith_index_options {
+    size_t struct_size;
+    kith_metric metric;
+    uint64_t seed;                   /* of everything random in the index */
+    const kith_allocator *allocator; /* NULL: the C library's */
+} kith_index_options;
+
+static inline void kith_index_options_init(kith_index_options *options)
+{
+    options->struct_size = sizeof *options;
+    options->metric = KITH_L2SQ;
+    options->seed = 1;
+    options->allocator = NULL;
+}
+
+/* Make an empty index.
+ * In:       spec as above; dim 1..KITH_MAX_DIM; options NULL for the defaults.
+ * Out:      *index, NULL on failure.
+ * Errors:   KITH_INVALID (the spec cannot be parsed, a number is out of its range, PQ's segments do not
+ * divide dim), KITH_UNSUPPORTED (the family does not know the metric), KITH_NOMEM. Memory:   the index keeps
+ * the allocator pointer. */
+KITH_API kith_status kith_index_create(const char *spec, size_t dim, const kith_index_options *options,
+                                       kith_index **index, kith_error *err);
+
+/* Free an index; NULL is allowed. Its searchers must be freed before. */
+KITH_API void kith_index_free(kith_index *index);
+
+/* Set a build-time parameter, before training. KITH_INVALID for an unknown name or a value out of range. */
+KITH_API kith_status kith_index_set(kith_index *index, const char *name, double value, kith_error *err);
+
+/* Learn centroids and codebooks from a sample of the data (families take a sample of their own of a large x).
+ * In:       x[n][dim]. A family that needs no training accepts the call and does nothing.
+ * Errors:   KITH_INVALID: n is 0 or smaller than the number of centroids, a component is not finite, the
+ * index holds rows already; KITH_NOMEM; KITH_CANCELLED. After a failure the index is untrained. Cost:
+ * k-means: iterations x sample x centroids x dim. */
+KITH_API kith_status kith_index_train(kith_index *index, const float *x, size_t n, const kith_run *run,
+                                      kith_error *err);
+
+/* Add rows.
+ * In:       x[n][dim]; ids[n], or NULL: each row takes the number of rows ever added before it.
+ * Errors:   KITH_INVALID (not finite, id is KITH_NO_ID), KITH_EXISTS (an id is already there or twice in
+ * ids), KITH_UNTRAINED, KITH_READONLY (mapped), KITH_NOMEM, KITH_CANCELLED. The call adds all rows or none.
+ */
+KITH_API kith_status kith_index_add(kith_index *index, const float *x, const uint64_t *ids, size_t n,
+                                    const kith_run *run, kith_error *err);
+
+/* Remove rows by id. *removed (may be NULL): how many there were; unknown ids are passed over.
+ * Errors:   KITH_READONLY, KITH_NOMEM (nothing is removed then).
+ * Memory:   the room is used again by later rows. */
+KITH_API kith_status kith_index_remove(kith_index *index, const uint64_t *ids, size_t n, size_t *removed,
+                                       kith_error *err);
+
+/* The vector of a row, as exactly as the index can tell: out[dim]. KITH_NOTFOUND when there is no such id. */
+KITH_API kith_status kith_index_reconstruct(const kith_index *index, uint64_t id, float *out,
+                                            kith_error *err);
+
+/* 1 when the id is there. */
+KITH_API int kith_index_has(const kith_index *index, uint64_t id);
+
+/* ---- Searching ---- */
+
+typedef struct kith_search_options {
+    size_t struct_size;
+    const kith_setting *settings; /* search-time parameters for this call, e.g. {"nprobe", 64} */
+    size_t n_settings;
+    const kith_filter *filter; /* NULL: every row may be returned */
+    const kith_cancel *cancel; /* NULL, or a flag that ends the search early with the best so far */
+    uint64_t max_microseconds; /* budget of one query, 0: none; ends it early with the best so far */
+    kith_pool *pool;           /* a batch is spread over its threads; NULL: this thread */
+} kith_search_options;
+
+static inline void kith_search_options_init(kith_search_options *options)
+{
+    options->struct_size = sizeof *options;
+    options->settings = NULL;
+    options->n_settings = 0;
+    options->filter = NULL;
+    options->cancel = NULL;
+    options->max_microseconds = 0;
+    options->pool = NULL;
+}
+
+/* What a query did. */
+typedef struct kith_search_stats {
+    uint64_t scored;  /* rows whose distance (or its estimate) was computed */
+    uint64_t visited; /* cells, leaves or nodes looked into */
+    uint64_t found;   /* results: k, or fewer */
+    int complete; /* 1: fewer than k (or a short range) only because no more rows match; 0: the budget or the
+                   * cancel flag ended the search early */
+} kith_search_stats;
+
+/* Make a searcher: the scratch memory of one thread. It must be freed before its index.
+ * Errors:   KITH_UNTRAINED, KITH_NOMEM. */
+KITH_API kith_status kith_searcher_create(const kith_index *index, kith_searcher **searcher, kith_error *err);
+KITH_API void kith_searcher_free(kith_searcher *searcher);
+
+/* Search a batch: the k nearest rows of each query.
+ * In:       queries[nq][dim], finite; k >= 1 (k larger than the index is allowed); options NULL for the
+ * defaults. Out:      ids[nq][k], dist[nq][k], nearest first, ties by the smaller id, in the units of the
+ * metric (exact for float32 rows and after refinement, estimates for compressed rows). When fewer than k rows
+ * match, the tail is filled with KITH_NO_ID and +INFINITY. stats[nq], may be NULL. Errors:   KITH_INVALID for
+ * k == 0, NULL arrays, an unknown or out-of-range setting, or a NaN component; KITH_NOMEM. Nothing is written
+ * unless KITH_OK is returned. A cancelled or timed-out search is KITH_OK with complete = 0. Threads:  any
+ * number of searchers at once on one index; one searcher belongs to one thread. Memory:   allocates only
+ * inside the searcher, and only when k or nq grow. */
+KITH_API kith_status kith_search(kith_searcher *searcher, const float *queries, size_t nq, size_t k,
+                                 const kith_search_options *options, uint64_t *ids, float *dist,
+                                 kith_search_stats *stats, kith_error *err);
+
+/* All rows with distance <= radius (in the units of the metric: squared for KITH_L2SQ) of one query, among
+ * those that the family looks at (all for exact families, `nprobe` cells for IVF). Out:      *n rows, nearest
+ * first; *ids and *dist point into the searcher and stand until its next call. Errors:   as kith_search. */
+KITH_API kith_status kith_search_range(kith_searcher *searcher, const float *query, float radius,
+                                       const kith_search_options *options, size_t *n, const uint64_t **ids,
+                                       const float **dist, kith_search_stats *stats, kith_error *err);
+
+/* ---- Keeping ---- */
+
+/* Write an index file: to a temporary name beside it, synced, renamed. On failure the old file stands as it
+ * was. In:       io NULL for the file system. */
+KITH_API kith_status kith_index_save(const kith_index *index, const char *path, const kith_io *io,
+                                     kith_error *err);
+
+typedef enum kith_open_mode {
+    KITH_OPEN_READ = 0, /* into memory; checksums verified; may be changed and saved again */
+    KITH_OPEN_MAP = 1   /* mapped, not copied; read-only; checksums are left to kith_file_verify() */
+} kith_open_mode;
+
+/* Open an index file. Its bytes are not trusted: whatever they are, the answer is an index or an error.
+ * Errors:   KITH_NOTFOUND, KITH_IO, KITH_FORMAT (not an index file), KITH_VERSION (of another version),
+ *           KITH_CORRUPT, KITH_NOMEM. *index is NULL then. */
+KITH_API kith_status kith_index_open(const char *path, kith_open_mode mode, const kith_allocator *allocator,
+                                     const kith_io *io, kith_index **index, kith_error *err);
+
+/* ---- Looking inside ---- */
+
+typedef struct kith_index_info {
+    size_t struct_size; /* set by the caller */
+    const char *spec;   /* canonical; lives as long as the index */
+    kith_metric metric;
+    size_t dim;
+    uint64_t n; /* rows */
+    uint64_t seed;
+    int trained, mapped;
+    uint64_t bytes; /* memory or mapped file bytes of codes, ids and structure */
+} kith_index_info;
+
+KITH_API kith_status kith_index_get_info(const kith_index *index, kith_index_info *info, kith_error *err);
+
+/* Prove the numbered invariants of the structure (they stand at the top of each family's source file).
+ * Errors:   KITH_CORRUPT, naming the invariant. Cost: every row is looked at. */
+KITH_API kith_status kith_index_check(const kith_index *index, kith_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

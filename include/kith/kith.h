@@ -1,0 +1,19 @@
+/* kith.h - all of libkith: vectors, clustering, quantisation, indexes. The libraries above it have headers of
+ * their own: kith/hdf5.h, kith/collection.h, kith/image.h, kith/gallery.h. */
+#ifndef KITH_KITH_H
+#define KITH_KITH_H
+
+#include <kith/allocator.h>
+#include <kith/api.h>
+#include <kith/filter.h>
+#include <kith/index.h>
+#include <kith/io.h>
+#include <kith/kmeans.h>
+#include <kith/metric.h>
+#include <kith/pq.h>
+#include <kith/run.h>
+#include <kith/simd.h>
+#include <kith/status.h>
+#include <kith/version.h>
+
+#endif
