@@ -1,0 +1,117 @@
+/* codec.h - how a structure keeps its rows: the second of the three ideas (structure, codec, refinement).
+ *
+ * A codec turns a vector into a code of fixed size and scores codes against a query. Structures (flat,
+ * inverted lists, graphs, trees) never look inside a code: they move codes about and ask a scorer.
+ *
+ * The front door brings every metric to one of three before a codec sees it: L2SQ, DOT (COSINE is DOT on unit
+ * vectors) and L1. Distances are smaller-is-nearer: DOT gives -(q . x).
+ *
+ * Residuals. A structure may encode a row relative to an origin (the centroid of its cell). The scorer is
+ * then told the origin of the codes that it is about to score (rebase). Codecs that profit keep float32
+ * factors beside the code: for PQ on residuals r = x - c with reconstruction y, |q - c - y|^2 = |q - c|^2 - 2
+ * q.y + (|y|^2 + 2 c.y) the last term depends on the row alone: kept as a factor, the tables of -2 q.y serve
+ * all cells of a query.
+ */
+#ifndef KI_QUANT_CODEC_H
+#define KI_QUANT_CODEC_H
+
+#include <kith/metric.h>
+#include <kith/run.h>
+
+typedef struct ki_codec ki_codec;
+typedef struct ki_scorer ki_scorer;
+
+/* Rows as a codec keeps them, in two parallel arrays. */
+typedef struct ki_codes {
+    const uint8_t *code; /* [n][code_size] */
+    const float *factor; /* [n][n_factors], NULL when n_factors is 0 */
+} ki_codes;
+
+/* Where rows are counted from: row i from origins[which[i]], or from 0 when origins is NULL. */
+typedef struct ki_origins {
+    const float *origins;  /* [..][dim] */
+    const uint32_t *which; /* [n] */
+} ki_origins;
+
+struct ki_store_writer;
+struct ki_store_reader;
+
+typedef struct ki_codec_ops {
+    const char *name; /* of its file sections: "f32", "pq" */
+
+    void (*free)(ki_codec *codec);
+
+    /* Learn from x[n][dim] (residuals already, where the structure works on residuals). NULL: needs none. */
+    kith_status (*train)(ki_codec *codec, const float *x, size_t n, uint64_t seed, const kith_run *run,
+                         kith_error *err);
+
+    /* x[n][dim] to code[n][code_size] and factor[n][n_factors]. */
+    kith_status (*encode)(const ki_codec *codec, const float *x, size_t n, ki_origins from,
+                          const kith_run *run, uint8_t *code, float *factor, kith_error *err);
+
+    /* One row back: out[dim]. origin NULL: 0. */
+    void (*decode)(const ki_codec *codec, const uint8_t *code, const float *factor, const float *origin,
+                   float *out);
+
+    kith_status (*scorer)(const ki_codec *codec, const kith_allocator *allocator, ki_scorer **scorer,
+                          kith_error *err);
+
+    kith_status (*save)(const ki_codec *codec, struct ki_store_writer *writer, kith_error *err);
+    kith_status (*load)(ki_codec *codec, struct ki_store_reader *reader, kith_error *err);
+} ki_codec_ops;
+
+struct ki_codec {
+    const ki_codec_ops *ops;
+    const kith_allocator *allocator;
+    size_t dim;
+    kith_metric metric; /* L2SQ, DOT or L1 */
+    int residual;       /* rows come with origins */
+    int trained;
+    int exact;        /* scores are true distances */
+    size_t code_size; /* bytes a row */
+    size_t n_factors; /* float32 a row */
+};
+
+typedef struct ki_scorer_ops {
+    void (*free)(ki_scorer *scorer);
+
+    /* The query of the following scores: query[dim], copied where it is needed. */
+    void (*query)(ki_scorer *scorer, const float *query);
+
+    /* A stored row as the query (graph building). origin as in encode. */
+    void (*row)(ki_scorer *scorer, const uint8_t *code, const float *factor, const float *origin);
+
+    /* The origin of the codes to come and the distance of the query to it under the codec's metric. Only for
+     * residual codecs; NULL in the others. Cheap: called once a cell. */
+    void (*rebase)(ki_scorer *scorer, const float *origin, float distance);
+
+    /* out[i] = distance to row rows[i] (rows NULL: row i), i < n. Entries that are certainly beyond `worst`
+     * may be left at +INFINITY. */
+    void (*score)(ki_scorer *scorer, ki_codes codes, const uint32_t *rows, size_t n, float worst, float *out);
+} ki_scorer_ops;
+
+struct ki_scorer {
+    const ki_scorer_ops *ops;
+    const ki_codec *codec;
+    const kith_allocator *allocator;
+};
+
+/* float32 rows as they are: code_size = 4 * dim, 4-byte aligned; never residual. */
+kith_status ki_codec_f32_create(size_t dim, kith_metric metric, const kith_allocator *allocator,
+                                ki_codec **codec, kith_error *err);
+
+/* Product quantisation, kith/pq.h. residual: see above. */
+kith_status ki_codec_pq_create(size_t dim, size_t m, size_t bits, kith_metric metric, int residual,
+                               size_t iterations, const kith_allocator *allocator, ki_codec **codec,
+                               kith_error *err);
+
+static inline void ki_codec_free(ki_codec *codec)
+{
+    if (codec) codec->ops->free(codec);
+}
+static inline void ki_scorer_free(ki_scorer *scorer)
+{
+    if (scorer) scorer->ops->free(scorer);
+}
+
+#endif
