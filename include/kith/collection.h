@@ -1,0 +1,358 @@
+/* collection.h - rows that are kept: a key, a JSON payload, a vector and an attachment, searched by vector.
+ *
+ * A collection is one SQLite database, NAME.kith, and a folder NAME.kith.d/ beside it. The database is the
+ * only truth; the folder holds index segments, a cache that is rebuilt when it is missing, stale or damaged.
+ *
+ * When to use:     rows come and go, must survive a crash, and are read by several processes.
+ * When not to use: a fixed set of vectors that is built once and searched often; that is an index file
+ *                  (kith/index.h): smaller, opened without reading it, and faster to build.
+ *
+ * Durability. Changes are made in batches: kith_collection_begin, any number of puts and deletes,
+ * kith_collection_commit. When commit answers KITH_OK the batch is on the disk (WAL, fsync at every commit);
+ * when the process or the machine dies before, nothing of the batch is there. One fsync costs milliseconds: a
+ * batch of hundreds of rows costs hardly more than a batch of one.
+ *
+ * Concurrency. Any number of processes, and of handles in one process, read while one writes. The writer's
+ * lock is held from begin to commit; another begin waits for it up to `wait_ms`, then answers KITH_BUSY.
+ * Every read sees a committed state; what a commit wrote is found by the next search of every handle.
+ *
+ * Search. The vectors are scanned exactly, until kith_collection_fold builds a segment (IVFADC with
+ * re-ranking) for those there are; the rows changed since then are scanned exactly and merged, the deleted
+ * ones masked, so an answer never lags behind the rows.
+ *
+ * Threads: a kith_collection belongs to one thread at a time; it may move from thread to thread. Open one for
+ * each thread that works at the same time. A handle must not be used on both sides of a fork.
+ *
+ * Memory: the handle's own memory comes from the allocator of the options; SQLite and jansson use theirs. The
+ * first search reads the vectors that no segment covers into memory and keeps them (4 * dim bytes each).
+ */
+#ifndef KITH_COLLECTION_H
+#define KITH_COLLECTION_H
+
+#include <kith/allocator.h>
+#include <kith/io.h>
+#include <kith/metric.h>
+#include <kith/run.h>
+#include <kith/status.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct kith_collection kith_collection;
+
+/* What a collection may hold. A value beyond its limit is KITH_INVALID. */
+#define KITH_COLLECTION_MAX_DIM 65536              /* components of a vector */
+#define KITH_COLLECTION_MAX_PAYLOAD (1u << 20)     /* bytes of JSON of a row, 64 levels deep */
+#define KITH_COLLECTION_MAX_ATTACHMENT (64u << 20) /* bytes */
+#define KITH_COLLECTION_MAX_META (256u << 20)      /* bytes of a named value */
+#define KITH_COLLECTION_MAX_META_NAME 255          /* bytes of its name */
+#define KITH_COLLECTION_MAX_K 1000000              /* results of a query */
+
+typedef struct kith_collection_options {
+    size_t struct_size;
+    const kith_allocator *allocator; /* NULL: the C library's */
+    const kith_io *io; /* for segment files; NULL: POSIX. SQLite does its own input and output */
+    int read_only;     /* non-zero: every change is refused with KITH_READONLY */
+    unsigned wait_ms;  /* how long to wait for another writer, milliseconds; 5,000 */
+    size_t exact_rows; /* kith_collection_fold leaves collections of at most so many vectors
+                        * without a segment; 20,000 */
+} kith_collection_options;
+
+static inline void kith_collection_options_init(kith_collection_options *options)
+{
+    options->struct_size = sizeof *options;
+    options->allocator = NULL;
+    options->io = NULL;
+    options->read_only = 0;
+    options->wait_ms = 5000;
+    options->exact_rows = 20000;
+}
+
+/* ---- Create, open, close ---- */
+
+/* Make a new collection and open it for writing.
+ * In:       path, by custom ending in .kith; its folder exists.
+ *           dim, 1..KITH_COLLECTION_MAX_DIM, or 0: not known yet, kith_collection_reset_vectors sets it
+ * later. metric, KITH_L2SQ, KITH_DOT, KITH_COSINE or KITH_L1. options, NULL for the defaults; read_only must
+ * be 0. Out:      *collection, NULL on failure; then no file is left behind either. Errors:   KITH_EXISTS
+ * when there is a file at `path`, KITH_INVALID, KITH_NOMEM, KITH_IO, KITH_NOTFOUND and KITH_READONLY for its
+ * folder. The file appears whole or not at all, even when the process is killed. */
+KITH_API kith_status kith_collection_create(const char *path, size_t dim, kith_metric metric,
+                                            const kith_collection_options *options,
+                                            kith_collection **collection, kith_error *err);
+
+/* Open a collection.
+ * In:       options, NULL for the defaults.
+ * Out:      *collection, NULL on failure.
+ * Errors:   KITH_NOTFOUND; KITH_FORMAT when the file is no collection; KITH_VERSION when a newer kith wrote
+ * it; KITH_CORRUPT; KITH_READONLY when it cannot be written and options->read_only is 0; KITH_BUSY; KITH_IO;
+ * KITH_NOMEM. Notes:    With read_only a collection opens in a folder that cannot be written, too. If a
+ * writer died there and left changes that only a process with write access can settle, that is KITH_READONLY
+ * with a message that says so. */
+KITH_API kith_status kith_collection_open(const char *path, const kith_collection_options *options,
+                                          kith_collection **collection, kith_error *err);
+
+/* Close; NULL is allowed. A batch that was not committed is rolled back. */
+KITH_API void kith_collection_close(kith_collection *collection);
+
+/* ---- Rows ---- */
+
+/* The parts of a row, to be or-ed: which of them a put changes or a read fetches. */
+enum { KITH_ROW_PAYLOAD = 1, KITH_ROW_VECTOR = 2, KITH_ROW_ATTACHMENT = 4, KITH_ROW_ALL = 7 };
+
+typedef struct kith_row {
+    int64_t key; /* 1..INT64_MAX; 0 in a put: the next free one */
+    const char
+        *payload; /* a JSON object in UTF-8; NULL in a put: {}. When read: canonical, zero-terminated */
+    size_t payload_size;    /* bytes without the zero; in a put 0 with a payload: strlen(payload) */
+    const float *vector;    /* [dim]; NULL: none */
+    const void *attachment; /* any bytes, a thumbnail say; NULL: none */
+    size_t attachment_size;
+} kith_row;
+
+/* Read one row.
+ * In:       parts, those to fetch; the others are left NULL and 0.
+ * Out:      *row; its memory belongs to the collection and is valid until the next read of a row from this
+ *           handle or its close. Untouched on failure.
+ * Errors:   KITH_NOTFOUND, KITH_CORRUPT, KITH_INVALID, KITH_IO, KITH_NOMEM.
+ * Cost:     O(log rows). */
+KITH_API kith_status kith_collection_get(kith_collection *collection, int64_t key, unsigned parts,
+                                         kith_row *row, kith_error *err);
+
+/* Read the row with the smallest key > after: visits all rows in the order of their keys, each once, whatever
+ * is written meanwhile.
+ *
+ *     kith_row row = {0};
+ *     while ((status = kith_collection_next(c, row.key, KITH_ROW_ALL, &row, &err)) == KITH_OK && row.key) ...
+ *
+ * In:       after, 0 to begin.
+ * Out:      *row as kith_collection_get leaves it; row->key is 0 and KITH_OK is returned after the last row.
+ * Errors:   as kith_collection_get, but KITH_NOTFOUND. */
+KITH_API kith_status kith_collection_next(kith_collection *collection, int64_t after, unsigned parts,
+                                          kith_row *row, kith_error *err);
+
+/* How many rows there are, and how many of them have a vector. Either pointer may be NULL. Cost: O(1). */
+KITH_API kith_status kith_collection_count(kith_collection *collection, uint64_t *rows, uint64_t *vectors,
+                                           kith_error *err);
+
+/* Let all reads of this handle, searches included, see one state from now on, until kith_collection_unpin.
+ * While a handle is pinned it cannot begin a batch, and the write-ahead log of the collection cannot shrink:
+ * pin for seconds, not for days. Pinning twice is KITH_INVALID; unpin without pin does nothing. */
+KITH_API kith_status kith_collection_pin(kith_collection *collection, kith_error *err);
+KITH_API void kith_collection_unpin(kith_collection *collection);
+
+/* ---- Changes ---- */
+
+/* Begin a batch: take the writer's lock.
+ * Errors:   KITH_BUSY when another writer held it for all of wait_ms; KITH_READONLY; KITH_INVALID when a
+ * batch is open already or the handle is pinned; KITH_IO. */
+KITH_API kith_status kith_collection_begin(kith_collection *collection, kith_error *err);
+
+/* Insert a row, or change the row that has its key.
+ * In:       parts: which parts of *row count. Those not named keep what the row has (nothing, for a new row).
+ *           row->vector[dim], finite; NULL takes the vector away. row->payload is a JSON object without
+ * duplicate names, kept in canonical form (names sorted, no white space, shortest numbers). Out:      *key,
+ * may be NULL: the row's key. Errors:   KITH_INVALID naming the fault; the batch stays open and without the
+ * row. KITH_UNTRAINED for a vector while the collection has no dim. After any other failure (KITH_IO,
+ * KITH_NOMEM, ...) only rollback is possible: commit refuses. Cost:     O(log rows + bytes). */
+KITH_API kith_status kith_collection_put(kith_collection *collection, unsigned parts, const kith_row *row,
+                                         int64_t *key, kith_error *err);
+
+/* Delete the row with this key. KITH_NOTFOUND when there is none; the batch goes on. Other errors as in put.
+ */
+KITH_API kith_status kith_collection_delete(kith_collection *collection, int64_t key, kith_error *err);
+
+/* Take the vectors of all rows away and set dim and metric anew (dim 0: not known), as one change of the
+ * batch: readers see the old vectors until the commit, then whatever vectors the batch has put. */
+KITH_API kith_status kith_collection_reset_vectors(kith_collection *collection, size_t dim,
+                                                   kith_metric metric, kith_error *err);
+
+/* Make the batch durable and visible.
+ * Errors:   KITH_IO, KITH_NOMEM, ...: the batch is undone, as by rollback. After an I/O error in commit the
+ * handle refuses to work (KITH_IO) until it is opened anew: whether the disk still takes writes is unknown.
+ * Out:      KITH_OK: the batch is on the disk. */
+KITH_API kith_status kith_collection_commit(kith_collection *collection, kith_error *err);
+
+/* Undo the batch. Without a batch nothing happens. */
+KITH_API void kith_collection_rollback(kith_collection *collection);
+
+/* ---- Named values: what the user of a collection wants to keep with it (a codebook, how features were made)
+ * ---- */
+
+/* Set a value inside a batch.
+ * In:       name, 1..KITH_COLLECTION_MAX_META_NAME bytes of UTF-8; size, up to KITH_COLLECTION_MAX_META. */
+KITH_API kith_status kith_collection_meta_set(kith_collection *collection, const char *name,
+                                              const void *value, size_t size, kith_error *err);
+
+/* Delete a value inside a batch. KITH_NOTFOUND when there is none; the batch goes on. */
+KITH_API kith_status kith_collection_meta_delete(kith_collection *collection, const char *name,
+                                                 kith_error *err);
+
+typedef struct kith_meta {
+    const char *name; /* zero-terminated; NULL: no more */
+    const void *value;
+    size_t size;
+} kith_meta;
+
+/* Read a value.
+ * Out:      *meta; its memory belongs to the collection and is valid until the next kith_collection_meta_* of
+ *           this handle or its close. Untouched on failure.
+ * Errors:   KITH_NOTFOUND, KITH_CORRUPT, KITH_IO, KITH_NOMEM. */
+KITH_API kith_status kith_collection_meta_get(kith_collection *collection, const char *name, kith_meta *meta,
+                                              kith_error *err);
+
+/* Read the first value whose name begins with `prefix` and comes after `after` in byte order.
+ * In:       after, NULL to begin; it may be the name that the previous call returned.
+ * Out:      *meta as kith_collection_meta_get leaves it; name is NULL and KITH_OK returned after the last. */
+KITH_API kith_status kith_collection_meta_next(kith_collection *collection, const char *prefix,
+                                               const char *after, kith_meta *meta, kith_error *err);
+
+/* ---- Search ---- */
+
+/* Whether a row may be in the answer: non-zero for yes. It must answer the same for the same key throughout a
+ * call, and it must not use the collection's handle. */
+typedef int (*kith_key_filter)(void *ctx, int64_t key);
+
+typedef struct kith_collection_query {
+    size_t struct_size;
+    size_t k;               /* 1..KITH_COLLECTION_MAX_K */
+    int exact;              /* non-zero: scan every vector even if there is a segment */
+    size_t nprobe;          /* cells of the segment to look into; 0: chosen by the number of cells and k */
+    size_t refine;          /* candidates re-ranked with the full vectors, as a multiple of k; 0: chosen */
+    kith_key_filter filter; /* NULL: no filter */
+    void *filter_ctx;
+    const int64_t *only_keys; /* only_keys[only_n]: nothing but these rows, any order; NULL: all */
+    size_t only_n;
+    const kith_cancel *cancel; /* NULL: cannot be cancelled; else KITH_CANCELLED soon after it is raised */
+    kith_pool *pool;           /* NULL: only the calling thread */
+} kith_collection_query;
+
+static inline void kith_collection_query_init(kith_collection_query *query)
+{
+    query->struct_size = sizeof *query;
+    query->k = 10;
+    query->exact = 0;
+    query->nprobe = 0;
+    query->refine = 0;
+    query->filter = NULL;
+    query->filter_ctx = NULL;
+    query->only_keys = NULL;
+    query->only_n = 0;
+    query->cancel = NULL;
+    query->pool = NULL;
+}
+
+typedef struct kith_collection_answer {
+    int complete;         /* 1: fewer than k rows only because no more match */
+    int exact;            /* 1: no approximation took part */
+    uint64_t rows_scored; /* over all queries of the call, re-ranking left out */
+    uint64_t version;     /* of the state that was searched, see kith_collection_version */
+} kith_collection_answer;
+
+/* The k rows nearest to each query vector.
+ * In:       vectors[nq][dim], row-major float32, finite. query, NULL for its defaults.
+ * Out:      keys[nq][k] and distances[nq][k], nearest first, ties by the smaller key; a tail without rows is
+ *           filled with key 0 and +INFINITY. *answer, may be NULL. Nothing is written unless KITH_OK is
+ * returned. Rows without a vector are never found. Errors:   KITH_INVALID; KITH_UNTRAINED while the
+ * collection has no dim; KITH_CANCELLED; KITH_CORRUPT; KITH_IO; KITH_NOMEM. Cost:     exact: O(nq * vectors *
+ * dim); with a segment about 1/50 of that for large collections. The first search of a handle reads the
+ * vectors (or checks the segment) first, later ones only what changed. */
+KITH_API kith_status kith_collection_search(kith_collection *collection, size_t nq, const float *vectors,
+                                            const kith_collection_query *query, int64_t *keys,
+                                            float *distances, kith_collection_answer *answer,
+                                            kith_error *err);
+
+/* The k rows nearest to a row of the collection, which itself is left out.
+ * Out:      keys[k], distances[k] and *answer as above.
+ * Errors:   KITH_NOTFOUND when there is no such row or it has no vector; as above. */
+KITH_API kith_status kith_collection_search_like(kith_collection *collection, int64_t key,
+                                                 const kith_collection_query *query, int64_t *keys,
+                                                 float *distances, kith_collection_answer *answer,
+                                                 kith_error *err);
+
+/* ---- Segments ---- */
+
+typedef struct kith_fold_options {
+    size_t struct_size;
+    const char *spec; /* an index spec (kith/index.h); NULL: chosen from the number of vectors and dim */
+    uint64_t seed;
+    int always;          /* non-zero: build even if the collection is small or its segment good enough */
+    const kith_run *run; /* threads, progress, cancel; NULL: this thread, silent */
+} kith_fold_options;
+
+static inline void kith_fold_options_init(kith_fold_options *options)
+{
+    options->struct_size = sizeof *options;
+    options->spec = NULL;
+    options->seed = 1;
+    options->always = 0;
+    options->run = NULL;
+}
+
+/* Bring the segment up to date, in the caller's thread: build one when there are more than exact_rows vectors
+ * and either there is no segment or the changes since it was built exceed a tenth of the vectors. Writers and
+ * readers of all processes go on meanwhile. Call it now and then, after an import say; a search never does.
+ * In:       options, NULL for the defaults.
+ * Errors:   KITH_BUSY when another process is folding; KITH_READONLY; KITH_INVALID inside a batch, while
+ * pinned or for a bad spec; KITH_CANCELLED; KITH_NOMEM; KITH_IO. No failure harms the collection or the
+ *           segment there was.
+ * Memory:   a sample of the vectors, then the segment: about (4 * dim + code) bytes a vector. */
+KITH_API kith_status kith_collection_fold(kith_collection *collection, const kith_fold_options *options,
+                                          kith_error *err);
+
+/* Fold, then tidy the database: move the write-ahead log into it. Errors as fold; KITH_BUSY also when readers
+ * kept part of the log from being moved (no harm: the next writer does it). */
+KITH_API kith_status kith_collection_optimize(kith_collection *collection, const kith_fold_options *options,
+                                              kith_error *err);
+
+/* ---- What it is and whether it is sound ---- */
+
+/* Components of a vector, 0 while not known, and the metric, as of the last read or write of this handle. */
+KITH_API size_t kith_collection_dim(const kith_collection *collection);
+KITH_API kith_metric kith_collection_metric(const kith_collection *collection);
+
+/* The path it was opened by, valid until close. */
+KITH_API const char *kith_collection_path(const kith_collection *collection);
+
+/* A number that grows with every change that was committed: the position in the change log. */
+KITH_API kith_status kith_collection_version(kith_collection *collection, uint64_t *version, kith_error *err);
+
+typedef struct kith_collection_stats {
+    size_t struct_size; /* set by the caller: sizeof *stats */
+    int schema;         /* version of the file format, 1 */
+    char id[33];        /* of this collection, made at its creation, 32 hexadecimal digits */
+    size_t dim;
+    kith_metric metric;
+    uint64_t version;
+    uint64_t rows, vectors;
+    uint64_t free_slots;      /* of deleted rows, to be used again */
+    uint64_t database_bytes;  /* NAME.kith and its write-ahead log */
+    uint64_t segment_bytes;   /* 0: there is no good segment */
+    uint64_t segment_version; /* the version that the segment covers */
+    uint64_t segment_rows;    /* vectors in it */
+    uint64_t uncovered;    /* changes since then: rows that are searched exactly or masked; without a segment
+                            * the number of vectors */
+    char segment_spec[64]; /* "" without a segment */
+} kith_collection_stats;
+
+/* Cost: the first call of a handle checks the checksums of the segment, later ones are cheap. */
+KITH_API kith_status kith_collection_get_stats(kith_collection *collection, kith_collection_stats *stats,
+                                               kith_error *err);
+
+/* Prove that the file is sound: SQLite's integrity check, then the invariants of docs/collection-format.md
+ * (every vector of the right length and finite, every payload canonical, slots and keys one to one, counts
+ * equal). In:       run, may be NULL. Errors:   KITH_CORRUPT with the first fault found. Cost: reads
+ * everything. */
+KITH_API kith_status kith_collection_check(kith_collection *collection, const kith_run *run, kith_error *err);
+
+/* The content hash: XXH3-64 over the key, vector and canonical payload of every row in key order, and dim and
+ * metric. Two collections with the same hash hold the same rows, however they came by them. Attachments and
+ * named values are left out: they can be made anew. */
+KITH_API kith_status kith_collection_hash(kith_collection *collection, const kith_run *run, uint64_t *hash,
+                                          kith_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
