@@ -1,0 +1,102 @@
+/* kernels.h - the table of hot loops, one for each instruction set, chosen at run time.
+ *
+ *     const ki_kernels *kernels = ki_kernels_get();          at creation of an index, a searcher, ...
+ *     kernels->l2sq_f32_rows(query, rows, n, dim, out);      in the loop
+ *
+ * Objects that compute much fetch the table once and keep the pointer: tables are never freed and never
+ * change. An object whose answers must agree with each other keeps to one table for its life. What each
+ * kernel does, and what holds for all of them (no alignment, no over-read), stands in kernels.def.
+ *
+ * Adding a kernel: its line and comment in kernels.def; the scalar version, plain loops, in <topic>_scalar.c;
+ * the faster ones in <topic>_avx2.c and so on, entered in that file's ki_simd_<topic>_<isa>(); a case in
+ * tests/unit/test_simd.c. A level that has no version of its own inherits that of the level below.
+ */
+#ifndef KI_SIMD_KERNELS_H
+#define KI_SIMD_KERNELS_H
+
+#include <kith/metric.h>
+#include <kith/simd.h>
+
+/* --- Operands of the tiled product
+ * ----------------------------------------------------------------------------- The right-hand side is packed
+ * in panels of 16 columns, components outside, columns inside: panel[d][16]. The layout is the same at every
+ * level. The left-hand side is packed the same way in micro-panels of `product_mr` rows, a number of the
+ * level: a[d][product_mr]. */
+#define KI_PANEL 16
+#define KI_SMALL_ROWS 48 /* rows of a product_small call */
+#define KI_SMALL_DIM 32
+#define KI_MAX_MR 16 /* no level has a larger product_mr */
+
+typedef struct ki_tiles {
+    const float *a;  /* a[k][product_mr]; rows beyond `rows` must be there and finite, they are not used */
+    size_t rows;     /* 1..product_mr */
+    size_t k;        /* components of this call */
+    const float *b;  /* the first panel, at this call's first component */
+    size_t b_stride; /* floats from one panel to the next */
+    size_t panels;   /* how many */
+    const float
+        *start; /* start[panels * 16], what each column's chain begins with; NULL: with c[r][column] */
+    float *c;   /* c[rows][ldc]: partial values in (start == NULL), and out of product_store */
+    size_t ldc;
+} ki_tiles;
+
+/* A row of a tile that holds candidates: bit i of mask tells that values[i], of column `column` + i, is
+ * <= limit[row]. `column` counts from the call's `first`. add[row] is already in values. Other values may be
+ * there too (32 at most), only those in the mask mean something. The visitor may lower limit[row]: tiles to
+ * come see it. */
+typedef void (*ki_tile_visit)(void *ctx, size_t row, uint32_t column, const float *values, uint32_t mask);
+
+typedef struct ki_kernels {
+    kith_simd level;
+    size_t product_mr;
+#define KI_KERNEL(name, type, params) type(*name) params;
+#include "simd/kernels.def"
+#undef KI_KERNEL
+} ki_kernels;
+
+/* The table in use; never NULL. Threads: atomic. */
+const ki_kernels *ki_kernels_get(void);
+
+/* The table of one level, NULL where machine or build does not have it. For tests and benchmarks. */
+const ki_kernels *ki_kernels_at(kith_simd level);
+
+/* The three shapes of a float32 distance. NULL for metrics that are not on float32 (HAMMING, JACCARD). */
+typedef float (*ki_pair_fn)(const float *a, const float *b, size_t dim);
+typedef void (*ki_rows_fn)(const float *q, const float *x, size_t n, size_t dim, float *out);
+typedef void (*ki_gather_fn)(const float *q, const void *base, size_t stride_bytes, const uint32_t *rows,
+                             size_t n, size_t dim, float *out);
+
+static inline ki_rows_fn ki_rows_of(const ki_kernels *kernels, kith_metric metric)
+{
+    switch (metric) {
+    case KITH_L2SQ: return kernels->l2sq_f32_rows;
+    case KITH_DOT: return kernels->negdot_f32_rows;
+    case KITH_COSINE: return kernels->cosine_f32_rows;
+    case KITH_L1: return kernels->l1_f32_rows;
+    default: return NULL;
+    }
+}
+static inline ki_gather_fn ki_gather_of(const ki_kernels *kernels, kith_metric metric)
+{
+    switch (metric) {
+    case KITH_L2SQ: return kernels->l2sq_f32_gather;
+    case KITH_DOT: return kernels->negdot_f32_gather;
+    case KITH_COSINE: return kernels->cosine_f32_gather;
+    case KITH_L1: return kernels->l1_f32_gather;
+    default: return NULL;
+    }
+}
+
+/* The distance of one pair in the sense of metric.h (DOT: negated). */
+static inline float ki_distance(const ki_kernels *kernels, kith_metric metric, const float *a, const float *b,
+                                size_t dim)
+{
+    switch (metric) {
+    case KITH_L2SQ: return kernels->l2sq_f32(a, b, dim);
+    case KITH_DOT: return -kernels->dot_f32(a, b, dim);
+    case KITH_COSINE: return kernels->cosine_f32(a, b, dim);
+    default: return kernels->l1_f32(a, b, dim);
+    }
+}
+
+#endif

@@ -1,0 +1,57 @@
+/* levels.h - between cpu.c and the kernel files: who fills which entries of a table. */
+#ifndef KI_SIMD_LEVELS_H
+#define KI_SIMD_LEVELS_H
+
+#include "simd/kernels.h"
+
+#include <math.h>
+
+/* What a CPU has beyond its level. */
+typedef struct ki_cpu {
+    int avx2;            /* with FMA, F16C, POPCNT and the system saving ymm registers */
+    int avx512;          /* F, BW, DQ, VL and the system saving zmm registers */
+    int avx512_popcount; /* VPOPCNTDQ */
+    int neon;
+} ki_cpu;
+
+#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
+#define KI_X86 1
+#elif defined(__aarch64__)
+#define KI_ARM 1
+#endif
+
+/* X(topic): for each there is a void ki_simd_<topic>_<isa>(ki_kernels *, const ki_cpu *) in
+ * <topic>_<isa>.c, which sets the entries that it has and leaves the others as the level below had them. */
+#define KI_SCALAR_TOPICS(X) X(distance) X(hamming) X(pqscan) X(elementwise) X(product)
+#define KI_AVX2_TOPICS(X)
+#define KI_AVX512_TOPICS(X)
+#define KI_NEON_TOPICS(X)
+
+#define KI_FILLER(topic, isa) void ki_simd_##topic##_##isa(ki_kernels *table, const ki_cpu *cpu);
+#define KI_SCALAR_FILLER(topic) KI_FILLER(topic, scalar)
+#define KI_AVX2_FILLER(topic) KI_FILLER(topic, avx2)
+#define KI_AVX512_FILLER(topic) KI_FILLER(topic, avx512)
+#define KI_NEON_FILLER(topic) KI_FILLER(topic, neon)
+KI_SCALAR_TOPICS(KI_SCALAR_FILLER)
+KI_AVX2_TOPICS(KI_AVX2_FILLER)
+KI_AVX512_TOPICS(KI_AVX512_FILLER)
+KI_NEON_TOPICS(KI_NEON_FILLER)
+
+/* --- Small helpers that every level shares
+ * --------------------------------------------------------------------- */
+
+/* A cosine distance from its three sums. */
+static inline float ki_cosine_of(float dot, float norm2_a, float norm2_b)
+{
+    float scale = sqrtf(norm2_a) * sqrtf(norm2_b);
+    if (!(scale > 0)) return 1;
+    float distance = 1 - dot / scale;
+    return distance < 0 ? 0 : distance > 2 ? 2 : distance;
+}
+
+static inline const float *ki_row_at(const void *base, size_t stride_bytes, uint32_t row)
+{
+    return (const float *)(const void *)((const char *)base + (size_t)row * stride_bytes);
+}
+
+#endif
