@@ -1,5 +1,6 @@
-# kith_library(NAME FOLDERS f... [LINK l...] [PRIVATE_BASE])
-#   makes the static target kith::NAME-static and the shared target kith::NAME from all .c files of src/<folder>.
+# kith_library(NAME FOLDERS f... SUMMARY text HEADERS h... [LINK l...] [LINK_PUBLIC k...] [PRIVATE_BASE])
+#   makes the static target NAME-static and the shared target NAME-shared from all .c files of src/<folder>; HEADERS are
+#   the public ones that belong to it (include/kith/h.h), LINK what it needs inside, LINK_PUBLIC kith libraries below it.
 #   PRIVATE_BASE links the internals of src/base into the shared library without exporting them: the libraries above
 #   libkith use them, and only libkith shows the public ones.
 add_library(ki-base STATIC)
@@ -8,7 +9,7 @@ file(GLOB KI_BASE_SOURCES CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/base/*.c)
 target_sources(ki-base PRIVATE ${KI_BASE_SOURCES})
 
 function(kith_library name)
-  cmake_parse_arguments(ARG "PRIVATE_BASE" "" "FOLDERS;LINK;LINK_PUBLIC" ${ARGN})
+  cmake_parse_arguments(ARG "PRIVATE_BASE" "SUMMARY" "FOLDERS;LINK;LINK_PUBLIC;HEADERS" ${ARGN})
   set(sources "")
   foreach(folder ${ARG_FOLDERS})
     file(GLOB found CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/${folder}/*.c)
@@ -36,4 +37,12 @@ function(kith_library name)
     target_link_options(${name}-shared PRIVATE -Wl,--exclude-libs,ALL)
   endif()
   set_property(GLOBAL APPEND PROPERTY KITH_LIBRARIES ${name})
+  set(headers "")
+  foreach(header ${ARG_HEADERS})
+    list(APPEND headers ${PROJECT_SOURCE_DIR}/include/kith/${header}.h)
+  endforeach()
+  set_property(GLOBAL PROPERTY KITH_HEADERS_${name} ${headers})
+  set_property(GLOBAL PROPERTY KITH_SUMMARY_${name} "${ARG_SUMMARY}")
+  set_property(GLOBAL PROPERTY KITH_LINK_${name} "${ARG_LINK}")
+  set_property(GLOBAL PROPERTY KITH_LINK_PUBLIC_${name} "${ARG_LINK_PUBLIC}")
 endfunction()

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <kith/simd.h>
 #include <kith/version.h>
 
 #ifdef KITH_WITH_PICTURES
@@ -47,6 +48,8 @@ static int run_verb(const cli_verb *verb, int argc, char **argv)
 {
     cli_context cli = {.verb = verb};
     kith_run_init(&cli.run);
+    kith_error err;
+    if (kith_simd_check(&err) != KITH_OK) return cli_usage(&cli, "KITH_SIMD", "%s", err.message);
     void *options = calloc(1, verb->options_size + 1);
     if (!options) return cli_fail(&cli, verb->name, "out of memory");
     int status = cli_parse(&cli, argc, argv, options);

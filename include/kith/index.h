@@ -4,9 +4,9 @@
  *
  *   Flat                   every row is compared; exact
  *   PQ16, PQ16x4           every row is compared in compressed form, 16 segments of 8 (4) bits
- *   IVF4096,Flat           4,096 cells by k-means; the rows of the `nprobe` nearest cells are compared
- * exactly IVF4096,PQ16           the same over product-quantised residuals (IVFADC) IVF4096,PQ16,RFlat the
- * same, and the best `refine_k` x k candidates compared again exactly
+ *   IVF4096,Flat           4,096 cells by k-means; the rows of the `nprobe` nearest cells are compared exactly
+ *   IVF4096,PQ16           the same over product-quantised residuals (IVFADC)
+ *   IVF4096,PQ16,RFlat     the same, and the best `refine_k` x k candidates compared again exactly
  *
  * kith_families() lists what this library knows; docs/ tells when to use which.
  *
@@ -96,8 +96,8 @@ static inline void kith_index_options_init(kith_index_options *options)
  * In:       spec as above; dim 1..KITH_MAX_DIM; options NULL for the defaults.
  * Out:      *index, NULL on failure.
  * Errors:   KITH_INVALID (the spec cannot be parsed, a number is out of its range, PQ's segments do not
- * divide dim), KITH_UNSUPPORTED (the family does not know the metric), KITH_NOMEM. Memory:   the index keeps
- * the allocator pointer. */
+ *           divide dim), KITH_UNSUPPORTED (the family does not know the metric), KITH_NOMEM.
+ * Memory:   the index keeps the allocator pointer. */
 KITH_API kith_status kith_index_create(const char *spec, size_t dim, const kith_index_options *options,
                                        kith_index **index, kith_error *err);
 
@@ -110,16 +110,16 @@ KITH_API kith_status kith_index_set(kith_index *index, const char *name, double 
 /* Learn centroids and codebooks from a sample of the data (families take a sample of their own of a large x).
  * In:       x[n][dim]. A family that needs no training accepts the call and does nothing.
  * Errors:   KITH_INVALID: n is 0 or smaller than the number of centroids, a component is not finite, the
- * index holds rows already; KITH_NOMEM; KITH_CANCELLED. After a failure the index is untrained. Cost:
- * k-means: iterations x sample x centroids x dim. */
+ *           index holds rows already; KITH_NOMEM; KITH_CANCELLED. After a failure the index is untrained.
+ * Cost:     k-means: iterations x sample x centroids x dim. */
 KITH_API kith_status kith_index_train(kith_index *index, const float *x, size_t n, const kith_run *run,
                                       kith_error *err);
 
 /* Add rows.
  * In:       x[n][dim]; ids[n], or NULL: each row takes the number of rows ever added before it.
  * Errors:   KITH_INVALID (not finite, id is KITH_NO_ID), KITH_EXISTS (an id is already there or twice in
- * ids), KITH_UNTRAINED, KITH_READONLY (mapped), KITH_NOMEM, KITH_CANCELLED. The call adds all rows or none.
- */
+ *           ids), KITH_UNTRAINED, KITH_READONLY (mapped), KITH_NOMEM, KITH_CANCELLED. The call adds all rows or
+ *           none. */
 KITH_API kith_status kith_index_add(kith_index *index, const float *x, const uint64_t *ids, size_t n,
                                     const kith_run *run, kith_error *err);
 
@@ -174,21 +174,23 @@ KITH_API kith_status kith_searcher_create(const kith_index *index, kith_searcher
 KITH_API void kith_searcher_free(kith_searcher *searcher);
 
 /* Search a batch: the k nearest rows of each query.
- * In:       queries[nq][dim], finite; k >= 1 (k larger than the index is allowed); options NULL for the
- * defaults. Out:      ids[nq][k], dist[nq][k], nearest first, ties by the smaller id, in the units of the
- * metric (exact for float32 rows and after refinement, estimates for compressed rows). When fewer than k rows
- * match, the tail is filled with KITH_NO_ID and +INFINITY. stats[nq], may be NULL. Errors:   KITH_INVALID for
- * k == 0, NULL arrays, an unknown or out-of-range setting, or a NaN component; KITH_NOMEM. Nothing is written
- * unless KITH_OK is returned. A cancelled or timed-out search is KITH_OK with complete = 0. Threads:  any
- * number of searchers at once on one index; one searcher belongs to one thread. Memory:   allocates only
- * inside the searcher, and only when k or nq grow. */
+ * In:       queries[nq][dim], finite; k >= 1 (k larger than the index is allowed); options NULL for the defaults.
+ * Out:      ids[nq][k], dist[nq][k], nearest first, ties by the smaller id, in the units of the metric (exact
+ *           for float32 rows and after refinement, estimates for compressed rows). When fewer than k rows match,
+ *           the tail is filled with KITH_NO_ID and +INFINITY. stats[nq], may be NULL.
+ * Errors:   KITH_INVALID for k == 0, NULL arrays, an unknown or out-of-range setting, or a NaN component;
+ *           KITH_NOMEM. Nothing is written unless KITH_OK is returned. A cancelled or timed-out search is KITH_OK
+ *           with complete = 0.
+ * Threads:  any number of searchers at once on one index; one searcher belongs to one thread.
+ * Memory:   allocates only inside the searcher, and only when k or nq grow. */
 KITH_API kith_status kith_search(kith_searcher *searcher, const float *queries, size_t nq, size_t k,
                                  const kith_search_options *options, uint64_t *ids, float *dist,
                                  kith_search_stats *stats, kith_error *err);
 
 /* All rows with distance <= radius (in the units of the metric: squared for KITH_L2SQ) of one query, among
- * those that the family looks at (all for exact families, `nprobe` cells for IVF). Out:      *n rows, nearest
- * first; *ids and *dist point into the searcher and stand until its next call. Errors:   as kith_search. */
+ * those that the family looks at (all for exact families, `nprobe` cells for IVF).
+ * Out:      *n rows, nearest first; *ids and *dist point into the searcher and stand until its next call.
+ * Errors:   as kith_search. */
 KITH_API kith_status kith_search_range(kith_searcher *searcher, const float *query, float radius,
                                        const kith_search_options *options, size_t *n, const uint64_t **ids,
                                        const float **dist, kith_search_stats *stats, kith_error *err);
@@ -196,7 +198,8 @@ KITH_API kith_status kith_search_range(kith_searcher *searcher, const float *que
 /* ---- Keeping ---- */
 
 /* Write an index file: to a temporary name beside it, synced, renamed. On failure the old file stands as it
- * was. In:       io NULL for the file system. */
+ * was.
+ * In:       io NULL for the file system. */
 KITH_API kith_status kith_index_save(const kith_index *index, const char *path, const kith_io *io,
                                      kith_error *err);
 
