@@ -20,8 +20,8 @@
  * re-ranking) for those there are; the rows changed since then are scanned exactly and merged, the deleted
  * ones masked, so an answer never lags behind the rows.
  *
- * Threads: a kith_collection belongs to one thread at a time; it may move from thread to thread. Open one for
- * each thread that works at the same time. A handle must not be used on both sides of a fork.
+ * Threads: a kith_collection belongs to one thread at a time; it may move from thread to thread. Open one
+ * for each thread that works at the same time. A handle must not be used on both sides of a fork.
  *
  * Memory: the handle's own memory comes from the allocator of the options; SQLite and jansson use theirs. The
  * first search reads the vectors that no segment covers into memory and keeps them (4 * dim bytes each).
@@ -30,6 +30,7 @@
 #define KITH_COLLECTION_H
 
 #include <kith/allocator.h>
+#include <kith/filter.h>
 #include <kith/io.h>
 #include <kith/metric.h>
 #include <kith/run.h>
@@ -55,8 +56,7 @@ typedef struct kith_collection_options {
     const kith_io *io; /* for segment files; NULL: POSIX. SQLite does its own input and output */
     int read_only;     /* non-zero: every change is refused with KITH_READONLY */
     unsigned wait_ms;  /* how long to wait for another writer, milliseconds; 5,000 */
-    size_t exact_rows; /* kith_collection_fold leaves collections of at most so many vectors
-                        * without a segment; 20,000 */
+    size_t exact_rows; /* kith_collection_fold builds no segment for so many vectors or fewer; 20,000 */
 } kith_collection_options;
 
 static inline void kith_collection_options_init(kith_collection_options *options)
@@ -74,10 +74,13 @@ static inline void kith_collection_options_init(kith_collection_options *options
 /* Make a new collection and open it for writing.
  * In:       path, by custom ending in .kith; its folder exists.
  *           dim, 1..KITH_COLLECTION_MAX_DIM, or 0: not known yet, kith_collection_reset_vectors sets it
- * later. metric, KITH_L2SQ, KITH_DOT, KITH_COSINE or KITH_L1. options, NULL for the defaults; read_only must
- * be 0. Out:      *collection, NULL on failure; then no file is left behind either. Errors:   KITH_EXISTS
- * when there is a file at `path`, KITH_INVALID, KITH_NOMEM, KITH_IO, KITH_NOTFOUND and KITH_READONLY for its
- * folder. The file appears whole or not at all, even when the process is killed. */
+ *           later.
+ *           metric, KITH_L2SQ, KITH_DOT, KITH_COSINE or KITH_L1.
+ *           options, NULL for the defaults; read_only must be 0.
+ * Out:      *collection, NULL on failure; then no file is left behind either.
+ * Errors:   KITH_EXISTS when there is a file at `path`, KITH_INVALID, KITH_NOMEM, KITH_IO, KITH_NOTFOUND and
+ *           KITH_READONLY for its folder. The file appears whole or not at all, even when the process is
+ *           killed. */
 KITH_API kith_status kith_collection_create(const char *path, size_t dim, kith_metric metric,
                                             const kith_collection_options *options,
                                             kith_collection **collection, kith_error *err);
@@ -86,10 +89,11 @@ KITH_API kith_status kith_collection_create(const char *path, size_t dim, kith_m
  * In:       options, NULL for the defaults.
  * Out:      *collection, NULL on failure.
  * Errors:   KITH_NOTFOUND; KITH_FORMAT when the file is no collection; KITH_VERSION when a newer kith wrote
- * it; KITH_CORRUPT; KITH_READONLY when it cannot be written and options->read_only is 0; KITH_BUSY; KITH_IO;
- * KITH_NOMEM. Notes:    With read_only a collection opens in a folder that cannot be written, too. If a
- * writer died there and left changes that only a process with write access can settle, that is KITH_READONLY
- * with a message that says so. */
+ *           it; KITH_CORRUPT; KITH_READONLY when it cannot be written and options->read_only is 0; KITH_BUSY;
+ *           KITH_IO; KITH_NOMEM.
+ * Notes:    With read_only a collection opens in a folder that cannot be written, too. If a writer died there
+ *           and left changes that only a process with write access can settle, that is KITH_READONLY with a
+ *           message that says so. */
 KITH_API kith_status kith_collection_open(const char *path, const kith_collection_options *options,
                                           kith_collection **collection, kith_error *err);
 
@@ -102,11 +106,11 @@ KITH_API void kith_collection_close(kith_collection *collection);
 enum { KITH_ROW_PAYLOAD = 1, KITH_ROW_VECTOR = 2, KITH_ROW_ATTACHMENT = 4, KITH_ROW_ALL = 7 };
 
 typedef struct kith_row {
-    int64_t key; /* 1..INT64_MAX; 0 in a put: the next free one */
-    const char
-        *payload; /* a JSON object in UTF-8; NULL in a put: {}. When read: canonical, zero-terminated */
-    size_t payload_size;    /* bytes without the zero; in a put 0 with a payload: strlen(payload) */
-    const float *vector;    /* [dim]; NULL: none */
+    int64_t key;         /* 1..INT64_MAX; 0 in a put: the next free one */
+    const char *payload; /* a JSON object in UTF-8, NULL in a put: {}; when read canonical and 0-terminated */
+    size_t payload_size; /* bytes without the zero; in a put 0 with a payload: strlen(payload) */
+    const float *vector; /* [dim]; NULL: none */
+    size_t dim;          /* components of vector; in a put they must be the collection's, 0 without one */
     const void *attachment; /* any bytes, a thumbnail say; NULL: none */
     size_t attachment_size;
 } kith_row;
@@ -146,21 +150,23 @@ KITH_API void kith_collection_unpin(kith_collection *collection);
 
 /* Begin a batch: take the writer's lock.
  * Errors:   KITH_BUSY when another writer held it for all of wait_ms; KITH_READONLY; KITH_INVALID when a
- * batch is open already or the handle is pinned; KITH_IO. */
+ *           batch is open already or the handle is pinned; KITH_IO. */
 KITH_API kith_status kith_collection_begin(kith_collection *collection, kith_error *err);
 
 /* Insert a row, or change the row that has its key.
  * In:       parts: which parts of *row count. Those not named keep what the row has (nothing, for a new row).
  *           row->vector[dim], finite; NULL takes the vector away. row->payload is a JSON object without
- * duplicate names, kept in canonical form (names sorted, no white space, shortest numbers). Out:      *key,
- * may be NULL: the row's key. Errors:   KITH_INVALID naming the fault; the batch stays open and without the
- * row. KITH_UNTRAINED for a vector while the collection has no dim. After any other failure (KITH_IO,
- * KITH_NOMEM, ...) only rollback is possible: commit refuses. Cost:     O(log rows + bytes). */
+ *           duplicate names, kept in canonical form (names sorted, no white space, shortest numbers).
+ * Out:      *key, may be NULL: the row's key.
+ * Errors:   KITH_INVALID naming the fault; the batch stays open and without the row. KITH_UNTRAINED for a
+ *           vector while the collection has no dim. After any other failure (KITH_IO, KITH_NOMEM, ...) only
+ *           rollback is possible: commit refuses.
+ * Cost:     O(log rows + bytes). */
 KITH_API kith_status kith_collection_put(kith_collection *collection, unsigned parts, const kith_row *row,
                                          int64_t *key, kith_error *err);
 
-/* Delete the row with this key. KITH_NOTFOUND when there is none; the batch goes on. Other errors as in put.
- */
+/* Delete the row with this key.
+ * Errors:   KITH_NOTFOUND when there is none; the batch goes on. Others as in put. */
 KITH_API kith_status kith_collection_delete(kith_collection *collection, int64_t key, kith_error *err);
 
 /* Take the vectors of all rows away and set dim and metric anew (dim 0: not known), as one change of the
@@ -170,15 +176,18 @@ KITH_API kith_status kith_collection_reset_vectors(kith_collection *collection, 
 
 /* Make the batch durable and visible.
  * Errors:   KITH_IO, KITH_NOMEM, ...: the batch is undone, as by rollback. After an I/O error in commit the
- * handle refuses to work (KITH_IO) until it is opened anew: whether the disk still takes writes is unknown.
+ *           handle refuses to work (KITH_IO) until it is opened anew: whether the disk still takes writes is
+ *           unknown.
  * Out:      KITH_OK: the batch is on the disk. */
 KITH_API kith_status kith_collection_commit(kith_collection *collection, kith_error *err);
 
 /* Undo the batch. Without a batch nothing happens. */
 KITH_API void kith_collection_rollback(kith_collection *collection);
 
-/* ---- Named values: what the user of a collection wants to keep with it (a codebook, how features were made)
- * ---- */
+/* ---- Named values ---- */
+
+/* What the user of a collection wants to keep beside the rows, changed in the same batches: a codebook, how
+ * features are made. */
 
 /* Set a value inside a batch.
  * In:       name, 1..KITH_COLLECTION_MAX_META_NAME bytes of UTF-8; size, up to KITH_COLLECTION_MAX_META. */
@@ -210,21 +219,17 @@ KITH_API kith_status kith_collection_meta_next(kith_collection *collection, cons
 
 /* ---- Search ---- */
 
-/* Whether a row may be in the answer: non-zero for yes. It must answer the same for the same key throughout a
- * call, and it must not use the collection's handle. */
-typedef int (*kith_key_filter)(void *ctx, int64_t key);
-
 typedef struct kith_collection_query {
     size_t struct_size;
-    size_t k;               /* 1..KITH_COLLECTION_MAX_K */
-    int exact;              /* non-zero: scan every vector even if there is a segment */
-    size_t nprobe;          /* cells of the segment to look into; 0: chosen by the number of cells and k */
-    size_t refine;          /* candidates re-ranked with the full vectors, as a multiple of k; 0: chosen */
-    kith_key_filter filter; /* NULL: no filter */
-    void *filter_ctx;
-    const int64_t *only_keys; /* only_keys[only_n]: nothing but these rows, any order; NULL: all */
+    size_t k;                  /* 1..KITH_COLLECTION_MAX_K */
+    int exact;                 /* non-zero: scan every vector even if there is a segment */
+    size_t nprobe;             /* cells of the segment to look into; 0: chosen by the number of cells and k */
+    size_t refine;             /* candidates re-ranked with the full vectors, as a multiple of k; 0: chosen */
+    const kith_filter *filter; /* over keys; NULL: every row may be found. It must not use this handle, and
+                                * with a pool it is asked from several threads */
+    const int64_t *only_keys;  /* only_keys[only_n]: nothing but these rows, any order; NULL: all */
     size_t only_n;
-    const kith_cancel *cancel; /* NULL: cannot be cancelled; else KITH_CANCELLED soon after it is raised */
+    const kith_cancel *cancel; /* NULL, or a flag that ends the search early with the best so far */
     kith_pool *pool;           /* NULL: only the calling thread */
 } kith_collection_query;
 
@@ -236,7 +241,6 @@ static inline void kith_collection_query_init(kith_collection_query *query)
     query->nprobe = 0;
     query->refine = 0;
     query->filter = NULL;
-    query->filter_ctx = NULL;
     query->only_keys = NULL;
     query->only_n = 0;
     query->cancel = NULL;
@@ -244,23 +248,25 @@ static inline void kith_collection_query_init(kith_collection_query *query)
 }
 
 typedef struct kith_collection_answer {
-    int complete;         /* 1: fewer than k rows only because no more match */
+    int complete;         /* 1: fewer than k rows only because no more match; 0: the cancel flag ended it */
     int exact;            /* 1: no approximation took part */
     uint64_t rows_scored; /* over all queries of the call, re-ranking left out */
     uint64_t version;     /* of the state that was searched, see kith_collection_version */
 } kith_collection_answer;
 
 /* The k rows nearest to each query vector.
- * In:       vectors[nq][dim], row-major float32, finite. query, NULL for its defaults.
+ * In:       vectors[nq][dim], row-major float32, finite; dim must be the collection's (that may have changed
+ *           since it was asked for). query, NULL for its defaults.
  * Out:      keys[nq][k] and distances[nq][k], nearest first, ties by the smaller key; a tail without rows is
  *           filled with key 0 and +INFINITY. *answer, may be NULL. Nothing is written unless KITH_OK is
- * returned. Rows without a vector are never found. Errors:   KITH_INVALID; KITH_UNTRAINED while the
- * collection has no dim; KITH_CANCELLED; KITH_CORRUPT; KITH_IO; KITH_NOMEM. Cost:     exact: O(nq * vectors *
- * dim); with a segment about 1/50 of that for large collections. The first search of a handle reads the
- * vectors (or checks the segment) first, later ones only what changed. */
-KITH_API kith_status kith_collection_search(kith_collection *collection, size_t nq, const float *vectors,
-                                            const kith_collection_query *query, int64_t *keys,
-                                            float *distances, kith_collection_answer *answer,
+ *           returned. Rows without a vector are never found.
+ * Errors:   KITH_INVALID; KITH_UNTRAINED while the collection has no dim; KITH_CORRUPT; KITH_IO;
+ *           KITH_NOMEM.
+ * Cost:     exact: O(nq * vectors * dim); with a segment about 1/50 of that for large collections. The first
+ *           search of a handle reads the vectors or checks the segment first, later ones what changed. */
+KITH_API kith_status kith_collection_search(kith_collection *collection, size_t nq, size_t dim,
+                                            const float *vectors, const kith_collection_query *query,
+                                            int64_t *keys, float *distances, kith_collection_answer *answer,
                                             kith_error *err);
 
 /* The k rows nearest to a row of the collection, which itself is left out.
@@ -295,8 +301,8 @@ static inline void kith_fold_options_init(kith_fold_options *options)
  * readers of all processes go on meanwhile. Call it now and then, after an import say; a search never does.
  * In:       options, NULL for the defaults.
  * Errors:   KITH_BUSY when another process is folding; KITH_READONLY; KITH_INVALID inside a batch, while
- * pinned or for a bad spec; KITH_CANCELLED; KITH_NOMEM; KITH_IO. No failure harms the collection or the
- *           segment there was.
+ *           pinned or for a bad spec; KITH_CANCELLED; KITH_NOMEM; KITH_IO. No failure harms the collection or
+ *           the segment there was.
  * Memory:   a sample of the vectors, then the segment: about (4 * dim + code) bytes a vector. */
 KITH_API kith_status kith_collection_fold(kith_collection *collection, const kith_fold_options *options,
                                           kith_error *err);
@@ -331,9 +337,8 @@ typedef struct kith_collection_stats {
     uint64_t segment_bytes;   /* 0: there is no good segment */
     uint64_t segment_version; /* the version that the segment covers */
     uint64_t segment_rows;    /* vectors in it */
-    uint64_t uncovered;    /* changes since then: rows that are searched exactly or masked; without a segment
-                            * the number of vectors */
-    char segment_spec[64]; /* "" without a segment */
+    uint64_t uncovered;       /* rows changed since then; without a segment the number of vectors */
+    char segment_spec[64];    /* "" without a segment */
 } kith_collection_stats;
 
 /* Cost: the first call of a handle checks the checksums of the segment, later ones are cheap. */
@@ -342,8 +347,9 @@ KITH_API kith_status kith_collection_get_stats(kith_collection *collection, kith
 
 /* Prove that the file is sound: SQLite's integrity check, then the invariants of docs/collection-format.md
  * (every vector of the right length and finite, every payload canonical, slots and keys one to one, counts
- * equal). In:       run, may be NULL. Errors:   KITH_CORRUPT with the first fault found. Cost: reads
- * everything. */
+ * equal).
+ * In:       run, may be NULL.
+ * Errors:   KITH_CORRUPT with the first fault found. Cost: reads everything. */
 KITH_API kith_status kith_collection_check(kith_collection *collection, const kith_run *run, kith_error *err);
 
 /* The content hash: XXH3-64 over the key, vector and canonical payload of every row in key order, and dim and
