@@ -5,7 +5,9 @@
  *
  * Choose k seeds; assign each point to its nearest centroid (ties: the lower index); move each centroid to
  * the mean of its points; stop when no point changes its centroid, or at the iteration limit. A centroid that
- * lost all points takes half of the largest cluster. Deterministic with any number of threads.
+ * lost all points takes half of the largest cluster. The objective never rises from one iteration to the
+ * next, but for such splits, which may raise it by a ten-thousandth. Deterministic with any number of
+ * threads.
  */
 #ifndef KITH_KMEANS_H
 #define KITH_KMEANS_H
@@ -61,15 +63,17 @@ typedef struct kith_kmeans_result {
  * In:       x[n][dim], finite; 1 <= k <= n; options NULL for the defaults.
  * Out:      centroids[k][dim]; result may be NULL.
  * Errors:   KITH_INVALID, KITH_NOMEM, KITH_CANCELLED; centroids are then undefined.
- * Cost:     iterations x points x k x dim multiply-adds; memory: one uint32 and one float a point, the
- * centroids twice, a copy of the sample where one is taken. */
+ * Threads:  the pool of run; the result is the same with any number. run's stages: "seeding" (k-means++),
+ *           "training", counted in points x iterations.
+ * Memory:   two uint32 and one float a point, the centroids twice, a copy of the sample where one is taken.
+ * Cost:     iterations x points x k x dim multiply-adds. */
 KITH_API kith_status kith_kmeans_train(const float *x, size_t n, size_t dim, size_t k,
                                        const kith_kmeans_options *options, const kith_run *run,
                                        float *centroids, kith_kmeans_result *result, kith_error *err);
 
 /* The nearest centroid of each point.
  * In:       x[n][dim], centroids[k][dim].
- * Out:      assign[n]; dist[n] squared distances, may be NULL.
+ * Out:      assign[n] (ties: the lower index); dist[n] squared distances, may be NULL.
  * Errors:   KITH_INVALID, KITH_NOMEM, KITH_CANCELLED. */
 KITH_API kith_status kith_kmeans_assign(const float *x, size_t n, size_t dim, const float *centroids,
                                         size_t k, const kith_allocator *allocator, const kith_run *run,

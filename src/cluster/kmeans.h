@@ -1,0 +1,40 @@
+/* kmeans.h - what the files of src/cluster share: the nearest centroid of many points, and the seeds. */
+#ifndef KI_CLUSTER_KMEANS_H
+#define KI_CLUSTER_KMEANS_H
+
+#include <kith/kmeans.h>
+
+#include "base/run.h"
+#include "simd/kernels.h"
+
+/* Centroids made ready for being searched, and the memory that a block of points needs. */
+typedef struct ki_nearest {
+    const kith_allocator *allocator;
+    const ki_kernels *kernels; /* one table for the life of an operation */
+    size_t dim, k;
+    const float *centroids; /* [k][dim], the caller's */
+    float *shifted;         /* [k][dim]: centroids minus their mean, see kmeans_nearest.c */
+    float *bias;            /* [k] */
+    double *mean;           /* [dim] */
+} ki_nearest;
+
+/* Allocate for up to k centroids. ki_nearest_clear is allowed after a failure. */
+kith_status ki_nearest_init(ki_nearest *nearest, size_t dim, size_t k, const kith_allocator *allocator,
+                            kith_error *err);
+void ki_nearest_clear(ki_nearest *nearest);
+
+/* Take centroids[k][dim], k at most the one of init; they must live and stay as they are while searched. */
+void ki_nearest_set(ki_nearest *nearest, const float *centroids, size_t k);
+
+/* The nearest centroid of each of x[n][dim] (ties: the lower index), into which[n]. */
+void ki_nearest_find(const ki_nearest *nearest, const float *x, size_t n, uint32_t *which);
+
+/* How many points one block of parallel work takes: a function of the shape alone. */
+size_t ki_nearest_block(size_t dim, size_t k);
+
+/* The seeds of k-means: centroids[k][dim] from x[n][dim]. distance[n] is scratch. */
+kith_status ki_kmeans_seed(const float *x, size_t n, size_t dim, size_t k, kith_kmeans_init init,
+                           uint64_t seed, const kith_allocator *allocator, const kith_run *run,
+                           float *centroids, float *distance, kith_error *err);
+
+#endif

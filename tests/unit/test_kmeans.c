@@ -1,0 +1,524 @@
+/* K-means against the textbook, word for word and in float64. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <kith/kmeans.h>
+#include <kith/simd.h>
+
+#include "base/rng.h"
+#include "support.h"
+
+/* ---- the textbook ---- */
+
+static double distance(const float *x, const double *c, size_t dim)
+{
+    double sum = 0;
+    for (size_t d = 0; d < dim; d++) sum += ((double)x[d] - c[d]) * ((double)x[d] - c[d]);
+    return sum;
+}
+
+/* One assignment; returns the objective. *changed counts the points that moved. */
+static double textbook_assign(const float *x, size_t n, size_t dim, const double *c, size_t k,
+                              uint32_t *assign, size_t *changed)
+{
+    double objective = 0;
+    *changed = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t best = 0;
+        double least = INFINITY;
+        for (uint32_t j = 0; j < k; j++) {
+            double to = distance(x + i * dim, c + j * dim, dim);
+            if (to < least) {
+                least = to;
+                best = j;
+            }
+        }
+        *changed += assign[i] != best;
+        assign[i] = best;
+        objective += least;
+    }
+    return objective;
+}
+
+static void textbook_update(const float *x, size_t n, size_t dim, const uint32_t *assign, double *c, size_t k)
+{
+    double *sum = calloc(k * dim, sizeof *sum);
+    size_t *size = calloc(k, sizeof *size);
+    for (size_t i = 0; i < n; i++) {
+        size[assign[i]]++;
+        for (size_t d = 0; d < dim; d++) sum[assign[i] * dim + d] += (double)x[i * dim + d];
+    }
+    for (size_t j = 0; j < k; j++)
+        for (size_t d = 0; d < dim && size[j] > 0; d++) c[j * dim + d] = sum[j * dim + d] / (double)size[j];
+    free(sum);
+    free(size);
+}
+
+/* ---- helpers ---- */
+
+typedef struct history {
+    size_t n;
+    double objective[200];
+} history;
+
+static void remember(void *ctx, size_t number, double objective)
+{
+    history *h = ctx;
+    assert_int_equal(number, h->n + 1);
+    assert_true(h->n < 200);
+    h->objective[h->n++] = objective;
+}
+
+static void assert_falling(const history *h)
+{
+    for (size_t i = 1; i < h->n; i++)
+        if (h->objective[i] > h->objective[i - 1] * (1 + 1e-9))
+            fail_msg("iteration %zu: objective %.17g after %.17g", i + 1, h->objective[i],
+                     h->objective[i - 1]);
+}
+
+static double objective_of(const float *x, size_t n, size_t dim, const float *centroids,
+                           const uint32_t *assign)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++)
+        for (size_t d = 0; d < dim; d++) {
+            double difference = (double)x[i * dim + d] - (double)centroids[assign[i] * dim + d];
+            sum += difference * difference;
+        }
+    return sum;
+}
+
+static void assert_close(double a, double b, double relative)
+{
+    if (!(fabs(a - b) <= relative * (fabs(a) + fabs(b)) + 1e-12)) fail_msg("%.17g against %.17g", a, b);
+}
+
+/* ---- tests ---- */
+
+/* From the same start both must go the same way, iteration for iteration. */
+static void follow_textbook(size_t n, size_t dim, size_t k, uint64_t seed)
+{
+    float *x = test_vectors(n, dim, dim < 4 ? k : 0, seed);
+    double *c = malloc(k * dim * sizeof *c);
+    float *centroids = malloc(k * dim * sizeof *centroids);
+    uint32_t *expected = malloc(n * sizeof *expected), *assign = malloc(n * sizeof *assign);
+    memset(expected, 255, n * sizeof *expected);
+    for (size_t i = 0; i < k * dim; i++) c[i] = (double)x[i]; /* the first k points */
+
+    history h = {0};
+    kith_kmeans_options options;
+    kith_kmeans_options_init(&options);
+    options.start = x;
+    options.max_iterations = 100;
+    options.max_points_per_centroid = 0;
+    options.iteration = remember;
+    options.iteration_ctx = &h;
+    kith_kmeans_result result;
+    kith_error err;
+    assert_ok(kith_kmeans_train(x, n, dim, k, &options, NULL, centroids, &result, &err), &err);
+    assert_int_equal(result.iterations, h.n);
+    assert_int_equal(result.points_used, n);
+    assert_true(result.objective == h.objective[h.n - 1]);
+
+    assert_int_equal(result.splits, 0); /* the textbook knows none */
+
+    size_t changed = n, iterations = 0;
+    while (iterations < result.iterations) {
+        double objective = textbook_assign(x, n, dim, c, k, expected, &changed);
+        assert_close(objective, h.objective[iterations], 1e-5);
+        textbook_update(x, n, dim, expected, c, k);
+        iterations++;
+    }
+    assert_falling(&h);
+    size_t differ = 0; /* ties within rounding may fall either way */
+    assert_ok(kith_kmeans_assign(x, n, dim, centroids, k, NULL, NULL, assign, NULL, &err), &err);
+    for (size_t i = 0; i < n; i++) differ += assign[i] != expected[i];
+    assert_true(differ <= (result.converged ? n / 500 : n / 10));
+    for (size_t i = 0; i < k * dim && result.converged; i++)
+        assert_true(fabs((double)centroids[i] - c[i]) <= 1e-4 * (1 + fabs(c[i])));
+    free(x);
+    free(c);
+    free(centroids);
+    free(expected);
+    free(assign);
+}
+
+static void test_textbook(void **state)
+{
+    (void)state;
+    uint64_t seed = test_seed();
+    const size_t shapes[][3] = {{300, 2, 5},   {1000, 1, 7},   {1500, 3, 16},  {2100, 17, 33},
+                                {1030, 64, 9}, {500, 128, 20}, {200, 300, 12}, {64, 5, 1}};
+    for (kith_simd level = KITH_SIMD_SCALAR; level <= KITH_SIMD_NEON; level++) {
+        if (!kith_simd_has(level)) continue;
+        assert_int_equal(kith_simd_use(level, NULL), KITH_OK);
+        for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
+            follow_textbook(shapes[s][0], shapes[s][1], shapes[s][2], seed + s);
+    }
+    kith_simd_use_name("auto", NULL);
+}
+
+/* Far from the origin |x|^2 - 2 x.c + |c|^2 has hardly a correct digit left in float32. */
+static void test_far_from_origin(void **state)
+{
+    (void)state;
+    enum { n = 2000, dim = 16, k = 60 };
+    float *x = test_vectors(n, dim, 0, test_seed());
+    for (size_t i = 0; i < n * dim; i++) x[i] += 3000;
+    double c[k * dim];
+    for (size_t i = 0; i < k * dim; i++) c[i] = (double)x[i];
+    uint32_t assign[n], expected[n];
+    float dist[n];
+    double objective = 0;
+    size_t changed, differ = 0;
+    kith_error err;
+    double least = textbook_assign(x, n, dim, c, k, expected, &changed);
+    assert_ok(kith_kmeans_assign(x, n, dim, x, k, NULL, NULL, assign, dist, &err), &err);
+    for (size_t i = 0; i < n; i++) {
+        objective += (double)dist[i];
+        differ += assign[i] != expected[i];
+    }
+    assert_true(differ <= n / 200);
+    assert_close(objective, least, 1e-5);
+
+    kith_kmeans_options options;
+    kith_kmeans_options_init(&options);
+    float centroids[k * dim];
+    history h = {0};
+    options.iteration = remember;
+    options.iteration_ctx = &h;
+    options.max_iterations = 100;
+    assert_ok(kith_kmeans_train(x, n, dim, k, &options, NULL, centroids, NULL, &err), &err);
+    assert_falling(&h);
+    free(x);
+}
+
+static void test_assign(void **state)
+{
+    (void)state;
+    enum { n = 3000, dim = 24, k = 77 };
+    float *x = test_vectors(n, dim, 0, test_seed()), *c = test_vectors(k, dim, 0, test_seed() + 1);
+    double exact[k * dim];
+    for (size_t i = 0; i < k * dim; i++) exact[i] = (double)c[i];
+    uint32_t assign[n], expected[n], alone[n];
+    float dist[n];
+    size_t changed;
+    kith_error err;
+    textbook_assign(x, n, dim, exact, k, expected, &changed);
+    assert_ok(kith_kmeans_assign(x, n, dim, c, k, NULL, NULL, assign, dist, &err), &err);
+    assert_ok(kith_kmeans_assign(x, n, dim, c, k, NULL, NULL, alone, NULL, &err), &err);
+    assert_memory_equal(assign, alone, sizeof assign);
+    for (size_t i = 0; i < n; i++) {
+        double got = distance(x + i * dim, exact + assign[i] * dim, dim);
+        double best = distance(x + i * dim, exact + expected[i] * dim, dim);
+        assert_close(got, best, 1e-5);
+        assert_close((double)dist[i], got, 1e-5);
+    }
+    /* Equal centroids: the lower index. */
+    memcpy(c + 40 * dim, c + 3 * dim, dim * sizeof *c);
+    assert_ok(kith_kmeans_assign(c, k, dim, c, k, NULL, NULL, assign, dist, &err), &err);
+    for (size_t i = 0; i < k; i++) {
+        assert_int_equal(assign[i], i == 40 ? 3 : i);
+        assert_true(dist[i] == 0);
+    }
+    assert_ok(kith_kmeans_assign(NULL, 0, dim, c, k, NULL, NULL, assign, NULL, &err), &err);
+    free(x);
+    free(c);
+}
+
+static void test_threads(void **state)
+{
+    (void)state;
+    enum { n = 20000, dim = 12, k = 150 };
+    float *x = test_vectors(n, dim, 40, test_seed());
+    static float centroids[3][k * dim];
+    kith_kmeans_result result[3];
+    memset(result, 0, sizeof result);
+    const size_t threads[] = {1, 2, 4};
+    kith_error err;
+    for (int init = KITH_KMEANS_RANDOM; init <= KITH_KMEANS_PLUSPLUS; init++) {
+        for (int t = 0; t < 3; t++) {
+            kith_run run;
+            kith_run_init(&run);
+            assert_ok(kith_pool_create(threads[t], NULL, &run.pool, &err), &err);
+            kith_kmeans_options options;
+            kith_kmeans_options_init(&options);
+            options.init = init;
+            options.max_iterations = 8;
+            options.max_points_per_centroid = 100;
+            options.seed = test_seed();
+            assert_ok(kith_kmeans_train(x, n, dim, k, &options, &run, centroids[t], &result[t], &err), &err);
+            assert_int_equal(result[t].points_used, 100 * k);
+            kith_pool_free(run.pool);
+        }
+        for (int t = 1; t < 3; t++) {
+            assert_memory_equal(centroids[0], centroids[t], sizeof centroids[0]);
+            assert_true(result[0].objective == result[t].objective);
+        }
+    }
+    free(x);
+}
+
+/* Fifty tight clusters, fifty centroids: k-means++ finds every cluster nearly always, random seeds do not. */
+static void test_plusplus(void **state)
+{
+    (void)state;
+    enum { clusters = 50, each = 40, n = clusters * each, dim = 8, trials = 20 };
+    float *x = malloc(n * dim * sizeof *x), *centre = test_vectors(clusters, dim, 0, test_seed());
+    ki_rng rng;
+    ki_rng_init(&rng, test_seed(), 7);
+    for (size_t i = 0; i < n; i++)
+        for (size_t d = 0; d < dim; d++)
+            x[i * dim + d] = 300 * centre[i % clusters * dim + d] + (float)ki_rng_gauss(&rng);
+    size_t found[2] = {0, 0};
+    for (int init = KITH_KMEANS_RANDOM; init <= KITH_KMEANS_PLUSPLUS; init++)
+        for (size_t trial = 0; trial < trials; trial++) {
+            float centroids[clusters * dim];
+            kith_kmeans_options options;
+            kith_kmeans_options_init(&options);
+            options.init = init;
+            options.seed = test_seed() + trial;
+            options.max_iterations = 1;
+            kith_kmeans_result result;
+            kith_error err;
+            assert_ok(kith_kmeans_train(x, n, dim, clusters, &options, NULL, centroids, &result, &err), &err);
+            found[init] += result.objective < 5.0 * n * dim; /* one cluster missed costs far more */
+        }
+    assert_true(found[KITH_KMEANS_PLUSPLUS] >= trials - 2);
+    assert_true(found[KITH_KMEANS_RANDOM] <= 2);
+    free(x);
+    free(centre);
+}
+
+/* One seed more after (0, 0 and 1, 3 on a line): the D^2 weights are known, so are the frequencies. */
+static void test_plusplus_distribution(void **state)
+{
+    (void)state;
+    const float x[] = {0, 1, 3};
+    size_t pair[3][3] = {{0}};
+    enum { trials = 6000 };
+    for (size_t trial = 0; trial < trials; trial++) {
+        float centroids[2];
+        kith_kmeans_options options;
+        kith_kmeans_options_init(&options);
+        options.init = KITH_KMEANS_PLUSPLUS;
+        options.seed = test_seed() * 100000 + trial;
+        options.max_iterations = 1;
+        kith_error err;
+        history h = {0};
+        options.iteration = remember;
+        options.iteration_ctx = &h;
+        assert_ok(kith_kmeans_train(x, 3, 1, 2, &options, NULL, centroids, NULL, &err), &err);
+        /* The objective at the seeds tells which point is left out: 0 -> 1, 1 -> 1, 3 -> 4. */
+        pair[0][0] += h.objective[0] == 4;
+        pair[0][1] += h.objective[0] == 1;
+    }
+    /* P({0,1}) = 1/3 * 1/10 + 1/3 * 1/5 = 0.1; standard deviation over 6,000 trials 0.0039. */
+    double left_out_3 = (double)pair[0][0] / trials;
+    assert_int_equal(pair[0][0] + pair[0][1], trials);
+    assert_true(left_out_3 > 0.08 && left_out_3 < 0.12);
+}
+
+/* The batches of the seeding are rejection sampling: after many seeds the distribution must still be D^2. On
+ * a line of m clusters of different sizes at equal distances, all must be found. */
+static void test_plusplus_many(void **state)
+{
+    (void)state;
+    enum { clusters = 700, n = 4 * clusters };
+    float *x = malloc(n * sizeof *x), *centroids = malloc(clusters * sizeof *centroids);
+    for (size_t i = 0; i < n; i++) x[i] = (float)(i % clusters) * 10;
+    kith_kmeans_options options;
+    kith_kmeans_options_init(&options);
+    options.init = KITH_KMEANS_PLUSPLUS;
+    options.max_iterations = 1;
+    kith_kmeans_result result;
+    kith_error err;
+    assert_ok(kith_kmeans_train(x, n, 1, clusters, &options, NULL, centroids, &result, &err), &err);
+    assert_true(result.objective == 0); /* D^2 of a taken value is 0: it cannot be drawn twice */
+    free(x);
+    free(centroids);
+}
+
+static void test_empty_clusters(void **state)
+{
+    (void)state;
+    /* All centroids but one start far away: k - 1 empty clusters to fill. */
+    enum { n = 4000, dim = 6, k = 32 };
+    float *x = test_vectors(n, dim, 0, test_seed());
+    float start[k * dim], centroids[k * dim];
+    for (size_t i = 0; i < k * dim; i++) start[i] = i < dim ? 0 : 1e4f + (float)i;
+    kith_kmeans_options options;
+    kith_kmeans_options_init(&options);
+    options.start = start;
+    options.max_iterations = 60;
+    options.max_points_per_centroid = 0;
+    history h = {0};
+    options.iteration = remember;
+    options.iteration_ctx = &h;
+    kith_kmeans_result result;
+    kith_error err;
+    assert_ok(kith_kmeans_train(x, n, dim, k, &options, NULL, centroids, &result, &err), &err);
+    assert_true(result.splits >= k - 1);
+    uint32_t assign[n];
+    assert_ok(kith_kmeans_assign(x, n, dim, centroids, k, NULL, NULL, assign, NULL, &err), &err);
+    size_t size[k] = {0}, smallest = n;
+    for (size_t i = 0; i < n; i++) size[assign[i]]++;
+    for (size_t j = 0; j < k; j++) smallest = size[j] < smallest ? size[j] : smallest;
+    assert_true(smallest > 0);
+
+    /* As good as from random points, within a few per cent. */
+    options.start = NULL;
+    options.iteration = NULL;
+    kith_kmeans_result usual;
+    assert_ok(kith_kmeans_train(x, n, dim, k, &options, NULL, centroids, &usual, &err), &err);
+    assert_true(result.objective < 1.05 * usual.objective);
+    free(x);
+}
+
+static void test_duplicates(void **state)
+{
+    (void)state;
+    enum { n = 500, dim = 5, k = 16 };
+    float x[n * dim], centroids[k * dim];
+    kith_error err;
+    for (int init = KITH_KMEANS_RANDOM; init <= KITH_KMEANS_PLUSPLUS; init++)
+        for (size_t distinct = 1; distinct <= 20; distinct += distinct < 4 ? 1 : 8) {
+            for (size_t i = 0; i < n * dim; i++)
+                x[i] = (float)((i / dim % distinct * 37 + i % dim * 11) % 101) + 0.3f;
+            kith_kmeans_options options;
+            kith_kmeans_options_init(&options);
+            options.init = init;
+            options.max_iterations = 50;
+            history h = {0};
+            options.iteration = remember;
+            options.iteration_ctx = &h;
+            kith_kmeans_result result;
+            assert_ok(kith_kmeans_train(x, n, dim, k, &options, NULL, centroids, &result, &err), &err);
+            assert_true(result.converged);
+            for (size_t i = 0; i < k * dim; i++) assert_true(isfinite(centroids[i]));
+            if (distinct <= k && init == KITH_KMEANS_PLUSPLUS) {
+                assert_true(result.objective == 0);
+                assert_int_equal(result.splits, 0);
+            }
+        }
+}
+
+static void test_corners(void **state)
+{
+    (void)state;
+    enum { n = 40, dim = 7 };
+    float *x = test_vectors(n, dim, 0, test_seed());
+    float centroids[n * dim];
+    uint32_t assign[n];
+    kith_kmeans_result result;
+    kith_error err;
+    /* k = n: every point its own centroid. */
+    assert_ok(kith_kmeans_train(x, n, dim, n, NULL, NULL, centroids, &result, &err), &err);
+    assert_true(result.converged && result.objective == 0);
+    assert_memory_equal(centroids, x, sizeof centroids);
+    /* k = 1: the mean. */
+    assert_ok(kith_kmeans_train(x, n, dim, 1, NULL, NULL, centroids, &result, &err), &err);
+    for (size_t d = 0; d < dim; d++) {
+        double sum = 0;
+        for (size_t i = 0; i < n; i++) sum += (double)x[i * dim + d];
+        assert_close((double)centroids[d], sum / n, 1e-6);
+    }
+    memset(assign, 0, sizeof assign);
+    assert_close(result.objective, objective_of(x, n, dim, centroids, assign), 1e-5);
+    /* n = 1. */
+    assert_ok(kith_kmeans_train(x, 1, dim, 1, NULL, NULL, centroids, &result, &err), &err);
+    assert_memory_equal(centroids, x, dim * sizeof *x);
+    free(x);
+}
+
+static void test_bad_arguments(void **state)
+{
+    (void)state;
+    float x[8] = {0, 1, 2, 3, 4, 5, 6, 7}, centroids[8];
+    uint32_t assign[8];
+    kith_error err;
+    kith_kmeans_options options;
+#define INVALID(call)                             \
+    do {                                          \
+        assert_int_equal(call, KITH_INVALID);     \
+        assert_int_equal(err.code, KITH_INVALID); \
+        assert_true(err.message[0] != 0);         \
+    } while (0)
+    INVALID(kith_kmeans_train(x, 8, 1, 0, NULL, NULL, centroids, NULL, &err));
+    INVALID(kith_kmeans_train(x, 8, 1, 9, NULL, NULL, centroids, NULL, &err));
+    INVALID(kith_kmeans_train(x, 8, 0, 1, NULL, NULL, centroids, NULL, &err));
+    INVALID(kith_kmeans_train(NULL, 8, 1, 1, NULL, NULL, centroids, NULL, &err));
+    INVALID(kith_kmeans_train(x, 8, 1, 1, NULL, NULL, NULL, NULL, &err));
+    INVALID(kith_kmeans_train(x, SIZE_MAX / 2, 9, 1, NULL, NULL, centroids, NULL, &err));
+    kith_kmeans_options_init(&options);
+    options.max_iterations = 0;
+    INVALID(kith_kmeans_train(x, 8, 1, 2, &options, NULL, centroids, NULL, &err));
+    kith_kmeans_options_init(&options);
+    options.struct_size = 3;
+    INVALID(kith_kmeans_train(x, 8, 1, 2, &options, NULL, centroids, NULL, &err));
+    kith_kmeans_options_init(&options);
+    options.init = 2;
+    INVALID(kith_kmeans_train(x, 8, 1, 2, &options, NULL, centroids, NULL, &err));
+    const float start[2] = {1, INFINITY};
+    kith_kmeans_options_init(&options);
+    options.start = start;
+    INVALID(kith_kmeans_train(x, 8, 1, 2, &options, NULL, centroids, NULL, &err));
+    INVALID(kith_kmeans_assign(x, 8, 1, start, 2, NULL, NULL, assign, NULL, &err));
+    INVALID(kith_kmeans_assign(x, 8, 1, x, 2, NULL, NULL, NULL, NULL, &err));
+    x[5] = NAN;
+    INVALID(kith_kmeans_train(x, 8, 1, 2, NULL, NULL, centroids, NULL, &err));
+    assert_non_null(strstr(err.message, "x[5]"));
+    INVALID(kith_kmeans_assign(x, 8, 1, x, 2, NULL, NULL, assign, NULL, &err));
+#undef INVALID
+}
+
+typedef struct watcher {
+    kith_cancel cancel;
+    uint64_t last, total;
+    size_t calls, stop_after;
+} watcher;
+
+static void watch(void *ctx, const char *stage, uint64_t done, uint64_t total)
+{
+    watcher *w = ctx;
+    if (strcmp(stage, "training") != 0) return;
+    assert_true(done >= w->last && done <= total);
+    w->last = done;
+    w->total = total;
+    if (++w->calls == w->stop_after) kith_cancel_raise(&w->cancel);
+}
+
+static void test_progress_and_cancel(void **state)
+{
+    (void)state;
+    enum { n = 5000, dim = 4, k = 10 };
+    float *x = test_vectors(n, dim, 0, test_seed()), centroids[k * dim];
+    kith_error err;
+    for (size_t stop_after = 0; stop_after < 2; stop_after++) {
+        watcher w = {.stop_after = stop_after};
+        kith_run run;
+        kith_run_init(&run);
+        run.progress = watch;
+        run.progress_ctx = &w;
+        run.cancel = &w.cancel;
+        kith_status status = kith_kmeans_train(x, n, dim, k, NULL, &run, centroids, NULL, &err);
+        assert_int_equal(status, stop_after ? KITH_CANCELLED : KITH_OK);
+        if (!stop_after) assert_true(w.total > 0 && w.last == w.total);
+    }
+    free(x);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_textbook),      cmocka_unit_test(test_far_from_origin),
+        cmocka_unit_test(test_assign),        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_plusplus),      cmocka_unit_test(test_plusplus_distribution),
+        cmocka_unit_test(test_plusplus_many), cmocka_unit_test(test_empty_clusters),
+        cmocka_unit_test(test_duplicates),    cmocka_unit_test(test_corners),
+        cmocka_unit_test(test_bad_arguments), cmocka_unit_test(test_progress_and_cancel),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
