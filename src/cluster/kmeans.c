@@ -52,6 +52,7 @@ typedef struct assign_pass {
     size_t *block_changed; /* [n_blocks] */
     ki_stage *stage;       /* told by the calling thread */
     uint64_t done;         /* points assigned so far, atomic */
+    int no_memory;         /* a block had none, atomic */
 } assign_pass;
 
 typedef struct lloyd {
@@ -116,7 +117,10 @@ static void assign_block(void *ctx, size_t block, size_t worker)
     size_t n = pass->n - begin < pass->block_size ? pass->n - begin : pass->block_size;
     if (pass->run && kith_cancel_raised(pass->run->cancel)) return;
     uint32_t *found = pass->found + worker * pass->block_size;
-    ki_nearest_find(&pass->nearest, pass->x + begin * pass->dim, n, found);
+    if (ki_nearest_find(&pass->nearest, pass->x + begin * pass->dim, n, found) != KITH_OK) {
+        __atomic_store_n(&pass->no_memory, 1, __ATOMIC_RELAXED);
+        return;
+    }
     double sum = 0;
     for (size_t i = 0; i < n; i++) {
         float distance = settle(pass, begin + i, found[i], &changed);
@@ -133,6 +137,7 @@ static kith_status assign_all(assign_pass *pass, double *objective, size_t *chan
 {
     ki_pool_run(ki_run_pool(pass->run), pass->n_blocks, assign_block, pass);
     KI_TRY(ki_run_check(pass->run, err));
+    if (pass->no_memory) return ki_fail(err, KITH_NOMEM, "out of memory for the distances of a block");
     *objective = 0;
     *changed = 0;
     for (size_t block = 0; block < pass->n_blocks; block++) {
@@ -245,7 +250,7 @@ static kith_status lloyd_run(lloyd *l, const kith_kmeans_options *options, kith_
     pass->stage = &stage;
     while (result->iterations < options->max_iterations && !result->converged) {
         size_t changed;
-        ki_nearest_set(&pass->nearest, l->centroids, l->k);
+        ki_nearest_set(&pass->nearest, l->centroids);
         KI_TRY(assign_all(pass, &result->objective, &changed, err));
         pass->has_previous = 1;
         result->iterations++;
@@ -399,7 +404,7 @@ kith_status kith_kmeans_assign(const float *x, size_t n, size_t dim, const float
         pass.stage = &stage;
         pass.assign = assign;
         pass.dist = dist;
-        ki_nearest_set(&pass.nearest, centroids, k);
+        ki_nearest_set(&pass.nearest, centroids);
         status = assign_all(&pass, &objective, &changed, err);
         if (status == KITH_OK) ki_stage_report(&stage, n);
     }

@@ -5,29 +5,35 @@
 #include <kith/kmeans.h>
 
 #include "base/run.h"
+#include "math/product.h"
 #include "simd/kernels.h"
 
-/* Centroids made ready for being searched, and the memory that a block of points needs. */
+/* Centroids made ready for being searched; read-only while they are. */
 typedef struct ki_nearest {
     const kith_allocator *allocator;
     const ki_kernels *kernels; /* one table for the life of an operation */
     size_t dim, k;
     const float *centroids; /* [k][dim], the caller's */
-    float *shifted;         /* [k][dim]: centroids minus their mean, see kmeans_nearest.c */
+    float *w;               /* [k][dim]: see kmeans_nearest.c */
     float *bias;            /* [k] */
     double *mean;           /* [dim] */
+    ki_packed *packed;      /* w and bias, for the product */
 } ki_nearest;
 
-/* Allocate for up to k centroids. ki_nearest_clear is allowed after a failure. */
+/* Allocate for k centroids. ki_nearest_clear is allowed after a failure. */
 kith_status ki_nearest_init(ki_nearest *nearest, size_t dim, size_t k, const kith_allocator *allocator,
                             kith_error *err);
 void ki_nearest_clear(ki_nearest *nearest);
 
-/* Take centroids[k][dim], k at most the one of init; they must live and stay as they are while searched. */
-void ki_nearest_set(ki_nearest *nearest, const float *centroids, size_t k);
+/* Take centroids[k][dim]; they must live and stay as they are while searched. */
+void ki_nearest_set(ki_nearest *nearest, const float *centroids);
 
-/* The nearest centroid of each of x[n][dim] (ties: the lower index), into which[n]. */
-void ki_nearest_find(const ki_nearest *nearest, const float *x, size_t n, uint32_t *which);
+/* The nearest centroid of each of x[n][dim] (ties: the lower index), into which[n]. KITH_NOMEM. */
+kith_status ki_nearest_find(const ki_nearest *nearest, const float *x, size_t n, uint32_t *which);
+
+/* The coefficients of ki_nearest for packing them elsewhere: argmin of bias[j] + x . w[j] is the nearest
+ * centroid. mean[dim] is scratch. Out: w[k][dim], bias[k]. */
+void ki_nearest_form(const float *centroids, size_t k, size_t dim, double *mean, float *w, float *bias);
 
 /* How many points one block of parallel work takes: a function of the shape alone. */
 size_t ki_nearest_block(size_t dim, size_t k);

@@ -12,73 +12,58 @@
  * The points need no copy. What is left of the rounding is judged by l2sq_f32 where it matters. */
 #include "cluster/kmeans.h"
 
-#include <math.h>
-
 #include "base/error.h"
 #include "base/memory.h"
 
-kith_status ki_nearest_init(ki_nearest *nearest, size_t dim, size_t k, const kith_allocator *allocator,
-                            kith_error *err)
+void ki_nearest_form(const float *centroids, size_t k, size_t dim, double *mean, float *w, float *bias)
 {
-    *nearest = (ki_nearest){.allocator = allocator, .kernels = ki_kernels_get(), .dim = dim};
-    size_t floats;
-    if (!ki_mul_fits(k, dim, &floats))
-        return ki_fail(err, KITH_INVALID, "k is %zu, dim is %zu: too many floats", k, dim);
-    nearest->shifted = ki_alloc(allocator, floats, sizeof *nearest->shifted);
-    nearest->bias = ki_alloc(allocator, k, sizeof *nearest->bias);
-    nearest->mean = ki_alloc(allocator, dim, sizeof *nearest->mean);
-    if (!nearest->shifted || !nearest->bias || !nearest->mean)
-        return ki_fail_nomem(err, floats * sizeof(float));
-    return KITH_OK;
-}
-
-void ki_nearest_clear(ki_nearest *nearest)
-{
-    ki_free(nearest->allocator, nearest->shifted);
-    ki_free(nearest->allocator, nearest->bias);
-    ki_free(nearest->allocator, nearest->mean);
-    *nearest = (ki_nearest){0};
-}
-
-void ki_nearest_set(ki_nearest *nearest, const float *centroids, size_t k)
-{
-    size_t dim = nearest->dim;
-    double *mean = nearest->mean;
-    nearest->centroids = centroids;
-    nearest->k = k;
     for (size_t d = 0; d < dim; d++) mean[d] = 0;
     for (size_t j = 0; j < k; j++)
         for (size_t d = 0; d < dim; d++) mean[d] += (double)centroids[j * dim + d];
     for (size_t d = 0; d < dim; d++) mean[d] /= (double)k;
     for (size_t j = 0; j < k; j++) {
         const float *c = centroids + j * dim;
-        double bias = 0; /* |c'|^2 + 2 s.c' = (c + s).c' */
+        double sum = 0; /* |c'|^2 + 2 s.c' = (c + s).c' */
         for (size_t d = 0; d < dim; d++) {
-            float shifted = (float)((double)c[d] - mean[d]);
-            nearest->shifted[j * dim + d] = shifted;
-            bias += ((double)c[d] + mean[d]) * (double)shifted;
+            double shifted = (double)c[d] - mean[d];
+            w[j * dim + d] = (float)(-2 * shifted);
+            sum += ((double)c[d] + mean[d]) * shifted;
         }
-        nearest->bias[j] = (float)bias;
+        bias[j] = (float)sum;
     }
 }
 
-void ki_nearest_find(const ki_nearest *nearest, const float *x, size_t n, uint32_t *which)
+kith_status ki_nearest_init(ki_nearest *nearest, size_t dim, size_t k, const kith_allocator *allocator,
+                            kith_error *err)
 {
-    size_t dim = nearest->dim;
-    for (size_t i = 0; i < n; i++) {
-        float best = INFINITY;
-        which[i] = 0;
-        for (size_t j = 0; j < nearest->k; j++) {
-            const float *c = nearest->shifted + j * dim;
-            float dot = 0;
-            for (size_t d = 0; d < dim; d++) dot += x[i * dim + d] * c[d];
-            float value = nearest->bias[j] - 2 * dot;
-            if (value < best) {
-                best = value;
-                which[i] = (uint32_t)j;
-            }
-        }
-    }
+    *nearest = (ki_nearest){.allocator = allocator, .kernels = ki_kernels_get(), .dim = dim, .k = k};
+    nearest->w = ki_alloc_zero(allocator, k * dim, sizeof *nearest->w);
+    nearest->bias = ki_alloc_zero(allocator, k, sizeof *nearest->bias);
+    nearest->mean = ki_alloc(allocator, dim, sizeof *nearest->mean);
+    if (!nearest->w || !nearest->bias || !nearest->mean)
+        return ki_fail_nomem(err, k * dim * sizeof *nearest->w);
+    return ki_packed_create_affine(nearest->w, dim, k, dim, nearest->bias, allocator, &nearest->packed, err);
+}
+
+void ki_nearest_clear(ki_nearest *nearest)
+{
+    ki_packed_free(nearest->packed);
+    ki_free(nearest->allocator, nearest->w);
+    ki_free(nearest->allocator, nearest->bias);
+    ki_free(nearest->allocator, nearest->mean);
+    *nearest = (ki_nearest){0};
+}
+
+void ki_nearest_set(ki_nearest *nearest, const float *centroids)
+{
+    nearest->centroids = centroids;
+    ki_nearest_form(centroids, nearest->k, nearest->dim, nearest->mean, nearest->w, nearest->bias);
+    ki_packed_refill_affine(nearest->packed, nearest->w, nearest->dim, nearest->bias);
+}
+
+kith_status ki_nearest_find(const ki_nearest *nearest, const float *x, size_t n, uint32_t *which)
+{
+    return ki_product_argmin(NULL, x, nearest->dim, n, nearest->packed, which, NULL, NULL);
 }
 
 size_t ki_nearest_block(size_t dim, size_t k)

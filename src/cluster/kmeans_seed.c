@@ -32,7 +32,9 @@ typedef struct seeding {
     double *block_sum; /* [n_blocks]: of distance */
     uint32_t *which;   /* [threads][block_size]: scratch */
     ki_nearest nearest;
-    int first; /* distance[] is not set yet */
+    const ki_kernels *kernels;
+    int first;     /* distance[] is not set yet */
+    int no_memory; /* a block had none, atomic */
 } seeding;
 
 static void update_block(void *ctx, size_t block, size_t worker)
@@ -44,11 +46,14 @@ static void update_block(void *ctx, size_t block, size_t worker)
     const float *x = s->x + begin * s->dim;
     float *distance = s->distance + begin;
     uint32_t *which = s->which + worker * s->block_size;
-    ki_nearest_find(&s->nearest, x, n, which);
+    if (ki_nearest_find(&s->nearest, x, n, which) != KITH_OK) {
+        __atomic_store_n(&s->no_memory, 1, __ATOMIC_RELAXED);
+        return;
+    }
     double sum = 0;
     for (size_t i = 0; i < n; i++) {
         const float *seed = s->nearest.centroids + which[i] * s->dim;
-        float d2 = s->nearest.kernels->l2sq_f32(x + i * s->dim, seed, s->dim);
+        float d2 = s->kernels->l2sq_f32(x + i * s->dim, seed, s->dim);
         if (s->first || d2 < distance[i]) distance[i] = d2;
         sum += (double)distance[i];
     }
@@ -58,10 +63,17 @@ static void update_block(void *ctx, size_t block, size_t worker)
 /* Bring D^2 up to date with the seeds from number `from` on, `count` of them. */
 static kith_status update_distances(seeding *s, size_t from, size_t count, kith_error *err)
 {
-    ki_nearest_set(&s->nearest, s->centroids + from * s->dim, count);
-    s->first = from == 0;
-    ki_pool_run(ki_run_pool(s->run), s->n_blocks, update_block, s);
-    return ki_run_check(s->run, err);
+    kith_status status = ki_nearest_init(&s->nearest, s->dim, count, s->allocator, err);
+    if (status == KITH_OK) {
+        ki_nearest_set(&s->nearest, s->centroids + from * s->dim);
+        s->first = from == 0;
+        ki_pool_run(ki_run_pool(s->run), s->n_blocks, update_block, s);
+        status = ki_run_check(s->run, err);
+    }
+    ki_nearest_clear(&s->nearest);
+    if (status == KITH_OK && s->no_memory)
+        status = ki_fail(err, KITH_NOMEM, "out of memory for the distances of a block");
+    return status;
 }
 
 /* A point with probability D^2 / total. */
@@ -87,7 +99,7 @@ static double current_distance(const seeding *s, size_t point, size_t from, size
     const float *x = s->x + point * s->dim;
     float d2 = s->distance[point];
     for (size_t j = from; j < have; j++) {
-        float to_seed = s->nearest.kernels->l2sq_f32(x, s->centroids + j * s->dim, s->dim);
+        float to_seed = s->kernels->l2sq_f32(x, s->centroids + j * s->dim, s->dim);
         if (to_seed < d2) d2 = to_seed;
     }
     return (double)d2;
@@ -145,7 +157,8 @@ kith_status ki_kmeans_seed(const float *x, size_t n, size_t dim, size_t k, kith_
                  .allocator = allocator,
                  .run = run,
                  .centroids = centroids,
-                 .distance = distance};
+                 .distance = distance,
+                 .kernels = ki_kernels_get()};
     ki_rng rng;
     ki_rng_init(&rng, seed, 1);
     if (init == KITH_KMEANS_RANDOM) return seed_random(&s, k, &rng, err);
@@ -155,11 +168,9 @@ kith_status ki_kmeans_seed(const float *x, size_t n, size_t dim, size_t k, kith_
     size_t threads = kith_pool_threads(ki_run_pool(run));
     s.block_sum = ki_alloc_zero(allocator, s.n_blocks, sizeof *s.block_sum);
     s.which = ki_alloc(allocator, threads * s.block_size, sizeof *s.which);
-    kith_status status = ki_nearest_init(&s.nearest, dim, MAX_BATCH, allocator, err);
-    if (status == KITH_OK && (!s.block_sum || !s.which))
-        status = ki_fail_nomem(err, s.n_blocks * sizeof *s.block_sum);
+    kith_status status = KITH_OK;
+    if (!s.block_sum || !s.which) status = ki_fail_nomem(err, s.n_blocks * sizeof *s.block_sum);
     if (status == KITH_OK) status = seed_plusplus(&s, k, &rng, err);
-    ki_nearest_clear(&s.nearest);
     ki_free(allocator, s.block_sum);
     ki_free(allocator, s.which);
     return status;

@@ -139,9 +139,16 @@ kith_status ki_packed_create_affine(const float *w, size_t ldw, size_t m, size_t
                                     const kith_allocator *allocator, ki_packed **packed, kith_error *err)
 {
     KI_TRY(make_packed(m, dim, FORM_AFFINE, allocator, packed, err));
-    for (size_t p = 0; p < (*packed)->panels; p++) pack_panel(*packed, p, w, ldw);
-    if (bias) memcpy((*packed)->start, bias, m * sizeof *bias);
+    ki_packed_refill_affine(*packed, w, ldw, bias);
     return KITH_OK;
+}
+
+void ki_packed_refill_affine(ki_packed *packed, const float *w, size_t ldw, const float *bias)
+{
+    assert(packed->form == FORM_AFFINE);
+    for (size_t p = 0; p < packed->panels; p++) pack_panel(packed, p, w, ldw);
+    for (size_t c = 0; c < packed->panels * KI_PANEL; c++)
+        packed->start[c] = c >= packed->m ? INFINITY : bias ? bias[c] : 0;
 }
 
 void ki_packed_free(ki_packed *packed)

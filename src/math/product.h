@@ -57,14 +57,15 @@ kith_status ki_packed_create(const float *y, size_t ldy, size_t m, size_t dim, k
                              const kith_allocator *allocator, ki_packed **packed, kith_error *err);
 
 /* The same for an affine map: the "distance" of a row is bias[c] + x . w[c], as it is, no sign, nothing
- * clamped. bias NULL: zeros. For rotations, PCA and plain matrix products (ki_product_store, ki_product_row).
- */
+ * clamped. bias NULL: zeros. For rotations, PCA and plain matrix products (ki_product_store, ki_product_row), and
+ * for an argmin of a form of one's own. */
 kith_status ki_packed_create_affine(const float *w, size_t ldw, size_t m, size_t dim, const float *bias,
                                     const kith_allocator *allocator, ki_packed **packed, kith_error *err);
 
 /* Other columns of the same number, dimension and metric in place of the old (k-means, from one iteration to
- * the next). Not for affine ones. Nobody else may be using it. */
+ * the next). Nobody else may be using it. */
 void ki_packed_refill(ki_packed *packed, const float *y, size_t ldy);
+void ki_packed_refill_affine(ki_packed *packed, const float *w, size_t ldw, const float *bias);
 
 void ki_packed_free(ki_packed *packed); /* NULL is allowed */
 size_t ki_packed_count(const ki_packed *packed);
