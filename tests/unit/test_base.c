@@ -12,6 +12,7 @@
 #include "base/checksum.h"
 #include "base/error.h"
 #include "base/memory.h"
+#include "base/options.h"
 #include "base/pool.h"
 #include "base/rng.h"
 #include "base/topk.h"
@@ -176,6 +177,32 @@ static void bits_and_checksums(void **state)
     assert_true(ki_checksum("", 0) == 0x2d06800538d394c2u); /* XXH3-64 of nothing, as xxHash publishes it */
 }
 
+/* Options of an older caller (fewer bytes), of this one, of a newer one with and without news. */
+static void options_grow_at_the_end(void **state)
+{
+    (void)state;
+    struct {
+        size_t struct_size;
+        int a, b;
+    } own = {sizeof own, 1, 2}, given = {offsetof(__typeof__(own), b), 7, 9};
+    kith_error err;
+    assert_ok(ki_options_read(&own, sizeof own, &given, "options", &err), &err);
+    assert_int_equal(own.a, 7);
+    assert_int_equal(own.b, 2);
+    assert_int_equal(own.struct_size, sizeof own);
+    struct {
+        size_t struct_size;
+        int a, b, c, d;
+    } newer = {sizeof newer, 3, 4, 0, 0};
+    assert_ok(ki_options_read(&own, sizeof own, &newer, "options", &err), &err);
+    assert_int_equal(own.b, 4);
+    newer.d = 1;
+    assert_int_equal(ki_options_read(&own, sizeof own, &newer, "options", &err), KITH_UNSUPPORTED);
+    given.struct_size = 0;
+    assert_int_equal(ki_options_read(&own, sizeof own, &given, "options", &err), KITH_INVALID);
+    assert_ok(ki_options_read(&own, sizeof own, NULL, "options", &err), &err);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -183,7 +210,7 @@ int main(void)
         cmocka_unit_test(rng_matches_the_reference),   cmocka_unit_test(rng_samples_are_sorted_and_fair),
         cmocka_unit_test(gauss_has_the_moments),       cmocka_unit_test(topk_equals_sorting),
         cmocka_unit_test(pool_runs_every_block_once),  cmocka_unit_test(memory_fails_cleanly),
-        cmocka_unit_test(bits_and_checksums),
+        cmocka_unit_test(bits_and_checksums),          cmocka_unit_test(options_grow_at_the_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
