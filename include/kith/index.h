@@ -2,11 +2,13 @@
  *
  * An index is named by a spec string, `structure[,codec][,refinement]`:
  *
- *   Flat                   every row is compared; exact
- *   PQ16, PQ16x4           every row is compared in compressed form, 16 segments of 8 (4) bits
- *   IVF4096,Flat           4,096 cells by k-means; the rows of the `nprobe` nearest cells are compared exactly
- *   IVF4096,PQ16           the same over product-quantised residuals (IVFADC)
- *   IVF4096,PQ16,RFlat     the same, and the best `refine_k` x k candidates compared again exactly
+ * | spec                | what it is                                                                       |
+ * |---------------------|----------------------------------------------------------------------------------|
+ * | Flat                | every row is compared; exact                                                     |
+ * | PQ16, PQ16x4        | every row is compared in compressed form, 16 segments of 8 (4) bits              |
+ * | IVF4096,Flat        | 4,096 cells by k-means; the rows of the `nprobe` nearest cells compared exactly  |
+ * | IVF4096,PQ16        | the same over product-quantised residuals (IVFADC)                               |
+ * | IVF4096,PQ16,RFlat  | the same, and the best `refine_k` x k candidates compared again exactly          |
  *
  * kith_families() lists what this library knows; docs/ tells when to use which.
  *
@@ -67,8 +69,9 @@ typedef struct kith_family_info {
     size_t n_params;
 } kith_family_info;
 
-/* The families that this library knows: structures, codecs and refinements; static. */
-KITH_API const kith_family_info *kith_families(size_t *n);
+/* The parts that spec strings are made of, in the order of the spec: structures, codecs, refinements.
+ * Out:      *n, how many; the array and what it points to are static. */
+KITH_API const kith_family_info *const *kith_families(size_t *n);
 
 /* The parameters that an index of this spec takes, those of its structure, codec and refinement together.
  * In/Out:   *n the room in infos[] before, the number of parameters after; infos NULL asks for the number.

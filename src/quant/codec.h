@@ -34,10 +34,10 @@ typedef struct ki_origins {
 } ki_origins;
 
 struct ki_store_writer;
-struct ki_store_reader;
+struct ki_store;
 
 typedef struct ki_codec_ops {
-    const char *name; /* of its file sections: "f32", "pq" */
+    const char *name; /* for messages: "f32", "pq" */
 
     void (*free)(ki_codec *codec);
 
@@ -56,8 +56,18 @@ typedef struct ki_codec_ops {
     kith_status (*scorer)(const ki_codec *codec, const kith_allocator *allocator, ki_scorer **scorer,
                           kith_error *err);
 
-    kith_status (*save)(const ki_codec *codec, struct ki_store_writer *writer, kith_error *err);
-    kith_status (*load)(ki_codec *codec, struct ki_store_reader *reader, kith_error *err);
+    /* What was learned, as sections named `prefix` + "." + something: a file may hold two codecs, one of the
+     * structure and one of the refinement. load is called on a codec just made with the arguments of the spec;
+     * it copies what it reads and leaves the codec trained (or as it was, on failure). NULL both: nothing is
+     * learned. */
+    kith_status (*save)(const ki_codec *codec, const char *prefix, struct ki_store_writer *writer,
+                        kith_error *err);
+    kith_status (*load)(ki_codec *codec, const char *prefix, struct ki_store *store, kith_error *err);
+
+    /* Whether n codes from outside may be scored and decoded: KITH_OK or KITH_CORRUPT naming the row. deep 0:
+     * only what memory safety needs, called at each open (codes beyond a table); deep 1: all that can be said
+     * (finite numbers), called by kith_index_check. NULL: every string of bytes is a code. */
+    kith_status (*check)(const ki_codec *codec, ki_codes codes, size_t n, int deep, kith_error *err);
 } ki_codec_ops;
 
 struct ki_codec {
