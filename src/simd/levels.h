@@ -20,12 +20,20 @@ typedef struct ki_cpu {
 #define KI_ARM 1
 #endif
 
+/* For helpers that only make sense inlined, with constant arguments, and for loops over arrays of registers. */
+#define KI_INLINE static inline __attribute__((always_inline))
+#if defined(__clang__)
+#define KI_UNROLL _Pragma("unroll")
+#else
+#define KI_UNROLL _Pragma("GCC unroll 32")
+#endif
+
 /* X(topic): for each there is a void ki_simd_<topic>_<isa>(ki_kernels *, const ki_cpu *) in
  * <topic>_<isa>.c, which sets the entries that it has and leaves the others as the level below had them. */
 #define KI_SCALAR_TOPICS(X) X(distance) X(hamming) X(pqscan) X(elementwise) X(product)
-#define KI_AVX2_TOPICS(X)
-#define KI_AVX512_TOPICS(X)
-#define KI_NEON_TOPICS(X)
+#define KI_AVX2_TOPICS(X) X(distance)
+#define KI_AVX512_TOPICS(X) X(distance) X(product)
+#define KI_NEON_TOPICS(X) X(distance)
 
 #define KI_FILLER(topic, isa) void ki_simd_##topic##_##isa(ki_kernels *table, const ki_cpu *cpu);
 #define KI_SCALAR_FILLER(topic) KI_FILLER(topic, scalar)
