@@ -1,6 +1,8 @@
 # The daily commands. CMake does the work; see CMakePresets.json for other builds (debug, asan, tsan, coverage).
 PRESET ?= release
 BUILD = build/$(PRESET)
+# Of `make bench`: a folder that holds base.fvecs, query.fvecs and gt100.ivecs.
+DATA ?= build/sift
 
 .PHONY: all check fmt bench coverage install clean
 all: $(BUILD)/build.ninja
@@ -16,7 +18,7 @@ fmt:
 	find src include apps tests bench examples -name '*.[ch]' -o -name '*.cpp' | xargs clang-format-14 -i
 
 bench: all
-	bench/compare --kith $(BUILD)/bin/kith
+	bench/compare --lib $(BUILD)/lib/libkith.so --data $(DATA)
 
 coverage:
 	$(MAKE) PRESET=coverage all

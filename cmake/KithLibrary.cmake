@@ -1,5 +1,6 @@
 # kith_library(NAME FOLDERS f... SUMMARY text HEADERS h... [LINK l...] [LINK_PUBLIC k...] [PRIVATE_BASE])
-#   makes the static target NAME-static and the shared target NAME-shared from all .c files of src/<folder>; HEADERS are
+#   makes the static target NAME-static and the shared target NAME-shared (kith::NAME-static and kith::NAME without its
+#   "kith-", for users of an installed kith as in the project itself) from all .c files of src/<folder>; HEADERS are
 #   the public ones that belong to it (include/kith/h.h), LINK what it needs inside, LINK_PUBLIC kith libraries below it.
 #   PRIVATE_BASE links the internals of src/base into the shared library without exporting them: the libraries above
 #   libkith use them, and only libkith shows the public ones.
@@ -18,13 +19,18 @@ function(kith_library name)
   if(NOT sources)
     return()
   endif()
+  string(REGEX REPLACE "^kith-" "" component ${name})
   foreach(kind SHARED STATIC)
     string(TOLOWER ${kind} suffix)
     set(target ${name}-${suffix})
     add_library(${target} ${kind} ${sources})
-    add_library(kith::${target} ALIAS ${target})
+    set(exported ${component})
+    if(kind STREQUAL "STATIC")
+      set(exported ${component}-static)
+    endif()
+    add_library(kith::${exported} ALIAS ${target})
     set_target_properties(${target} PROPERTIES OUTPUT_NAME ${name}
-      VERSION ${PROJECT_VERSION} SOVERSION ${KITH_SOVERSION} EXPORT_NAME ${target})
+      VERSION ${PROJECT_VERSION} SOVERSION ${KITH_SOVERSION} EXPORT_NAME ${exported})
     target_include_directories(${target} PUBLIC
       $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
     target_link_libraries(${target} PRIVATE $<BUILD_INTERFACE:kith_flags> ${ARG_LINK} Threads::Threads m)
@@ -39,7 +45,9 @@ function(kith_library name)
   set_property(GLOBAL APPEND PROPERTY KITH_LIBRARIES ${name})
   set(headers "")
   foreach(header ${ARG_HEADERS})
-    list(APPEND headers ${PROJECT_SOURCE_DIR}/include/kith/${header}.h)
+    if(EXISTS ${PROJECT_SOURCE_DIR}/include/kith/${header}.h)
+      list(APPEND headers ${PROJECT_SOURCE_DIR}/include/kith/${header}.h)
+    endif()
   endforeach()
   set_property(GLOBAL PROPERTY KITH_HEADERS_${name} ${headers})
   set_property(GLOBAL PROPERTY KITH_SUMMARY_${name} "${ARG_SUMMARY}")
