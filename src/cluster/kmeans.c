@@ -16,13 +16,14 @@
  *
  * Deterministic: blocks have a size that depends on the shape alone, their partial sums are added in order.
  */
-#include "cluster/kmeans.h"
+#include "cluster/kmeans_internal.h"
 
 #include <math.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "base/options.h"
 #include "base/pool.h"
 #include "base/rng.h"
 
@@ -319,9 +320,6 @@ static kith_status check_finite(const float *rows, size_t n, size_t dim, const c
 
 static kith_status check_options(const kith_kmeans_options *options, kith_error *err)
 {
-    if (options->struct_size != sizeof *options)
-        return ki_fail(err, KITH_INVALID, "options->struct_size is %zu, use kith_kmeans_options_init",
-                       options->struct_size);
     if (options->init != KITH_KMEANS_RANDOM && options->init != KITH_KMEANS_PLUSPLUS)
         return ki_fail(err, KITH_INVALID, "init is %d, allowed 0..1", (int)options->init);
     if (options->max_iterations == 0) return ki_fail(err, KITH_INVALID, "max_iterations is 0, allowed 1..");
@@ -353,12 +351,12 @@ static kith_status take_sample(const float **x, size_t *n, float **sample, size_
 }
 
 kith_status kith_kmeans_train(const float *x, size_t n, size_t dim, size_t k,
-                              const kith_kmeans_options *options, const kith_run *run, float *centroids,
+                              const kith_kmeans_options *given, const kith_run *run, float *centroids,
                               kith_kmeans_result *result, kith_error *err)
 {
-    kith_kmeans_options defaults;
-    kith_kmeans_options_init(&defaults);
-    if (!options) options = &defaults;
+    kith_kmeans_options own, *options = &own;
+    kith_kmeans_options_init(options);
+    KI_TRY(ki_options_read(options, sizeof *options, given, "options", err));
     KI_TRY(check_shape(x, n, dim, centroids, k, err));
     KI_TRY(check_options(options, err));
     if (k > n) return ki_fail(err, KITH_INVALID, "k is %zu, allowed 1..%zu (the number of points)", k, n);

@@ -10,7 +10,7 @@
  *
  * where the product is as small as the spread allows and the bias is computed in float64 once per centroid.
  * The points need no copy. What is left of the rounding is judged by l2sq_f32 where it matters. */
-#include "cluster/kmeans.h"
+#include "cluster/kmeans_internal.h"
 
 #include "base/error.h"
 #include "base/memory.h"

@@ -8,7 +8,7 @@
  * accepted. One pass, a matrix product, then brings D^2 up to date with all seeds of the batch. A batch is as
  * large as the number of seeds so far, so few candidates fall (most of the old D^2 still stands), at most
  * MAX_BATCH. */
-#include "cluster/kmeans.h"
+#include "cluster/kmeans_internal.h"
 
 #include <math.h>
 #include <string.h>

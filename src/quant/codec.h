@@ -110,10 +110,20 @@ struct ki_scorer {
 kith_status ki_codec_f32_create(size_t dim, kith_metric metric, const kith_allocator *allocator,
                                 ki_codec **codec, kith_error *err);
 
-/* Product quantisation, kith/pq.h. residual: see above. */
+/* The codes of that codec as the rows that they are, for structures that take the tiled product themselves; NULL for
+ * any other codec. */
+const float *ki_codec_f32_rows(const ki_codec *codec, ki_codes codes);
+
+/* Product quantisation, kith/pq.h. residual: see above; not with L1 (KITH_UNSUPPORTED: encode plainly). factor is one
+ * float a row for residuals under L2SQ. The query of a residual scorer serves all cells: query, then rebase and score
+ * for each. Its section is PREFIX.codebooks. iterations 1.., of the k-means of a segment (25 is usual). */
 kith_status ki_codec_pq_create(size_t dim, size_t m, size_t bits, kith_metric metric, int residual,
                                size_t iterations, const kith_allocator *allocator, ki_codec **codec,
                                kith_error *err);
+
+/* The quantiser inside, NULL for any other codec: for structures with a layout of their own. */
+struct kith_pq;
+const struct kith_pq *ki_codec_pq(const ki_codec *codec);
 
 static inline void ki_codec_free(ki_codec *codec)
 {

@@ -1,6 +1,6 @@
-/* kmeans.h - what the files of src/cluster share: the nearest centroid of many points, and the seeds. */
-#ifndef KI_CLUSTER_KMEANS_H
-#define KI_CLUSTER_KMEANS_H
+/* kmeans_internal.h - what the files of src/cluster share: the nearest centroid of many points, and the seeds. */
+#ifndef KI_CLUSTER_KMEANS_INTERNAL_H
+#define KI_CLUSTER_KMEANS_INTERNAL_H
 
 #include <kith/kmeans.h>
 

@@ -1,0 +1,321 @@
+/* The codec of product-quantised rows, plain or as residuals to the centroid of their cell (IVFADC: Jegou, Douze &
+ * Schmid, TPAMI 2011, section IV).
+ *
+ * Plain: a row's score is the sum of m table entries, the tables are those of kith/pq.h.
+ *
+ * Residual, L2SQ. With cell centroid c and reconstruction y of the residual,
+ *
+ *     |q - c - y|^2 = |q - c|^2  -  2 q.y  +  (|y|^2 + 2 c.y)
+ *                     rebase        tables    factor
+ *
+ * The last term knows no query: it is computed once, when the row is encoded, and kept as the row's factor, one float32.
+ * The tables of -2 q.y know no cell: they serve all cells of a query, where the paper's tables of |q - c - y|^2 are made
+ * anew for each. The three terms cancel when the vectors are long compared to the distances; what is lost is about
+ * 2^-23 (|q|^2 + |c|^2), far below the error of the quantiser unless the data lie far from the origin.
+ *
+ * Residual, DOT: -(q.(c + y)) = -(q.c) - q.y, no factor.
+ *
+ * Residual, L1: |q - c - y| does not come apart into a part of the cell and a part of the row, so tables would have to
+ * be made per cell. Refused: structures encode plainly under L1. */
+#include "quant/codec.h"
+
+#include <kith/pq.h>
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/memory.h"
+#include "base/pool.h"
+#include "base/run.h"
+#include "quant/pq_internal.h"
+#include "store/index_file.h"
+
+typedef struct pq_codec {
+    ki_codec base;
+    kith_pq *pq;
+    size_t iterations;
+} pq_codec;
+
+typedef struct pq_scorer {
+    ki_scorer base;
+    float distance; /* of the query to the origin; 0 in plain codecs */
+    float *tables;  /* [m][ks] */
+    float *query;   /* [dim]: a row as the query */
+} pq_scorer;
+
+static const kith_pq *pq_of(const ki_codec *codec)
+{
+    return ((const pq_codec *)codec)->pq;
+}
+
+/* ---- scorer ---- */
+
+static void scorer_free(ki_scorer *scorer)
+{
+    pq_scorer *s = (pq_scorer *)scorer;
+    ki_free(scorer->allocator, s->tables);
+    ki_free(scorer->allocator, s->query);
+    ki_free(scorer->allocator, s);
+}
+
+static void scorer_query(ki_scorer *scorer, const float *query)
+{
+    pq_scorer *s = (pq_scorer *)scorer;
+    const ki_codec *codec = scorer->codec;
+    const kith_pq *pq = pq_of(codec);
+    s->distance = 0;
+    if (!codec->residual) {
+        ki_pq_tables(pq, query, s->tables);
+        return;
+    }
+    ki_pq_dot_tables(pq, query, s->tables);
+    if (codec->metric == KITH_L2SQ) pq->kernels->scale_f32(s->tables, 2, pq->m * pq->ks);
+}
+
+static void scorer_row(ki_scorer *scorer, const uint8_t *code, const float *factor, const float *origin)
+{
+    pq_scorer *s = (pq_scorer *)scorer;
+    scorer->codec->ops->decode(scorer->codec, code, factor, origin, s->query);
+    scorer_query(scorer, s->query);
+}
+
+static void scorer_rebase(ki_scorer *scorer, const float *origin, float distance)
+{
+    (void)origin;
+    ((pq_scorer *)scorer)->distance = distance;
+}
+
+static void scorer_score(ki_scorer *scorer, ki_codes codes, const uint32_t *rows, size_t n, float worst,
+                         float *out)
+{
+    (void)worst;
+    const pq_scorer *s = (const pq_scorer *)scorer;
+    const kith_pq *pq = pq_of(scorer->codec);
+    ki_pq_scan(pq, s->tables, codes.code, rows, n, s->distance, out);
+    if (scorer->codec->n_factors == 0) return;
+    if (rows)
+        for (size_t i = 0; i < n; i++) out[i] += codes.factor[rows[i]];
+    else
+        pq->kernels->add_f32(out, codes.factor, n);
+}
+
+static const ki_scorer_ops plain_scorer_ops = {
+    .free = scorer_free, .query = scorer_query, .row = scorer_row, .score = scorer_score};
+static const ki_scorer_ops residual_scorer_ops = {.free = scorer_free,
+                                                  .query = scorer_query,
+                                                  .row = scorer_row,
+                                                  .rebase = scorer_rebase,
+                                                  .score = scorer_score};
+
+static kith_status make_scorer(const ki_codec *codec, const kith_allocator *allocator, ki_scorer **out,
+                               kith_error *err)
+{
+    const kith_pq *pq = pq_of(codec);
+    *out = NULL;
+    if (!pq->trained) return ki_fail(err, KITH_UNTRAINED, "the product quantiser has no codebooks yet");
+    pq_scorer *s = ki_alloc_zero(allocator, 1, sizeof *s);
+    if (!s) return ki_fail_nomem(err, sizeof *s);
+    s->base = (ki_scorer){codec->residual ? &residual_scorer_ops : &plain_scorer_ops, codec, allocator};
+    s->tables = ki_alloc(allocator, pq->m * pq->ks, sizeof *s->tables);
+    s->query = ki_alloc(allocator, pq->dim, sizeof *s->query);
+    if (!s->tables || !s->query) {
+        scorer_free(&s->base);
+        return ki_fail_nomem(err, pq->m * pq->ks * sizeof *s->tables);
+    }
+    *out = &s->base;
+    return KITH_OK;
+}
+
+/* ---- encoding residuals ---- */
+
+typedef struct residual_job {
+    const kith_pq *pq;
+    const ki_codec *codec;
+    const float *x;
+    size_t n;
+    ki_origins from;
+    const kith_run *run;
+    uint8_t *code;
+    float *factor;     /* NULL: none */
+    float *residuals;  /* [threads][KI_PQ_BLOCK][dim] */
+    uint16_t *numbers; /* [threads][KI_PQ_BLOCK][m] */
+    int no_memory;     /* atomic */
+} residual_job;
+
+/* |y|^2 + 2 c.y = y.(y + 2 c), in float64. */
+static float factor_of(const float *y, const float *c, size_t dim)
+{
+    double sum = 0;
+    for (size_t d = 0; d < dim; d++) sum += (double)y[d] * ((double)y[d] + (c ? 2 * (double)c[d] : 0));
+    return (float)sum;
+}
+
+static void encode_block(void *ctx, size_t block, size_t worker)
+{
+    residual_job *job = ctx;
+    const kith_pq *pq = job->pq;
+    size_t dim = pq->dim, first = block * KI_PQ_BLOCK;
+    size_t n = job->n - first < KI_PQ_BLOCK ? job->n - first : KI_PQ_BLOCK;
+    float *residuals = job->residuals + worker * KI_PQ_BLOCK * dim;
+    uint16_t *numbers = job->numbers + worker * KI_PQ_BLOCK * pq->m;
+    const float *x = job->x + first * dim, *origins = job->from.origins;
+    const uint32_t *which = origins ? job->from.which + first : NULL;
+    if (job->run && kith_cancel_raised(job->run->cancel)) return;
+    for (size_t i = 0; i < n && origins; i++)
+        pq->kernels->sub_f32(residuals + i * dim, x + i * dim, origins + which[i] * dim, dim);
+    uint8_t *code = job->code + first * pq->code_size;
+    if (ki_pq_encode_block(pq, origins ? residuals : x, n, numbers, code) != KITH_OK) {
+        __atomic_store_n(&job->no_memory, 1, __ATOMIC_RELAXED);
+        return;
+    }
+    for (size_t i = 0; i < n && job->factor; i++) {
+        ki_pq_decode(pq, code + i * pq->code_size, residuals);
+        job->factor[first + i] = factor_of(residuals, origins ? origins + which[i] * dim : NULL, dim);
+    }
+}
+
+static kith_status encode_residuals(const ki_codec *codec, const float *x, size_t n, ki_origins from,
+                                    const kith_run *run, uint8_t *code, float *factor, kith_error *err)
+{
+    const kith_pq *pq = pq_of(codec);
+    kith_pool *pool = ki_run_pool(run);
+    size_t rows = kith_pool_threads(pool) * KI_PQ_BLOCK;
+    residual_job job = {.pq = pq, .codec = codec, .x = x, .n = n, .from = from, .run = run, .code = code};
+    job.factor = codec->n_factors ? factor : NULL;
+    job.residuals = ki_alloc(pq->allocator, rows * pq->dim, sizeof *job.residuals);
+    job.numbers = ki_alloc(pq->allocator, pq->bits == 8 ? 0 : rows * pq->m, sizeof *job.numbers);
+    kith_status status = KITH_OK;
+    if (!job.residuals || !job.numbers) {
+        status = ki_fail_nomem(err, rows * pq->dim * sizeof *job.residuals);
+    } else {
+        ki_pool_run(pool, (n + KI_PQ_BLOCK - 1) / KI_PQ_BLOCK, encode_block, &job);
+        status = ki_run_check(run, err);
+    }
+    if (status == KITH_OK && job.no_memory)
+        status = ki_fail(err, KITH_NOMEM, "out of memory for the distances of a block");
+    ki_free(pq->allocator, job.residuals);
+    ki_free(pq->allocator, job.numbers);
+    return status;
+}
+
+/* ---- codec ---- */
+
+static void codec_free(ki_codec *codec)
+{
+    kith_pq_free(((pq_codec *)codec)->pq);
+    ki_free(codec->allocator, codec);
+}
+
+static kith_status train(ki_codec *codec, const float *x, size_t n, uint64_t seed, const kith_run *run,
+                         kith_error *err)
+{
+    pq_codec *c = (pq_codec *)codec;
+    kith_status status = kith_pq_train(c->pq, x, n, c->iterations, seed, run, err);
+    codec->trained = status == KITH_OK;
+    return status;
+}
+
+static kith_status encode(const ki_codec *codec, const float *x, size_t n, ki_origins from,
+                          const kith_run *run, uint8_t *code, float *factor, kith_error *err)
+{
+    if (!codec->trained) return ki_fail(err, KITH_UNTRAINED, "the product quantiser has no codebooks yet");
+    if (codec->residual) return encode_residuals(codec, x, n, from, run, code, factor, err);
+    return kith_pq_encode(pq_of(codec), x, n, run, code, err);
+}
+
+static void decode(const ki_codec *codec, const uint8_t *code, const float *factor, const float *origin,
+                   float *out)
+{
+    (void)factor;
+    const kith_pq *pq = pq_of(codec);
+    ki_pq_decode(pq, code, out);
+    if (origin) pq->kernels->add_f32(out, origin, codec->dim);
+}
+
+static kith_status check(const ki_codec *codec, ki_codes codes, size_t n, int deep, kith_error *err)
+{
+    const kith_pq *pq = pq_of(codec);
+    size_t bad = ki_pq_first_bad(pq, codes.code, n);
+    if (bad < n)
+        return ki_fail(err, KITH_CORRUPT, "the code of row %zu has a number beyond %zu centroids", bad,
+                       pq->ks);
+    if (deep && codec->n_factors && n > 0 && !pq->kernels->finite_f32(codes.factor, n))
+        return ki_fail(err, KITH_CORRUPT, "the factors hold NaN or infinity");
+    return KITH_OK;
+}
+
+/* ---- save and load: one section, PREFIX.codebooks, float32 [m][2^bits][dim / m] ---- */
+
+static void section_name(const char *prefix, char name[KI_STORE_NAME_BYTES])
+{
+    snprintf(name, KI_STORE_NAME_BYTES, "%s.codebooks", prefix);
+}
+
+static kith_status save(const ki_codec *codec, const char *prefix, struct ki_store_writer *writer,
+                        kith_error *err)
+{
+    const kith_pq *pq = pq_of(codec);
+    char name[KI_STORE_NAME_BYTES];
+    if (!codec->trained) return ki_fail(err, KITH_UNTRAINED, "the product quantiser has no codebooks yet");
+    section_name(prefix, name);
+    return ki_store_put(writer, name, pq->codebooks, pq->ks * pq->dim, sizeof(float), err);
+}
+
+static kith_status load(ki_codec *codec, const char *prefix, struct ki_store *store, kith_error *err)
+{
+    kith_pq *pq = ((pq_codec *)codec)->pq;
+    char name[KI_STORE_NAME_BYTES];
+    section_name(prefix, name);
+    float *books = ki_alloc(codec->allocator, pq->ks * pq->dim, sizeof *books);
+    if (!books) return ki_fail_nomem(err, pq->ks * pq->dim * sizeof *books);
+    kith_status status = ki_store_load(store, name, pq->ks * pq->dim, sizeof *books, books, err);
+    if (status == KITH_OK) {
+        status = kith_pq_set_codebooks(pq, books, err);
+        if (status == KITH_INVALID)
+            status = ki_fail(err, KITH_CORRUPT, "section %s holds NaN or infinity", name);
+        codec->trained = pq->trained;
+    }
+    ki_free(codec->allocator, books);
+    return status;
+}
+
+static const ki_codec_ops pq_ops = {.name = "pq",
+                                    .free = codec_free,
+                                    .train = train,
+                                    .encode = encode,
+                                    .decode = decode,
+                                    .scorer = make_scorer,
+                                    .save = save,
+                                    .load = load,
+                                    .check = check};
+
+const kith_pq *ki_codec_pq(const ki_codec *codec)
+{
+    return codec->ops == &pq_ops ? pq_of(codec) : NULL;
+}
+
+kith_status ki_codec_pq_create(size_t dim, size_t m, size_t bits, kith_metric metric, int residual,
+                               size_t iterations, const kith_allocator *allocator, ki_codec **out,
+                               kith_error *err)
+{
+    *out = NULL;
+    if (residual && metric == KITH_L1)
+        return ki_fail(err, KITH_UNSUPPORTED, "product quantisation of residuals has no l1 distance");
+    if (iterations == 0) return ki_fail(err, KITH_INVALID, "iterations is 0, allowed 1..");
+    pq_codec *codec = ki_alloc_zero(allocator, 1, sizeof *codec);
+    if (!codec) return ki_fail_nomem(err, sizeof *codec);
+    codec->base = (ki_codec){.ops = &pq_ops, .allocator = allocator, .dim = dim, .metric = metric};
+    codec->base.residual = residual != 0;
+    codec->base.n_factors = residual && metric == KITH_L2SQ;
+    codec->iterations = iterations;
+    kith_status status = kith_pq_create(dim, m, bits, metric, allocator, &codec->pq, err);
+    if (status != KITH_OK) {
+        codec_free(&codec->base);
+        return status;
+    }
+    if (residual) ki_pq_want_dots(codec->pq);
+    codec->base.code_size = codec->pq->code_size;
+    *out = &codec->base;
+    return KITH_OK;
+}
