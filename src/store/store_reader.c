@@ -188,7 +188,7 @@ kith_status ki_store_open(const char *path, ki_store_mode mode, const kith_io *i
                           const kith_allocator *allocator, ki_store **result, kith_error *err)
 {
     *result = NULL;
-    ki_store *store;
+    ki_store *store = NULL;
     KI_TRY(make(path, io, allocator, &store, err));
     kith_status status = open_file(store, mode, err);
     if (status) {
@@ -206,7 +206,7 @@ kith_status ki_store_open_memory(const char *name, const void *data, size_t byte
     if (!data || (uintptr_t)data % KI_STORE_ALIGN)
         return ki_fail(err, KITH_INVALID, "%s: data is at %p, which is not aligned to %d", name, data,
                        KI_STORE_ALIGN);
-    ki_store *store;
+    ki_store *store = NULL;
     KI_TRY(make(name, NULL, allocator, &store, err));
     store->base = data;
     store->file_bytes = bytes;
@@ -315,7 +315,7 @@ kith_status ki_store_array(ki_store *store, const char *name, uint64_t n, size_t
                            const void **data, kith_error *err)
 {
     static const alignas(KI_STORE_ALIGN) unsigned char nothing[KI_STORE_ALIGN];
-    size_t i;
+    size_t i = 0;
     KI_TRY(expect(store, name, n, element_bytes, &i, err));
     const ki_disk_section *section = &store->sections[i];
     if (section->bytes == 0) {
@@ -343,7 +343,7 @@ kith_status ki_store_array(ki_store *store, const char *name, uint64_t n, size_t
 kith_status ki_store_load(ki_store *store, const char *name, uint64_t n, size_t element_bytes, void *data,
                           kith_error *err)
 {
-    size_t i;
+    size_t i = 0;
     KI_TRY(expect(store, name, n, element_bytes, &i, err));
     return load_section(store, i, data, err);
 }
@@ -368,7 +368,7 @@ kith_status ki_store_record_open(ki_store *store, const char *name, ki_record_vi
 /* One pass over the file. */
 typedef struct proof_pass {
     ki_hasher whole, part;
-    ki_store *store;
+    ki_store *store = NULL;
     unsigned char *buffer; /* NULL when the bytes are in memory */
     ki_stage stage;
     uint64_t at;
