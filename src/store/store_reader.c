@@ -368,7 +368,7 @@ kith_status ki_store_record_open(ki_store *store, const char *name, ki_record_vi
 /* One pass over the file. */
 typedef struct proof_pass {
     ki_hasher whole, part;
-    ki_store *store = NULL;
+    ki_store *store;
     unsigned char *buffer; /* NULL when the bytes are in memory */
     ki_stage stage;
     uint64_t at;
