@@ -1,0 +1,367 @@
+/* Codecs and their scorers: scores equal the distance to what decode gives back. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <kith/simd.h>
+
+#include "base/rng.h"
+#include "quant/codec.h"
+#include "store/index_file.h"
+#include "support.h"
+
+enum { N = 400, CELLS = 7 };
+
+static double pair(kith_metric metric, const float *a, const float *b, size_t dim)
+{
+    double sum = 0;
+    for (size_t d = 0; d < dim; d++) {
+        double difference = (double)a[d] - (double)b[d];
+        sum += metric == KITH_L2SQ  ? difference * difference
+               : metric == KITH_DOT ? -(double)a[d] * (double)b[d]
+                                    : fabs(difference);
+    }
+    return sum;
+}
+
+/* What a structure has: rows in cells, their codes, a query. */
+typedef struct world {
+    size_t dim;
+    float *x, *origins, *query;
+    uint32_t which[N];
+    ki_origins from; /* empty when the codec is plain */
+    uint8_t *code;
+    float factor[N];
+    ki_codes codes;
+} world;
+
+static void world_init(world *w, const ki_codec *codec, uint64_t seed)
+{
+    size_t dim = codec->dim;
+    *w = (world){.dim = dim};
+    w->x = test_vectors(N, dim, 5, seed);
+    w->origins = test_vectors(CELLS, dim, 0, seed + 1);
+    w->query = test_vectors(1, dim, 0, seed + 2);
+    for (size_t i = 0; i < N; i++) w->which[i] = (uint32_t)(i % CELLS);
+    if (codec->residual) w->from = (ki_origins){w->origins, w->which};
+    w->code = malloc(N * codec->code_size);
+    w->codes = (ki_codes){w->code, codec->n_factors ? w->factor : NULL};
+}
+
+static void world_clear(world *w)
+{
+    free(w->x);
+    free(w->origins);
+    free(w->query);
+    free(w->code);
+}
+
+static void train(ki_codec *codec, const world *w, const kith_run *run)
+{
+    if (!codec->ops->train) return;
+    float *r = malloc(N * w->dim * sizeof *r);
+    for (size_t i = 0; i < N; i++)
+        for (size_t d = 0; d < w->dim; d++)
+            r[i * w->dim + d] =
+                w->x[i * w->dim + d] - (codec->residual ? w->origins[w->which[i] * w->dim + d] : 0);
+    kith_error err;
+    assert_ok(codec->ops->train(codec, r, N, test_seed(), run, &err), &err);
+    free(r);
+}
+
+static const float *origin_of(const ki_codec *codec, const world *w, size_t row)
+{
+    return codec->residual ? w->origins + w->which[row] * w->dim : NULL;
+}
+
+static void assert_score(double got, double expected, double scale)
+{
+    if (!(fabs(got - expected) <= 2e-5 * scale)) fail_msg("score %.9g, expected %.9g", got, expected);
+}
+
+/* Every row scored as a structure does it: cell by cell, by batches of numbers, and all in a row. */
+static void assert_scores(ki_scorer *scorer, const world *w, const float *query)
+{
+    const ki_codec *codec = scorer->codec;
+    float out[N], *back = malloc(w->dim * sizeof *back);
+    uint32_t rows[N];
+    double scale = 1;
+    for (size_t i = 0; i < N * w->dim; i++) scale = fmax(scale, fabs((double)w->x[i]));
+    scale *= scale * (double)w->dim;
+    for (size_t cell = 0; cell < CELLS; cell++) {
+        size_t n = 0;
+        for (uint32_t i = 0; i < N; i++)
+            if (w->which[i] == cell) rows[n++] = i;
+        if (codec->residual) {
+            const float *origin = w->origins + cell * w->dim;
+            scorer->ops->rebase(scorer, origin, (float)pair(codec->metric, query, origin, w->dim));
+        }
+        scorer->ops->score(scorer, w->codes, rows, n, INFINITY, out);
+        for (size_t i = 0; i < n; i++) {
+            const float *factor = w->codes.factor ? w->factor + rows[i] : NULL;
+            codec->ops->decode(codec, w->code + rows[i] * codec->code_size, factor,
+                               origin_of(codec, w, rows[i]), back);
+            assert_score((double)out[i], pair(codec->metric, query, back, w->dim), scale);
+            /* The same row alone and without a number. */
+            float alone;
+            ki_codes at = {w->code + rows[i] * codec->code_size, factor};
+            scorer->ops->score(scorer, at, NULL, 1, INFINITY, &alone);
+            assert_true(fabsf(alone - out[i]) <= 1e-5f * (float)scale);
+        }
+    }
+    if (codec->residual) scorer->ops->rebase(scorer, w->origins, 0);
+    float few[N];
+    for (uint32_t i = 0; i < N; i++) rows[i] = N - 1 - i;
+    scorer->ops->score(scorer, w->codes, NULL, N, INFINITY, out);
+    scorer->ops->score(scorer, w->codes, rows, N, INFINITY, few);
+    for (size_t i = 0; i < N; i++) assert_true(fabsf(out[i] - few[N - 1 - i]) <= 1e-5f * (float)scale);
+    free(back);
+}
+
+static void codec_case(ki_codec *codec, uint64_t seed)
+{
+    world w;
+    kith_error err;
+    world_init(&w, codec, seed);
+    train(codec, &w, NULL);
+    assert_true(codec->trained);
+    assert_ok(codec->ops->encode(codec, w.x, N, w.from, NULL, w.code, w.factor, &err), &err);
+    assert_ok(codec->ops->check(codec, w.codes, N, 1, &err), &err);
+
+    ki_scorer *scorer;
+    assert_ok(codec->ops->scorer(codec, NULL, &scorer, &err), &err);
+    assert_ptr_equal(scorer->codec, codec);
+    assert_true((scorer->ops->rebase != NULL) == codec->residual);
+    scorer->ops->query(scorer, w.query);
+    assert_scores(scorer, &w, w.query);
+
+    /* A stored row as the query. */
+    float *row = malloc(w.dim * sizeof *row);
+    codec->ops->decode(codec, w.code + 3 * codec->code_size, w.factor + 3, origin_of(codec, &w, 3), row);
+    scorer->ops->row(scorer, w.code + 3 * codec->code_size, w.factor + 3, origin_of(codec, &w, 3));
+    assert_scores(scorer, &w, row);
+    if (codec->exact) {
+        assert_memory_equal(row, w.x + 3 * w.dim, w.dim * sizeof *row);
+        assert_memory_equal(ki_codec_f32_rows(codec, w.codes), w.x, N * w.dim * sizeof *w.x);
+    } else {
+        assert_null(ki_codec_f32_rows(codec, w.codes));
+        assert_non_null(ki_codec_pq(codec));
+    }
+
+    /* More threads, the same bytes. */
+    kith_run run;
+    kith_run_init(&run);
+    assert_ok(kith_pool_create(3, NULL, &run.pool, &err), &err);
+    uint8_t *code = malloc(N * codec->code_size);
+    float factor[N];
+    memcpy(factor, w.factor, sizeof factor);
+    assert_ok(codec->ops->encode(codec, w.x, N, w.from, &run, code, factor, &err), &err);
+    assert_memory_equal(code, w.code, N * codec->code_size);
+    assert_memory_equal(factor, w.factor, sizeof factor);
+    kith_pool_free(run.pool);
+    free(code);
+    free(row);
+    ki_scorer_free(scorer);
+    world_clear(&w);
+}
+
+static const kith_metric metrics[] = {KITH_L2SQ, KITH_DOT, KITH_L1};
+
+static void all_cases(uint64_t seed)
+{
+    kith_error err;
+    ki_codec *codec;
+    const size_t dims[] = {1, 3, 16, 65};
+    for (size_t m = 0; m < 3; m++) {
+        for (size_t d = 0; d < 4; d++) {
+            assert_ok(ki_codec_f32_create(dims[d], metrics[m], NULL, &codec, &err), &err);
+            assert_int_equal(codec->code_size, dims[d] * sizeof(float));
+            codec_case(codec, seed);
+            ki_codec_free(codec);
+        }
+        const size_t shapes[][3] = {{16, 4, 4}, {12, 6, 8}, {6, 3, 7}, {8, 2, 1}, {66, 2, 6}};
+        for (size_t s = 0; s < 5; s++)
+            for (int residual = 0; residual < (metrics[m] == KITH_L1 ? 1 : 2); residual++) {
+                assert_ok(ki_codec_pq_create(shapes[s][0], shapes[s][1], shapes[s][2], metrics[m], residual,
+                                             6, NULL, &codec, &err),
+                          &err);
+                assert_int_equal(codec->n_factors, residual && metrics[m] == KITH_L2SQ);
+                codec_case(codec, seed);
+                ki_codec_free(codec);
+            }
+    }
+}
+
+static void test_scores(void **state)
+{
+    (void)state;
+    for (kith_simd level = KITH_SIMD_SCALAR; level <= KITH_SIMD_NEON; level++) {
+        if (!kith_simd_has(level)) continue;
+        assert_int_equal(kith_simd_use(level, NULL), KITH_OK);
+        all_cases(test_seed() + level);
+    }
+    kith_simd_use_name("auto", NULL);
+}
+
+/* Codes of 9..16 bits and a residual codec that is given no origins: from 0. */
+static void test_wide_codes(void **state)
+{
+    (void)state;
+    enum { n = 600, dim = 8 };
+    kith_error err;
+    ki_codec *codec;
+    float *x = test_vectors(n, dim, 0, test_seed()), out[n], back[dim], factor[n];
+    uint8_t code[n * 4];
+    assert_ok(ki_codec_pq_create(dim, 2, 9, KITH_L2SQ, 1, 5, NULL, &codec, &err), &err);
+    assert_int_equal(codec->code_size, 4);
+    assert_ok(codec->ops->train(codec, x, n, 1, NULL, &err), &err);
+    assert_ok(codec->ops->encode(codec, x, n, (ki_origins){NULL, NULL}, NULL, code, factor, &err), &err);
+    ki_scorer *scorer;
+    assert_ok(codec->ops->scorer(codec, NULL, &scorer, &err), &err);
+    scorer->ops->query(scorer, x);
+    const float origin[dim] = {0};
+    scorer->ops->rebase(scorer, origin, (float)pair(KITH_L2SQ, x, origin, dim));
+    scorer->ops->score(scorer, (ki_codes){code, factor}, NULL, n, INFINITY, out);
+    for (size_t i = 0; i < n; i++) {
+        codec->ops->decode(codec, code + 4 * i, factor + i, NULL, back);
+        assert_score((double)out[i], pair(KITH_L2SQ, x, back, dim), 40);
+    }
+    /* A code that no encoder wrote. */
+    code[5 * 4 + 3] = 2;
+    assert_int_equal(codec->ops->check(codec, (ki_codes){code, factor}, n, 0, &err), KITH_CORRUPT);
+    assert_non_null(strstr(err.message, "row 5"));
+    code[5 * 4 + 3] = 1;
+    assert_ok(codec->ops->check(codec, (ki_codes){code, factor}, n, 0, &err), &err);
+    factor[9] = NAN;
+    assert_ok(codec->ops->check(codec, (ki_codes){code, factor}, n, 0, &err), &err);
+    assert_int_equal(codec->ops->check(codec, (ki_codes){code, factor}, n, 1, &err), KITH_CORRUPT);
+    ki_scorer_free(scorer);
+    ki_codec_free(codec);
+
+    assert_ok(ki_codec_f32_create(dim, KITH_L2SQ, NULL, &codec, &err), &err);
+    x[dim * 7] = INFINITY;
+    assert_ok(codec->ops->check(codec, (ki_codes){(const uint8_t *)x, NULL}, n, 0, &err), &err);
+    assert_int_equal(codec->ops->check(codec, (ki_codes){(const uint8_t *)x, NULL}, n, 1, &err),
+                     KITH_CORRUPT);
+    ki_codec_free(codec);
+    free(x);
+}
+
+static void test_refused(void **state)
+{
+    (void)state;
+    ki_codec *codec;
+    kith_error err;
+    assert_int_equal(ki_codec_f32_create(0, KITH_L2SQ, NULL, &codec, &err), KITH_INVALID);
+    assert_int_equal(ki_codec_f32_create(4, KITH_COSINE, NULL, &codec, &err), KITH_UNSUPPORTED);
+    assert_int_equal(ki_codec_pq_create(4, 2, 8, KITH_L1, 1, 5, NULL, &codec, &err), KITH_UNSUPPORTED);
+    assert_int_equal(ki_codec_pq_create(4, 3, 8, KITH_L2SQ, 1, 5, NULL, &codec, &err), KITH_INVALID);
+    assert_int_equal(ki_codec_pq_create(4, 2, 8, KITH_L2SQ, 1, 0, NULL, &codec, &err), KITH_INVALID);
+    assert_null(codec);
+    assert_ok(ki_codec_pq_create(4, 2, 4, KITH_L2SQ, 1, 5, NULL, &codec, &err), &err);
+    ki_scorer *scorer;
+    uint8_t code[4];
+    float x[4] = {0}, factor[1];
+    assert_false(codec->trained);
+    assert_int_equal(codec->ops->scorer(codec, NULL, &scorer, &err), KITH_UNTRAINED);
+    assert_int_equal(codec->ops->encode(codec, x, 1, (ki_origins){NULL, NULL}, NULL, code, factor, &err),
+                     KITH_UNTRAINED);
+    assert_int_equal(codec->ops->train(codec, x, 1, 1, NULL, &err), KITH_INVALID);
+    assert_false(codec->trained);
+    ki_codec_free(codec);
+    ki_codec_free(NULL);
+    ki_scorer_free(NULL);
+}
+
+/* ---- save and load ---- */
+
+static const char *path_of(const char *name)
+{
+    static char path[512];
+    snprintf(path, sizeof path, "%s/%s", test_folder(), name);
+    return path;
+}
+
+static void write_file(const char *path, const ki_codec *codec, const char *section, const float *books,
+                       size_t n)
+{
+    kith_error err;
+    ki_store_writer *writer;
+    assert_ok(ki_store_create(path, NULL, NULL, &writer, &err), &err);
+    if (codec)
+        assert_ok(codec->ops->save(codec, "codec", writer, &err), &err);
+    else
+        assert_ok(ki_store_put(writer, section, books, n, sizeof *books, &err), &err);
+    ki_store_header header = {.spec = "PQ4x5", .metric = KITH_L2SQ, .dim = 8, .rows = 0};
+    assert_ok(ki_store_commit(writer, &header, &err), &err);
+    ki_store_writer_free(writer);
+}
+
+static kith_status read_file(const char *path, ki_codec *codec, kith_error *err)
+{
+    ki_store *store;
+    assert_ok(ki_store_open(path, KI_STORE_READ, NULL, NULL, &store, err), err);
+    kith_status status = codec->ops->load(codec, "codec", store, err);
+    ki_store_close(store);
+    return status;
+}
+
+static void test_files(void **state)
+{
+    (void)state;
+    kith_error err;
+    ki_codec *codec, *again;
+    world w;
+    assert_ok(ki_codec_pq_create(8, 4, 5, KITH_L2SQ, 1, 6, NULL, &codec, &err), &err);
+    ki_store_writer *writer;
+    assert_ok(ki_store_create(path_of("untrained"), NULL, NULL, &writer, &err), &err);
+    assert_int_equal(codec->ops->save(codec, "codec", writer, &err), KITH_UNTRAINED);
+    ki_store_writer_free(writer);
+
+    world_init(&w, codec, test_seed());
+    train(codec, &w, NULL);
+    write_file(path_of("pq"), codec, NULL, NULL, 0);
+    assert_ok(ki_codec_pq_create(8, 4, 5, KITH_L2SQ, 1, 6, NULL, &again, &err), &err);
+    assert_ok(read_file(path_of("pq"), again, &err), &err);
+    assert_true(again->trained);
+    uint8_t *code = malloc(N * again->code_size);
+    float factor[N];
+    assert_ok(codec->ops->encode(codec, w.x, N, w.from, NULL, w.code, w.factor, &err), &err);
+    assert_ok(again->ops->encode(again, w.x, N, w.from, NULL, code, factor, &err), &err);
+    assert_memory_equal(code, w.code, N * codec->code_size);
+    assert_memory_equal(factor, w.factor, sizeof factor);
+    free(code);
+    ki_codec_free(again);
+
+    /* Another shape, no section, numbers that are none. */
+    const struct {
+        const char *section;
+        size_t n, bad;
+        kith_status status;
+    } cases[] = {{"codec.codebooks", 256, 256, KITH_OK},      {"codec.codebooks", 255, 255, KITH_CORRUPT},
+                 {"codec.codebooks", 257, 257, KITH_CORRUPT}, {"codec.codebooks", 0, 0, KITH_CORRUPT},
+                 {"other.codebooks", 256, 256, KITH_CORRUPT}, {"codec.codebooks", 256, 200, KITH_CORRUPT}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        float books[257] = {0};
+        if (cases[i].bad < cases[i].n) books[cases[i].bad] = NAN;
+        write_file(path_of("hostile"), NULL, cases[i].section, books, cases[i].n);
+        assert_ok(ki_codec_pq_create(8, 4, 5, KITH_L2SQ, 1, 6, NULL, &again, &err), &err);
+        assert_int_equal(read_file(path_of("hostile"), again, &err), cases[i].status);
+        assert_int_equal(again->trained, cases[i].status == KITH_OK);
+        ki_codec_free(again);
+    }
+    ki_codec_free(codec);
+    world_clear(&w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_scores),
+        cmocka_unit_test(test_wide_codes),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_files),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
