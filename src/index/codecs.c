@@ -1,0 +1,73 @@
+/* codecs.c - how spec strings name codecs and refinements. The codecs themselves are in src/quant. */
+#include "index/family.h"
+
+/* ---- Flat: float32 as it is ---- */
+
+static kith_status make_f32(const uint64_t *args, const double *params, size_t dim, kith_metric metric,
+                            int residual, const kith_allocator *allocator, ki_codec **codec, kith_error *err)
+{
+    (void)args, (void)params, (void)residual;
+    return ki_codec_f32_create(dim, metric, allocator, codec, err);
+}
+
+const ki_codec_part ki_codec_part_f32 = {
+    .part = {.info = {.pattern = "Flat",
+                      .about = "codec: float32 rows as they are; exact distances, 4 bytes a component"}},
+    .metrics = KI_FLOAT_METRICS,
+    .exact = 1,
+    .make = make_f32,
+};
+
+/* ---- PQ ---- */
+
+static const kith_param_info pq_params[] = {
+    {"pq_iterations", KITH_PARAM_INT, KITH_AT_BUILD, 1, 1000, 25,
+     "k-means iterations in the training of each product-quantiser codebook"},
+};
+
+static kith_status make_pq(const uint64_t *args, const double *params, size_t dim, kith_metric metric,
+                           int residual, const kith_allocator *allocator, ki_codec **codec, kith_error *err)
+{
+    return ki_codec_pq_create(dim, (size_t)args[0], (size_t)args[1], metric, residual, (size_t)params[0],
+                              allocator, codec, err);
+}
+
+/* 256 points a centroid are as good as more (kith/kmeans.h has the same number); a million rows is where
+ * training would cost more than it brings. */
+static size_t pq_train_rows(const uint64_t *args)
+{
+    size_t rows = (size_t)256 << args[1];
+    return rows < ((size_t)1 << 20) ? rows : (size_t)1 << 20;
+}
+
+const ki_codec_part ki_codec_part_pq = {
+    .part = {.info = {.pattern = "PQ<m>[x<b>]",
+                      .about =
+                          "codec: product quantisation, m segments of b bits (8 when left out); m * b / 8 "
+                          "bytes a row, estimated distances",
+                      .params = pq_params,
+                      .n_params = sizeof pq_params / sizeof *pq_params},
+             .args = {{"m", 1, KITH_MAX_DIM, 0}, {"b", 4, 16, 8}}},
+    .metrics = KI_FLOAT_METRICS,
+    .residual = 1,
+    .make = make_pq,
+    .train_rows = pq_train_rows,
+};
+
+/* ---- Refinements ---- */
+
+static const kith_param_info refine_params[] = {
+    {"refine_k", KITH_PARAM_FLOAT, KITH_AT_SEARCH, 1, 10000, 4,
+     "the best refine_k * k candidates are compared again with the better copy"},
+};
+
+const ki_refinement_part ki_refinement_f32 = {
+    .part =
+        {.info = {.pattern = "RFlat",
+                  .about =
+                      "refinement: the best candidates compared again with float32 rows; exact distances, "
+                      "4 more bytes a component",
+                  .params = refine_params,
+                  .n_params = sizeof refine_params / sizeof *refine_params}},
+    .make = make_f32,
+};

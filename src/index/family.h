@@ -1,0 +1,161 @@
+/* family.h - what the front door asks of a family.
+ *
+ * The front door (index.c, rows.c, search.c, index_io.c) keeps what all families share: the spec, ids, slots,
+ * settings, filters, budgets, refinement, the file. Every row has a slot, a small number that is its own until
+ * the row is removed; families keep rows by slot and never see an id. A family is a file that fills a
+ * description at its end, and a line in families.def.
+ *
+ * What a family may rely on: vectors are finite; under KITH_COSINE they are of unit length (a zero vector stays
+ * zero) and the metric is DOT, so a structure knows L2SQ, DOT and L1 only; slots handed to add are free and
+ * distinct, slots handed to remove are in use; calls that change the index come alone.
+ */
+#ifndef KI_INDEX_FAMILY_H
+#define KI_INDEX_FAMILY_H
+
+#include <kith/index.h>
+
+#include "index/query.h"
+#include "index/spec.h"
+#include "quant/codec.h"
+#include "simd/kernels.h"
+#include "store/index_file.h"
+
+#define KI_METRIC_BIT(metric) (1u << (metric))
+#define KI_FLOAT_METRICS \
+    (KI_METRIC_BIT(KITH_L2SQ) | KI_METRIC_BIT(KITH_DOT) | KI_METRIC_BIT(KITH_COSINE) | KI_METRIC_BIT(KITH_L1))
+
+/* ---- Rows on their way in ---- */
+
+/* x[n][dim] as the caller gave it. Families take it block by block, so that scaling to unit length costs a
+ * block of scratch and not a copy of everything. */
+typedef struct ki_input {
+    const float *x;
+    size_t n, dim;
+    int unit; /* scale each row to unit length */
+    const ki_kernels *kernels;
+} ki_input;
+
+/* Rows first..first+count-1: a pointer into x, or into scratch[count][dim] where they had to be scaled. */
+const float *ki_input_block(const ki_input *input, size_t first, size_t count, float *scratch);
+
+/* Rows picked[count] (ascending numbers of rows), copied to out[count][dim]. */
+void ki_input_gather(const ki_input *input, const uint64_t *picked, size_t count, float *out);
+
+/* out[dim] = x scaled to unit length; zero stays zero. out may be x. */
+void ki_unit(const ki_kernels *kernels, const float *x, size_t dim, float *out);
+
+/* ---- Structures ---- */
+
+typedef struct ki_structure ki_structure;
+typedef struct ki_scratch ki_scratch; /* each structure has its own kind */
+
+/* What a structure is made from. Lives as long as the index. */
+typedef struct ki_structure_env {
+    const kith_allocator *allocator;
+    const ki_kernels *kernels;
+    size_t dim;
+    kith_metric metric; /* L2SQ, DOT or L1 */
+    int unit;           /* rows and queries are of unit length (KITH_COSINE) */
+    uint64_t seed;
+    const uint64_t *args; /* the numbers of the spec, in the order of the pattern */
+    const double *params; /* build-time and search-time values, in the order of the part's table */
+    ki_codec *codec;      /* the front door's; made anew when one of its parameters is set */
+    size_t codec_rows;    /* rows that training the codec takes at most */
+} ki_structure_env;
+
+typedef struct ki_structure_ops {
+    /* Make an empty one. Out: *structure, NULL on failure. */
+    kith_status (*create)(const ki_structure_env *env, ki_structure **structure, kith_error *err);
+    void (*free)(ki_structure *structure); /* also of one that load left half done */
+
+    /* Learn, and train the codec where it learns. Called on an empty index; a failure leaves it untrained. NULL:
+     * learns nothing itself; the front door trains the codec. */
+    kith_status (*train)(ki_structure *structure, const ki_input *input, const kith_run *run,
+                         kith_error *err);
+
+    /* Take rows in: row i has slot slots[i], or first_slot + i for slots NULL. n_slots: all slots will be below
+     * it. Out: all rows or none. */
+    kith_status (*add)(ki_structure *structure, const ki_input *input, const uint32_t *slots,
+                       uint32_t first_slot, size_t n_slots, const kith_run *run, kith_error *err);
+
+    /* In two steps, so that nothing is removed on failure: prepare may fail, remove may not. */
+    kith_status (*prepare_remove)(ki_structure *structure, const ki_rows *rows,
+                                  kith_error *err); /* or NULL */
+    void (*remove)(ki_structure *structure, const uint32_t *slots, size_t n);
+
+    /* The vector of a slot in use, as well as the codec can tell. Any number of threads. */
+    void (*decode)(const ki_structure *structure, uint32_t slot, float *out);
+
+    /* One thread's memory. */
+    kith_status (*scratch_create)(const ki_structure *structure, ki_scratch **scratch, kith_error *err);
+    void (*scratch_free)(const ki_structure *structure, ki_scratch *scratch);
+
+    /* Make scratch fit for a search; all that can fail happens here. settings: as ki_query's. NULL: it always is.
+     */
+    kith_status (*prepare)(const ki_structure *structure, ki_scratch *scratch, size_t k,
+                           const double *settings, kith_error *err);
+
+    /* Offer the rows near query->vector to the query (query.h). Cannot fail. */
+    void (*search)(const ki_structure *structure, ki_scratch *scratch, ki_query *query);
+
+    /* The same for a batch at once, where that is faster; NULL, or *done = 0: the front door goes query by
+     * query. Vectors of the batch lie side by side; no filter, no budget, no refinement, no radius. Answers are
+     * the same as one by one, bit for bit. */
+    kith_status (*search_batch)(const ki_structure *structure, ki_query *queries, size_t nq, kith_pool *pool,
+                                int *done, kith_error *err);
+
+    /* Sections named "<structure>.<something>"; the codec is saved by the front door. */
+    kith_status (*save)(const ki_structure *structure, size_t n_slots, ki_store_writer *writer,
+                        kith_error *err);
+
+    /* Into a structure just made. n rows in slots below n_slots. Everything read is checked as far as memory
+     * safety needs. A mapped store: arrays stay where they are and the structure is only read from then on. */
+    kith_status (*load)(ki_structure *structure, ki_store *store, int mapped, size_t n, size_t n_slots,
+                        kith_error *err);
+
+    /* Prove the invariants. used: which slots hold rows. */
+    kith_status (*check)(const ki_structure *structure, const ki_rows *rows, kith_error *err);
+
+    uint64_t (*bytes)(const ki_structure *structure);
+} ki_structure_ops;
+
+/* The first member of every structure. */
+struct ki_structure {
+    const ki_structure_ops *ops;
+    const ki_structure_env *env;
+};
+
+/* The rows that a codec should learn from: a sample of at most `rows`, in memory of the caller to be freed, or
+ * the input itself (*sample NULL then). */
+kith_status ki_input_sample(const ki_input *input, size_t rows, uint64_t seed,
+                            const kith_allocator *allocator, float **sample, const float **x, size_t *n,
+                            kith_error *err);
+
+/* ---- Descriptions: what a line of families.def names ---- */
+
+typedef struct ki_structure_part {
+    ki_part part;
+    unsigned metrics; /* KI_METRIC_BIT of those it knows */
+    const ki_structure_ops *ops;
+    int residual; /* rows are encoded relative to an origin where codec and metric allow */
+} ki_structure_part;
+
+typedef struct ki_codec_part {
+    ki_part part;
+    unsigned metrics;
+    int residual;                               /* codes of residuals are of use */
+    int exact;                                  /* a refinement adds nothing */
+    size_t (*train_rows)(const uint64_t *args); /* rows that training takes at most */
+    kith_status (*make)(const uint64_t *args, const double *params, size_t dim, kith_metric metric,
+                        int residual, const kith_allocator *allocator, ki_codec **codec, kith_error *err);
+} ki_codec_part;
+
+/* A refinement keeps a better copy of every row, by slot, in a codec of its own. Its first parameter is
+ * refine_k. */
+typedef struct ki_refinement_part {
+    ki_part part;
+    kith_status (*make)(const uint64_t *args, const double *params, size_t dim, kith_metric metric,
+                        int residual, const kith_allocator *allocator, ki_codec **codec, kith_error *err);
+} ki_refinement_part;
+
+#endif

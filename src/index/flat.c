@@ -1,0 +1,219 @@
+/* flat.c - every row is compared.
+ *
+ * The idea. Codes lie one after the other, in the order of slots. A query goes through all of them, 256 at a
+ * time, and keeps the k best. With float32 rows the answer is exact, and it is the yardstick for all other
+ * families; with compressed rows (PQ16) it is a scan of much less memory with estimated distances.
+ *
+ * One query is limited by how fast memory can be read. A batch is not: each block of rows is compared with
+ * every query while it is in the cache, as a product of matrices, |x|^2 - 2 q.x + |q|^2, which runs near the
+ * arithmetic limit. That formula cancels digits, so here it only proposes: a row whose value lies within the
+ * error bound of a query's k-th distance is computed again by the kernel that a single query uses. A batch
+ * therefore gives the same answers as its queries one by one, bit for bit, and ties are decided by true
+ * distances. (Deviation from the usual practice of returning the expanded form; the second look costs some
+ * hundred rows a query.)
+ *
+ * Layout:      code[n_slots][code_size], factor[n_slots][n_factors]; removed rows are zeroed holes.
+ *
+ * Invariants:
+ *   F1  there are as many codes as slots
+ *   F2  every code is one that its codec can score; float32 rows are finite
+ *   F3  no row is longer than max_norm (float32 rows; the bound of the batch search rests on it)
+ *
+ * Cost:        one query: n * code_size bytes read once; batch: n * nq * dim multiply-adds; memory: the codes;
+ *              open: nothing is read but, for READ, everything once.
+ * Sections:    "flat" (record: max_norm), "flat.codes", "flat.factors".
+ */
+#include "index/rowcodes.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/memory.h"
+
+#define PREFIX "flat"
+
+/* Rows from which on a batch is a product of matrices. Below, packing the base would cost more than it saves. */
+#define BATCH_QUERIES 8
+
+typedef struct flat {
+    ki_structure base;
+    ki_row_codes rows;
+    double max_norm; /* length of the longest float32 row that was ever added */
+} flat;
+
+struct ki_scratch {
+    ki_scorer *scorer;
+};
+
+static kith_status flat_create(const ki_structure_env *env, ki_structure **structure, kith_error *err)
+{
+    *structure = NULL;
+    flat *f = ki_alloc_zero(env->allocator, 1, sizeof *f);
+    if (!f) return ki_fail_nomem(err, sizeof *f);
+    f->base.env = env;
+    ki_row_codes_init(&f->rows, env->allocator);
+    *structure = &f->base;
+    return KITH_OK;
+}
+
+static void flat_free(ki_structure *structure)
+{
+    flat *f = (flat *)structure;
+    ki_row_codes_clear(&f->rows);
+    ki_free(structure->env->allocator, f);
+}
+
+/* Whether the codes are float32 rows. */
+static int is_f32(const flat *f)
+{
+    return strcmp(f->base.env->codec->ops->name, "f32") == 0;
+}
+
+/* ---- Rows in and out ---- */
+
+/* The largest of the squared lengths of rows in slots first.. or slots[]. */
+static double longest(const flat *f, const uint32_t *slots, uint32_t first, size_t n)
+{
+    const ki_structure_env *env = f->base.env;
+    double norm2 = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t slot = slots ? slots[i] : first + (uint32_t)i;
+        double row = env->kernels->norm2_f32(
+            (const float *)(const void *)ki_row_code(&f->rows, env->codec, slot), env->dim);
+        if (row > norm2) norm2 = row;
+    }
+    return norm2;
+}
+
+/* A length that is not below the true one, from a float32 sum of squares. */
+static double rounded_up(double norm2, size_t dim)
+{
+    return sqrt(norm2 * (1 + ((double)dim + 2) * 0x1p-24));
+}
+
+static kith_status flat_add(ki_structure *structure, const ki_input *input, const uint32_t *slots,
+                            uint32_t first_slot, size_t n_slots, const kith_run *run, kith_error *err)
+{
+    flat *f = (flat *)structure;
+    KI_TRY(ki_row_codes_put(&f->rows, structure->env->codec, input, slots, first_slot, n_slots, run, err));
+    if (is_f32(f)) {
+        double norm = rounded_up(longest(f, slots, first_slot, input->n), structure->env->dim);
+        if (norm > f->max_norm) f->max_norm = norm;
+    }
+    return KITH_OK;
+}
+
+static void flat_remove(ki_structure *structure, const uint32_t *slots, size_t n)
+{
+    ki_row_codes_erase(&((flat *)structure)->rows, structure->env->codec, slots, n);
+}
+
+static void flat_decode(const ki_structure *structure, uint32_t slot, float *out)
+{
+    const flat *f = (const flat *)structure;
+    const ki_codec *codec = structure->env->codec;
+    codec->ops->decode(codec, ki_row_code(&f->rows, codec, slot), ki_row_factor(&f->rows, codec, slot), NULL,
+                       out);
+}
+
+/* ---- Search ---- */
+
+static kith_status flat_scratch_create(const ki_structure *structure, ki_scratch **scratch, kith_error *err)
+{
+    const ki_structure_env *env = structure->env;
+    *scratch = NULL;
+    ki_scratch *s = ki_alloc_zero(env->allocator, 1, sizeof *s);
+    if (!s) return ki_fail_nomem(err, sizeof *s);
+    kith_status status = env->codec->ops->scorer(env->codec, env->allocator, &s->scorer, err);
+    if (status != KITH_OK) {
+        ki_free(env->allocator, s);
+        return status;
+    }
+    *scratch = s;
+    return KITH_OK;
+}
+
+static void flat_scratch_free(const ki_structure *structure, ki_scratch *scratch)
+{
+    ki_scorer_free(scratch->scorer);
+    ki_free(structure->env->allocator, scratch);
+}
+
+static void flat_search(const ki_structure *structure, ki_scratch *scratch, ki_query *query)
+{
+    const flat *f = (const flat *)structure;
+    scratch->scorer->ops->query(scratch->scorer, query->vector);
+    ki_query_scan(query, scratch->scorer, f->rows.codes, NULL, 0, query->rows->n_slots);
+}
+
+/* ---- Save, load, check ---- */
+
+static kith_status flat_save(const ki_structure *structure, size_t n_slots, ki_store_writer *writer,
+                             kith_error *err)
+{
+    const flat *f = (const flat *)structure;
+    ki_record record;
+    ki_record_init(&record, structure->env->allocator);
+    ki_record_put_f64(&record, "max_norm", f->max_norm);
+    kith_status status = ki_store_put_record(writer, PREFIX, &record, err);
+    ki_record_clear(&record);
+    if (status != KITH_OK) return status;
+    return ki_row_codes_save(&f->rows, structure->env->codec, PREFIX, n_slots, writer, err);
+}
+
+static kith_status flat_load(ki_structure *structure, ki_store *store, int mapped, size_t n, size_t n_slots,
+                             kith_error *err)
+{
+    flat *f = (flat *)structure;
+    (void)n;
+    ki_record_view record;
+    KI_TRY(ki_store_record_open(store, PREFIX, &record, err));
+    KI_TRY(ki_record_get_f64(&record, "max_norm", 0, HUGE_VAL, &f->max_norm, err));
+    return ki_row_codes_load(&f->rows, structure->env->codec, PREFIX, n_slots, mapped, store, err);
+}
+
+static kith_status flat_check(const ki_structure *structure, const ki_rows *rows, kith_error *err)
+{
+    const flat *f = (const flat *)structure;
+    kith_status status = ki_row_codes_check(&f->rows, structure->env->codec, rows->n_slots, err);
+    if (status != KITH_OK) {
+        ki_error_prefix(err, "F1, F2: ");
+        return status;
+    }
+    if (is_f32(f)) {
+        double norm = sqrt(longest(f, NULL, 0, rows->n_slots));
+        if (norm > f->max_norm)
+            return ki_fail(err, KITH_CORRUPT, "F3: a row is %g long, max_norm is %g", norm, f->max_norm);
+    }
+    return KITH_OK;
+}
+
+static uint64_t flat_bytes(const ki_structure *structure)
+{
+    return ki_row_codes_bytes(&((const flat *)structure)->rows, structure->env->codec);
+}
+
+static const ki_structure_ops flat_ops = {
+    .create = flat_create,
+    .free = flat_free,
+    .add = flat_add,
+    .remove = flat_remove,
+    .decode = flat_decode,
+    .scratch_create = flat_scratch_create,
+    .scratch_free = flat_scratch_free,
+    .search = flat_search,
+    .save = flat_save,
+    .load = flat_load,
+    .check = flat_check,
+    .bytes = flat_bytes,
+};
+
+const ki_structure_part ki_structure_flat = {
+    .part = {.info = {.pattern = "Flat",
+                      .about =
+                          "structure: every row is compared; exact with float32 rows, best below some ten "
+                          "thousand rows and as the yardstick of recall"}},
+    .metrics = KI_FLOAT_METRICS,
+    .ops = &flat_ops,
+};

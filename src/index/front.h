@@ -1,0 +1,34 @@
+/* front.h - what the files of the front door share: the index itself. */
+#ifndef KI_INDEX_FRONT_H
+#define KI_INDEX_FRONT_H
+
+#include "index/family.h"
+#include "index/rowcodes.h"
+
+struct kith_index {
+    const kith_allocator *allocator;
+    ki_spec spec;
+    kith_metric metric; /* as the caller sees it; env.metric is what families see */
+    uint32_t simd;      /* the level that made it, kept through open and save */
+    double *params;     /* of every part, in the order of ki_spec_param */
+    ki_structure_env env;
+    ki_structure *structure;
+    int trained;
+    ki_rows rows;
+    ki_codec *refine_codec; /* NULL: no refinement */
+    ki_row_codes refine;
+    ki_store *store; /* a mapped file, else NULL */
+};
+
+/* Make an index of a parsed spec, empty and untrained. *index NULL on failure. */
+kith_status ki_index_make(const ki_spec *spec, size_t dim, kith_metric metric, uint64_t seed,
+                          const kith_allocator *allocator, kith_index **index, kith_error *err);
+
+/* That x[n][dim] is finite: KITH_INVALID naming row and component. */
+kith_status ki_check_finite(const kith_index *index, const char *name, const float *x, size_t n,
+                            kith_error *err);
+
+/* Whether nothing has to be learned before rows can be added. */
+int ki_index_needs_training(const kith_index *index);
+
+#endif

@@ -1,0 +1,376 @@
+/* index.c - the front door: making, training and changing an index. Searching is in search.c, files are in
+ * index_io.c, ids and slots in rows.c, spec strings in spec.c. */
+#include <kith/index.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/memory.h"
+#include "base/rng.h"
+#include "base/run.h"
+#include "index/front.h"
+
+/* ---- Rows on their way in ---- */
+
+void ki_unit(const ki_kernels *kernels, const float *x, size_t dim, float *out)
+{
+    /* In double, so that rows of tiny or huge components keep their direction. */
+    double norm2 = 0;
+    for (size_t d = 0; d < dim; d++) norm2 += (double)x[d] * x[d];
+    (void)kernels;
+    if (norm2 == 0) {
+        memset(out, 0, dim * sizeof *out);
+        return;
+    }
+    double scale = 1 / __builtin_sqrt(norm2);
+    for (size_t d = 0; d < dim; d++) out[d] = (float)(x[d] * scale);
+}
+
+const float *ki_input_block(const ki_input *input, size_t first, size_t count, float *scratch)
+{
+    const float *x = input->x + first * input->dim;
+    if (!input->unit) return x;
+    for (size_t i = 0; i < count; i++)
+        ki_unit(input->kernels, x + i * input->dim, input->dim, scratch + i * input->dim);
+    return scratch;
+}
+
+void ki_input_gather(const ki_input *input, const uint64_t *picked, size_t count, float *out)
+{
+    for (size_t i = 0; i < count; i++) {
+        float *row = out + i * input->dim;
+        const float *from = ki_input_block(input, picked[i], 1, row);
+        if (from != row) memcpy(row, from, input->dim * sizeof *row);
+    }
+}
+
+kith_status ki_input_sample(const ki_input *input, size_t rows, uint64_t seed,
+                            const kith_allocator *allocator, float **sample, const float **x, size_t *n,
+                            kith_error *err)
+{
+    *sample = NULL;
+    *x = input->x;
+    *n = input->n;
+    if (input->n <= rows && !input->unit) return KITH_OK;
+    size_t count = input->n < rows ? input->n : rows;
+    uint64_t *picked = ki_alloc(allocator, count, sizeof *picked);
+    float *copy = picked ? ki_alloc(allocator, count, input->dim * sizeof *copy) : NULL;
+    if (!copy) {
+        ki_free(allocator, picked);
+        return ki_fail_nomem(err, count * input->dim * sizeof *copy);
+    }
+    ki_rng rng;
+    ki_rng_init(&rng, seed, 0);
+    ki_rng_sample(&rng, input->n, count, picked);
+    ki_input_gather(input, picked, count, copy);
+    ki_free(allocator, picked);
+    *sample = copy;
+    *x = copy;
+    *n = count;
+    return KITH_OK;
+}
+
+kith_status ki_check_finite(const kith_index *index, const char *name, const float *x, size_t n,
+                            kith_error *err)
+{
+    size_t dim = index->env.dim;
+    for (size_t i = 0; i < n; i++) {
+        if (index->env.kernels->finite_f32(x + i * dim, dim)) continue;
+        size_t d = 0;
+        while (d < dim && __builtin_isfinite(x[i * dim + d])) d++;
+        return ki_fail(err, KITH_INVALID, "%s: component %zu of row %zu is %g, it must be finite", name, d, i,
+                       (double)x[i * dim + d]);
+    }
+    return KITH_OK;
+}
+
+/* ---- Making ---- */
+
+/* Codecs as the parameters now say, untrained. */
+static kith_status make_codecs(kith_index *index, kith_error *err)
+{
+    const ki_spec *spec = &index->spec;
+    ki_structure_env *env = &index->env;
+    /* A structure of residuals takes them where the codec gains by it; under L1 |q - c - y| does not come apart
+     * into a part of the cell and a part of the code, so codes are of whole vectors there. */
+    int residual = spec->structure->residual && spec->codec->residual && env->metric != KITH_L1;
+    ki_codec *codec = NULL, *refine = NULL;
+    KI_TRY(spec->codec->make(spec->codec_args, index->params + ki_spec_codec_params(spec), env->dim,
+                             env->metric, residual, index->allocator, &codec, err));
+    if (spec->refinement) {
+        kith_status status =
+            spec->refinement->make(spec->refinement_args, index->params + ki_spec_refinement_params(spec),
+                                   env->dim, env->metric, 0, index->allocator, &refine, err);
+        if (status != KITH_OK) {
+            ki_codec_free(codec);
+            return status;
+        }
+    }
+    ki_codec_free(env->codec);
+    ki_codec_free(index->refine_codec);
+    env->codec = codec;
+    index->refine_codec = refine;
+    env->codec_rows = spec->codec->train_rows ? spec->codec->train_rows(spec->codec_args) : 0;
+    return KITH_OK;
+}
+
+int ki_index_needs_training(const kith_index *index)
+{
+    return index->structure->ops->train || index->env.codec->ops->train ||
+           (index->refine_codec && index->refine_codec->ops->train);
+}
+
+static kith_status check_metric(const ki_spec *spec, kith_metric metric, kith_error *err)
+{
+    if (!kith_metric_name(metric))
+        return ki_fail(err, KITH_INVALID, "metric is %d, which is none", (int)metric);
+    const char *who = NULL;
+    if (!(spec->structure->metrics & KI_METRIC_BIT(metric)))
+        who = spec->structure->part.info.pattern;
+    else if (!(spec->codec->metrics & KI_METRIC_BIT(metric)))
+        who = spec->codec->part.info.pattern;
+    if (!who) return KITH_OK;
+    return ki_fail(err, KITH_UNSUPPORTED, "metric is %s, which %s does not know", kith_metric_name(metric),
+                   who);
+}
+
+kith_status ki_index_make(const ki_spec *spec, size_t dim, kith_metric metric, uint64_t seed,
+                          const kith_allocator *allocator, kith_index **out, kith_error *err)
+{
+    if (dim < 1 || dim > KITH_MAX_DIM)
+        return ki_fail(err, KITH_INVALID, "dim is %zu, allowed 1..%d", dim, KITH_MAX_DIM);
+    KI_TRY(check_metric(spec, metric, err));
+    kith_index *index = ki_alloc_zero(allocator, 1, sizeof *index);
+    if (!index) return ki_fail_nomem(err, sizeof *index);
+    index->allocator = allocator;
+    index->spec = *spec;
+    index->metric = metric;
+    ki_rows_init(&index->rows, allocator);
+    ki_row_codes_init(&index->refine, allocator);
+    index->env = (ki_structure_env){
+        .allocator = allocator,
+        .kernels = ki_kernels_get(),
+        .dim = dim,
+        .metric = metric == KITH_COSINE ? KITH_DOT : metric,
+        .unit = metric == KITH_COSINE,
+        .seed = seed,
+        .args = index->spec.structure_args,
+    };
+    index->simd = (uint32_t)index->env.kernels->level;
+    size_t n_params = ki_spec_param_count(spec);
+    index->params = ki_alloc(allocator, n_params, sizeof *index->params);
+    kith_status status = KITH_OK;
+    if (!index->params) {
+        status = ki_fail_nomem(err, n_params * sizeof *index->params);
+        goto fail;
+    }
+    ki_spec_initial(&index->spec, index->params);
+    index->env.params = index->params;
+    if ((status = make_codecs(index, err)) != KITH_OK) goto fail;
+    if ((status = spec->structure->ops->create(&index->env, &index->structure, err)) != KITH_OK) goto fail;
+    index->structure->ops = spec->structure->ops;
+    index->trained = !ki_index_needs_training(index);
+    *out = index;
+    return KITH_OK;
+fail:
+    kith_index_free(index);
+    return status;
+}
+
+kith_status kith_index_create(const char *text, size_t dim, const kith_index_options *options,
+                              kith_index **index, kith_error *err)
+{
+    if (!index) return ki_fail(err, KITH_INVALID, "index is NULL");
+    *index = NULL;
+    kith_index_options defaults;
+    kith_index_options_init(&defaults);
+    if (options && options->struct_size < sizeof defaults)
+        return ki_fail(err, KITH_INVALID, "options.struct_size is %zu: use kith_index_options_init",
+                       options->struct_size);
+    if (!options) options = &defaults;
+    ki_spec spec;
+    KI_TRY(ki_spec_parse(text, &spec, err));
+    return ki_index_make(&spec, dim, options->metric, options->seed, options->allocator, index, err);
+}
+
+void kith_index_free(kith_index *index)
+{
+    if (!index) return;
+    if (index->structure) index->structure->ops->free(index->structure);
+    ki_row_codes_clear(&index->refine);
+    ki_rows_clear(&index->rows);
+    ki_codec_free(index->env.codec);
+    ki_codec_free(index->refine_codec);
+    ki_store_close(index->store); /* last: the others may point into it */
+    ki_free(index->allocator, index->params);
+    ki_free(index->allocator, index);
+}
+
+kith_status kith_index_set(kith_index *index, const char *name, double value, kith_error *err)
+{
+    if (!index) return ki_fail(err, KITH_INVALID, "index is NULL");
+    size_t position;
+    KI_TRY(ki_spec_find(&index->spec, name, value, KITH_AT_BUILD, &position, err));
+    if (index->store) return ki_fail(err, KITH_READONLY, "%s: the index is mapped", name);
+    if (index->trained && ki_index_needs_training(index))
+        return ki_fail(err, KITH_INVALID, "%s is set before training, and the index is trained", name);
+    double before = index->params[position];
+    index->params[position] = value;
+    kith_status status = position < ki_spec_codec_params(&index->spec) ? KITH_OK : make_codecs(index, err);
+    if (status != KITH_OK) index->params[position] = before;
+    return status;
+}
+
+/* ---- Training ---- */
+
+static kith_status train_codec(kith_index *index, ki_codec *codec, size_t rows, const ki_input *input,
+                               const kith_run *run, kith_error *err)
+{
+    if (!codec->ops->train) return KITH_OK;
+    float *sample;
+    const float *x;
+    size_t n;
+    KI_TRY(ki_input_sample(input, rows, index->env.seed, index->allocator, &sample, &x, &n, err));
+    kith_status status = codec->ops->train(codec, x, n, index->env.seed, run, err);
+    ki_free(index->allocator, sample);
+    return status;
+}
+
+static kith_status check_changeable(const kith_index *index, kith_error *err)
+{
+    if (!index) return ki_fail(err, KITH_INVALID, "index is NULL");
+    if (index->store)
+        return ki_fail(err, KITH_READONLY, "the index is mapped from %s", ki_store_path(index->store));
+    return KITH_OK;
+}
+
+kith_status kith_index_train(kith_index *index, const float *x, size_t n, const kith_run *run,
+                             kith_error *err)
+{
+    KI_TRY(check_changeable(index, err));
+    if (!x || n == 0) return ki_fail(err, KITH_INVALID, "%s", x ? "n is 0" : "x is NULL");
+    if (index->rows.n > 0)
+        return ki_fail(err, KITH_INVALID, "the index holds %zu rows already: train comes before add",
+                       index->rows.n);
+    KI_TRY(ki_check_finite(index, "x", x, n, err));
+    if (!ki_index_needs_training(index)) return KITH_OK;
+    ki_structure_env *env = &index->env;
+    ki_input input = {x, n, env->dim, env->unit, env->kernels};
+    index->trained = 0;
+    KI_TRY(make_codecs(index, err)); /* a second training starts from nothing */
+    kith_status status;
+    if (index->structure->ops->train)
+        status = index->structure->ops->train(index->structure, &input, run, err);
+    else
+        status = train_codec(index, env->codec, env->codec_rows, &input, run, err);
+    if (status == KITH_OK && index->refine_codec)
+        status = train_codec(index, index->refine_codec, (size_t)1 << 16, &input, run, err);
+    index->trained = status == KITH_OK;
+    index->simd = (uint32_t)env->kernels->level;
+    return status;
+}
+
+/* ---- Adding and removing ---- */
+
+kith_status kith_index_add(kith_index *index, const float *x, const uint64_t *ids, size_t n,
+                           const kith_run *run, kith_error *err)
+{
+    KI_TRY(check_changeable(index, err));
+    if (!index->trained)
+        return ki_fail(err, KITH_UNTRAINED, "%s must be trained before rows are added",
+                       index->spec.canonical);
+    if (n == 0) return KITH_OK;
+    if (!x) return ki_fail(err, KITH_INVALID, "x is NULL");
+    KI_TRY(ki_check_finite(index, "x", x, n, err));
+    ki_input input = {x, n, index->env.dim, index->env.unit, index->env.kernels};
+    ki_rows_plan plan;
+    /* What may fail comes first and changes nothing that can be seen: slots are only chosen, the refinement
+     * writes to slots that nobody uses, the structure takes all rows or none. */
+    kith_status status = ki_rows_plan_add(&index->rows, ids, n, &plan, err);
+    if (status == KITH_OK && index->refine_codec)
+        status = ki_row_codes_put(&index->refine, index->refine_codec, &input, plan.slots, plan.first_slot,
+                                  plan.n_slots, run, err);
+    if (status == KITH_OK) status = ki_run_check(run, err);
+    if (status == KITH_OK)
+        status = index->structure->ops->add(index->structure, &input, plan.slots, plan.first_slot,
+                                            plan.n_slots, run, err);
+    if (status == KITH_OK) ki_rows_commit(&index->rows, &plan);
+    ki_rows_plan_clear(&index->rows, &plan);
+    return status;
+}
+
+kith_status kith_index_remove(kith_index *index, const uint64_t *ids, size_t n, size_t *removed,
+                              kith_error *err)
+{
+    KI_TRY(check_changeable(index, err));
+    if (n > 0 && !ids) return ki_fail(err, KITH_INVALID, "ids is NULL");
+    size_t found = 0;
+    uint32_t *slots = ki_alloc(index->allocator, n, sizeof *slots);
+    if (!slots) return ki_fail_nomem(err, n * sizeof *slots);
+    const ki_structure_ops *ops = index->structure->ops;
+    kith_status status = ki_rows_plan_remove(&index->rows, ids, n, slots, &found, err);
+    if (status == KITH_OK && found > 0 && ops->prepare_remove)
+        status = ops->prepare_remove(index->structure, &index->rows, err);
+    if (status == KITH_OK && found > 0) {
+        ops->remove(index->structure, slots, found);
+        if (index->refine_codec) ki_row_codes_erase(&index->refine, index->refine_codec, slots, found);
+        ki_rows_remove(&index->rows, slots, found);
+    }
+    ki_free(index->allocator, slots);
+    if (status == KITH_OK && removed) *removed = found;
+    return status;
+}
+
+/* ---- Looking inside ---- */
+
+kith_status kith_index_reconstruct(const kith_index *index, uint64_t id, float *out, kith_error *err)
+{
+    if (!index || !out) return ki_fail(err, KITH_INVALID, "%s is NULL", index ? "out" : "index");
+    uint32_t slot;
+    if (!ki_rows_find(&index->rows, id, &slot))
+        return ki_fail(err, KITH_NOTFOUND, "there is no row with id %llu", (unsigned long long)id);
+    const ki_codec *refine = index->refine_codec;
+    if (refine)
+        refine->ops->decode(refine, ki_row_code(&index->refine, refine, slot),
+                            ki_row_factor(&index->refine, refine, slot), NULL, out);
+    else
+        index->structure->ops->decode(index->structure, slot, out);
+    return KITH_OK;
+}
+
+int kith_index_has(const kith_index *index, uint64_t id)
+{
+    uint32_t slot;
+    return index && ki_rows_find(&index->rows, id, &slot);
+}
+
+kith_status kith_index_get_info(const kith_index *index, kith_index_info *info, kith_error *err)
+{
+    if (!index || !info) return ki_fail(err, KITH_INVALID, "%s is NULL", index ? "info" : "index");
+    if (info->struct_size < sizeof *info)
+        return ki_fail(err, KITH_INVALID, "info.struct_size is %zu, it must be sizeof(kith_index_info), %zu",
+                       info->struct_size, sizeof *info);
+    info->spec = index->spec.canonical;
+    info->metric = index->metric;
+    info->dim = index->env.dim;
+    info->n = index->rows.n;
+    info->seed = index->env.seed;
+    info->trained = index->trained;
+    info->mapped = index->store != NULL;
+    info->bytes = ki_rows_bytes(&index->rows) + index->structure->ops->bytes(index->structure);
+    if (index->refine_codec) info->bytes += ki_row_codes_bytes(&index->refine, index->refine_codec);
+    return KITH_OK;
+}
+
+kith_status kith_index_check(const kith_index *index, kith_error *err)
+{
+    if (!index) return ki_fail(err, KITH_INVALID, "index is NULL");
+    KI_TRY(ki_rows_check(&index->rows, err));
+    if (!index->trained) return KITH_OK;
+    KI_TRY(index->structure->ops->check(index->structure, &index->rows, err));
+    if (!index->refine_codec) return KITH_OK;
+    kith_status status = ki_row_codes_check(&index->refine, index->refine_codec, index->rows.n_slots, err);
+    if (status != KITH_OK) ki_error_prefix(err, "refinement: ");
+    return status;
+}

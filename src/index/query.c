@@ -1,0 +1,112 @@
+#include "index/query.h"
+
+#include "base/bitset.h"
+#include "base/memory.h"
+#include "base/run.h"
+
+/* How many rows are looked at between two looks at the clock (which costs as much as some ten rows). */
+#define CLOCK_ROWS 4096
+
+int ki_query_clock(ki_query *query)
+{
+    query->until_clock = CLOCK_ROWS;
+    if (query->deadline_ns && ki_now_ns() >= query->deadline_ns) query->stopped = 1;
+    return query->stopped;
+}
+
+static int passes(const kith_filter *filter, uint64_t id)
+{
+    if (filter->bits && (id >= filter->n_bits || !ki_bits_get(filter->bits, id))) return 0;
+    return !filter->allow || filter->allow(filter->ctx, id) != 0;
+}
+
+int ki_query_allows(const ki_query *query, uint32_t slot)
+{
+    if (query->holes && !ki_rows_used(query->rows, slot)) return 0;
+    return !query->filter || passes(query->filter, ki_rows_id(query->rows, slot));
+}
+
+size_t ki_query_admit(const ki_query *query, const uint32_t *slots, uint32_t first, size_t n, uint32_t *pick)
+{
+    size_t picked = 0;
+    const kith_filter *filter = query->filter;
+    if (filter && filter->bits && !filter->allow && !query->holes) {
+        /* The common case, a bitset and nothing else, without a branch a row. */
+        for (size_t i = 0; i < n; i++) {
+            uint32_t slot = slots ? slots[i] : first + (uint32_t)i;
+            uint64_t id = ki_rows_id(query->rows, slot);
+            pick[picked] = (uint32_t)i;
+            picked += id < filter->n_bits && ki_bits_get(filter->bits, id);
+        }
+        return picked;
+    }
+    for (size_t i = 0; i < n; i++)
+        if (ki_query_allows(query, slots ? slots[i] : first + (uint32_t)i)) pick[picked++] = (uint32_t)i;
+    return picked;
+}
+
+/* Append to what lies within the radius. */
+static void found_push(ki_query *query, float distance, uint64_t id)
+{
+    ki_found *found = query->found;
+    if (found->n == found->capacity) {
+        size_t capacity = ki_grown(found->capacity, found->n + 1);
+        float *dist = ki_realloc(found->allocator, found->dist, found->n, capacity, sizeof *dist);
+        if (dist) found->dist = dist;
+        uint64_t *ids =
+            dist ? ki_realloc(found->allocator, found->id, found->n, capacity, sizeof *ids) : NULL;
+        if (!ids) {
+            found->failed = 1;
+            query->stopped = 1;
+            return;
+        }
+        found->id = ids;
+        found->capacity = capacity;
+    }
+    found->dist[found->n] = distance;
+    found->id[found->n++] = id;
+}
+
+void ki_query_offer(ki_query *query, float distance, uint32_t slot)
+{
+    uint64_t id = query->by_slot ? slot : ki_rows_id(query->rows, slot);
+    if (query->cosine) {
+        distance = 1 + distance;
+        if (distance < 0) distance = 0; /* rounding of two equal unit vectors */
+    }
+    if (!query->found)
+        ki_topk_push(&query->top, distance, id);
+    else if (distance <= query->radius)
+        found_push(query, distance, id);
+}
+
+void ki_query_scan(ki_query *query, ki_scorer *scorer, ki_codes codes, const uint32_t *slots, uint32_t first,
+                   size_t n)
+{
+    float dist[KI_SCAN_BLOCK];
+    uint32_t pick[KI_SCAN_BLOCK], near[KI_SCAN_BLOCK];
+    size_t code_size = scorer->codec->code_size, n_factors = scorer->codec->n_factors;
+    int selective = ki_query_selective(query);
+    for (size_t done = 0; done < n; done += KI_SCAN_BLOCK) {
+        size_t block = n - done < KI_SCAN_BLOCK ? n - done : KI_SCAN_BLOCK;
+        if (ki_query_stop(query, block)) return;
+        const uint32_t *block_slots = slots ? slots + done : NULL;
+        uint32_t block_first = first + (uint32_t)done;
+        size_t admitted = block;
+        if (selective) {
+            admitted = ki_query_admit(query, block_slots, block_first, block, pick);
+            if (admitted == 0) continue;
+        }
+        ki_codes here = {codes.code + done * code_size,
+                         codes.factor ? codes.factor + done * n_factors : NULL};
+        const uint32_t *rows = admitted < block ? pick : NULL;
+        scorer->ops->score(scorer, here, rows, admitted, ki_query_limit(query), dist);
+        query->scored += admitted;
+        size_t n_near = query->kernels->select_le_f32(dist, admitted, ki_query_limit(query), near);
+        for (size_t i = 0; i < n_near; i++) {
+            size_t row = rows ? rows[near[i]] : near[i];
+            ki_query_offer(query, dist[near[i]],
+                           block_slots ? block_slots[row] : block_first + (uint32_t)row);
+        }
+    }
+}

@@ -1,0 +1,425 @@
+/* search.c - the front door's part of a search: settings, budgets, filters, threads, refinement. */
+#include <kith/index.h>
+
+#include <math.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/memory.h"
+#include "base/pool.h"
+#include "base/run.h"
+#include "index/front.h"
+
+/* Queries of a batch that are prepared together, for structures that search batches: enough for a product of
+ * matrices to be worth its packing, and a few MB of queries. */
+#define BATCH 4096
+
+/* Queries that one thread takes at a time. */
+#define QUERY_BLOCK 8
+
+/* What one thread needs. */
+typedef struct worker {
+    ki_scratch *scratch;
+    ki_scorer *refine; /* NULL without a refinement */
+    float *unit;       /* [dim], the scaled query */
+    size_t candidates; /* room of the arrays below */
+    float *dist;       /* candidates of the structure, then their better distances */
+    uint64_t *id;      /* their slots, as the heap keeps them */
+    uint32_t *slot;    /* the same as the scorer takes them */
+} worker;
+
+struct kith_searcher {
+    const kith_index *index;
+    double *settings; /* of this call, in the order of the parameters */
+    worker *workers;
+    size_t n_workers;
+    ki_found found;   /* of range searches */
+    ki_found refined; /* the same after refinement */
+    ki_query *batch;  /* [BATCH], when batches are searched at once */
+    float *batch_unit;
+    size_t batch_room;
+};
+
+/* ---- Searchers ---- */
+
+static void worker_clear(const kith_index *index, worker *w)
+{
+    if (w->scratch) index->structure->ops->scratch_free(index->structure, w->scratch);
+    ki_scorer_free(w->refine);
+    ki_free(index->allocator, w->unit);
+    ki_free(index->allocator, w->dist);
+    ki_free(index->allocator, w->id);
+    ki_free(index->allocator, w->slot);
+    memset(w, 0, sizeof *w);
+}
+
+static kith_status worker_init(const kith_index *index, worker *w, kith_error *err)
+{
+    KI_TRY(index->structure->ops->scratch_create(index->structure, &w->scratch, err));
+    if (index->refine_codec)
+        KI_TRY(index->refine_codec->ops->scorer(index->refine_codec, index->allocator, &w->refine, err));
+    w->unit = ki_alloc(index->allocator, index->env.dim, sizeof *w->unit);
+    return w->unit ? KITH_OK : ki_fail_nomem(err, index->env.dim * sizeof *w->unit);
+}
+
+/* Workers for n threads. */
+static kith_status workers_reserve(kith_searcher *s, size_t n, kith_error *err)
+{
+    if (n <= s->n_workers) return KITH_OK;
+    worker *workers = ki_realloc(s->index->allocator, s->workers, s->n_workers, n, sizeof *workers);
+    if (!workers) return ki_fail_nomem(err, n * sizeof *workers);
+    s->workers = workers;
+    while (s->n_workers < n) {
+        worker *w = &workers[s->n_workers];
+        memset(w, 0, sizeof *w);
+        kith_status status = worker_init(s->index, w, err);
+        if (status != KITH_OK) {
+            worker_clear(s->index, w);
+            return status;
+        }
+        s->n_workers++;
+    }
+    return KITH_OK;
+}
+
+/* Room for the candidates that are to be refined. */
+static kith_status worker_reserve(const kith_index *index, worker *w, size_t candidates, kith_error *err)
+{
+    if (candidates <= w->candidates) return KITH_OK;
+    size_t room = ki_grown(w->candidates, candidates);
+    float *dist = ki_alloc(index->allocator, room, sizeof *dist);
+    uint64_t *id = ki_alloc(index->allocator, room, sizeof *id);
+    uint32_t *slot = ki_alloc(index->allocator, room, sizeof *slot);
+    if (!dist || !id || !slot) {
+        ki_free(index->allocator, dist);
+        ki_free(index->allocator, id);
+        ki_free(index->allocator, slot);
+        return ki_fail_nomem(err, room * (sizeof *dist + sizeof *id + sizeof *slot));
+    }
+    ki_free(index->allocator, w->dist);
+    ki_free(index->allocator, w->id);
+    ki_free(index->allocator, w->slot);
+    w->dist = dist;
+    w->id = id;
+    w->slot = slot;
+    w->candidates = room;
+    return KITH_OK;
+}
+
+kith_status kith_searcher_create(const kith_index *index, kith_searcher **searcher, kith_error *err)
+{
+    if (!searcher) return ki_fail(err, KITH_INVALID, "searcher is NULL");
+    *searcher = NULL;
+    if (!index) return ki_fail(err, KITH_INVALID, "index is NULL");
+    if (!index->trained)
+        return ki_fail(err, KITH_UNTRAINED, "%s must be trained before it is searched",
+                       index->spec.canonical);
+    kith_searcher *s = ki_alloc_zero(index->allocator, 1, sizeof *s);
+    if (!s) return ki_fail_nomem(err, sizeof *s);
+    s->index = index;
+    s->found.allocator = s->refined.allocator = index->allocator;
+    s->settings = ki_alloc(index->allocator, ki_spec_param_count(&index->spec), sizeof *s->settings);
+    kith_status status = s->settings ? KITH_OK : ki_fail_nomem(err, sizeof *s->settings);
+    if (status == KITH_OK) status = workers_reserve(s, 1, err);
+    if (status != KITH_OK) {
+        kith_searcher_free(s);
+        return status;
+    }
+    *searcher = s;
+    return KITH_OK;
+}
+
+void kith_searcher_free(kith_searcher *s)
+{
+    if (!s) return;
+    const kith_allocator *allocator = s->index->allocator;
+    for (size_t i = 0; i < s->n_workers; i++) worker_clear(s->index, &s->workers[i]);
+    ki_free(allocator, s->workers);
+    ki_free(allocator, s->settings);
+    ki_free(allocator, s->found.dist);
+    ki_free(allocator, s->found.id);
+    ki_free(allocator, s->refined.dist);
+    ki_free(allocator, s->refined.id);
+    ki_free(allocator, s->batch);
+    ki_free(allocator, s->batch_unit);
+    ki_free(allocator, s);
+}
+
+/* ---- What all searches begin with ---- */
+
+static kith_status read_options(kith_searcher *s, const kith_search_options *options, kith_error *err)
+{
+    const ki_spec *spec = &s->index->spec;
+    if (options->struct_size < sizeof *options)
+        return ki_fail(err, KITH_INVALID, "options.struct_size is %zu: use kith_search_options_init",
+                       options->struct_size);
+    if (options->n_settings > 0 && !options->settings)
+        return ki_fail(err, KITH_INVALID, "options.settings is NULL, n_settings is %zu", options->n_settings);
+    if (options->filter && options->filter->struct_size < sizeof *options->filter)
+        return ki_fail(err, KITH_INVALID, "filter.struct_size is %zu: use kith_filter_init",
+                       options->filter->struct_size);
+    ki_spec_initial(spec, s->settings);
+    for (size_t i = 0; i < options->n_settings; i++) {
+        size_t position;
+        const kith_setting *setting = &options->settings[i];
+        KI_TRY(ki_spec_find(spec, setting->name, setting->value, KITH_AT_SEARCH, &position, err));
+        s->settings[position] = setting->value;
+    }
+    return KITH_OK;
+}
+
+/* Candidates that a structure should propose for k results. */
+static size_t candidates_for(const kith_searcher *s, size_t k)
+{
+    const kith_index *index = s->index;
+    if (!index->refine_codec) return k;
+    double wanted = (double)k * s->settings[ki_spec_refinement_params(&index->spec)];
+    size_t rows = index->rows.n_slots > 0 ? index->rows.n_slots : 1;
+    return wanted >= (double)rows ? rows : (size_t)wanted;
+}
+
+/* Let scratch of `threads` workers fit, so that nothing can fail later. */
+static kith_status prepare(kith_searcher *s, size_t threads, size_t candidates, kith_error *err)
+{
+    const kith_index *index = s->index;
+    KI_TRY(workers_reserve(s, threads, err));
+    for (size_t i = 0; i < threads; i++) {
+        if (index->structure->ops->prepare)
+            KI_TRY(index->structure->ops->prepare(index->structure, s->workers[i].scratch, candidates,
+                                                  s->settings, err));
+        if (index->refine_codec) KI_TRY(worker_reserve(index, &s->workers[i], candidates, err));
+    }
+    return KITH_OK;
+}
+
+/* A query before it is searched. vector: as the caller gave it; unit[dim]: where to scale it. */
+static void query_init(const kith_searcher *s, const kith_search_options *options, const float *vector,
+                       float *unit, size_t need, ki_query *query)
+{
+    const kith_index *index = s->index;
+    memset(query, 0, sizeof *query);
+    query->vector = vector;
+    if (index->env.unit) {
+        ki_unit(index->env.kernels, vector, index->env.dim, unit);
+        query->vector = unit;
+    }
+    query->settings = s->settings;
+    query->need = need;
+    query->cosine = index->metric == KITH_COSINE;
+    query->rows = &index->rows;
+    const kith_filter *filter = options->filter;
+    query->filter = filter && (filter->bits || filter->allow) ? filter : NULL;
+    query->holes = index->rows.n < index->rows.n_slots;
+    query->cancel = options->cancel;
+    if (options->max_microseconds > 0) {
+        uint64_t now = ki_now_ns(), budget = options->max_microseconds;
+        query->deadline_ns = budget > (UINT64_MAX - now) / 1000 ? UINT64_MAX : now + budget * 1000;
+    }
+    query->kernels = index->env.kernels;
+}
+
+static void stats_fill(const ki_query *query, uint64_t found, kith_search_stats *stats)
+{
+    if (!stats) return;
+    stats->scored = query->scored;
+    stats->visited = query->visited;
+    stats->found = found;
+    stats->complete = !query->stopped;
+}
+
+/* ---- The k nearest ---- */
+
+/* Score the candidates again with the better copy and keep the best k of them in top. */
+static void refine(const kith_index *index, worker *w, ki_query *query, size_t k, float *dist, uint64_t *id)
+{
+    size_t n = query->top.n;
+    /* In the order of slots: memory is then read forwards, and the order in which candidates were found does
+     * not matter. */
+    ki_topk_sort(&query->top);
+    for (size_t i = 0; i < n; i++) w->slot[i] = (uint32_t)w->id[i];
+    w->refine->ops->query(w->refine, query->vector);
+    w->refine->ops->score(w->refine, index->refine.codes, w->slot, n, INFINITY, w->dist);
+    query->by_slot = 0;
+    ki_topk_init(&query->top, k, dist, id);
+    for (size_t i = 0; i < n; i++) ki_query_offer(query, w->dist[i], w->slot[i]);
+}
+
+static void search_one(const kith_index *index, worker *w, ki_query *query, size_t k, size_t candidates,
+                       uint64_t *ids, float *dist, kith_search_stats *stats)
+{
+    query->by_slot = index->refine_codec != NULL;
+    if (query->by_slot)
+        ki_topk_init(&query->top, candidates, w->dist, w->id);
+    else
+        ki_topk_init(&query->top, k, dist, ids);
+    index->structure->ops->search(index->structure, w->scratch, query);
+    if (query->by_slot) refine(index, w, query, k, dist, ids);
+    stats_fill(query, ki_topk_sort(&query->top), stats);
+}
+
+/* A batch over the threads of a pool, query by query. */
+typedef struct spread {
+    kith_searcher *s;
+    const kith_search_options *options;
+    const float *queries;
+    size_t nq, k, candidates;
+    uint64_t *ids;
+    float *dist;
+    kith_search_stats *stats;
+} spread;
+
+static void spread_block(void *ctx, size_t block, size_t number)
+{
+    spread *b = ctx;
+    worker *w = &b->s->workers[number];
+    size_t dim = b->s->index->env.dim, end = (block + 1) * QUERY_BLOCK;
+    if (end > b->nq) end = b->nq;
+    for (size_t q = block * QUERY_BLOCK; q < end; q++) {
+        ki_query query;
+        query_init(b->s, b->options, b->queries + q * dim, w->unit, b->k, &query);
+        search_one(b->s->index, w, &query, b->k, b->candidates, b->ids + q * b->k, b->dist + q * b->k,
+                   b->stats ? &b->stats[q] : NULL);
+    }
+}
+
+/* A batch by a structure that searches batches at once. *done = 0: it does not want this one. */
+static kith_status search_together(spread *b, int *done, kith_error *err)
+{
+    kith_searcher *s = b->s;
+    const kith_index *index = s->index;
+    const kith_search_options *options = b->options;
+    *done = 0;
+    if (!index->structure->ops->search_batch || b->nq < 2 || index->refine_codec || options->filter ||
+        options->cancel || options->max_microseconds > 0)
+        return KITH_OK;
+    size_t dim = index->env.dim, room = b->nq < BATCH ? b->nq : BATCH;
+    if (room > s->batch_room) {
+        ki_query *batch = ki_alloc(index->allocator, room, sizeof *batch);
+        float *unit = ki_alloc(index->allocator, index->env.unit ? room : 1, dim * sizeof *unit);
+        if (!batch || !unit) {
+            ki_free(index->allocator, batch);
+            ki_free(index->allocator, unit);
+            return ki_fail_nomem(err, room * (sizeof *batch + dim * sizeof *unit));
+        }
+        ki_free(index->allocator, s->batch);
+        ki_free(index->allocator, s->batch_unit);
+        s->batch = batch;
+        s->batch_unit = unit;
+        s->batch_room = room;
+    }
+    for (size_t first = 0; first < b->nq; first += room) {
+        size_t n = b->nq - first < room ? b->nq - first : room;
+        for (size_t i = 0; i < n; i++) {
+            size_t q = first + i;
+            float *unit = index->env.unit ? s->batch_unit + i * dim : NULL;
+            query_init(s, options, b->queries + q * dim, unit, b->k, &s->batch[i]);
+            ki_topk_init(&s->batch[i].top, b->k, b->dist + q * b->k, b->ids + q * b->k);
+        }
+        KI_TRY(index->structure->ops->search_batch(index->structure, s->batch, n, options->pool, done, err));
+        if (!*done) return KITH_OK;
+        for (size_t i = 0; i < n; i++)
+            stats_fill(&s->batch[i], ki_topk_sort(&s->batch[i].top), b->stats ? &b->stats[first + i] : NULL);
+    }
+    return KITH_OK;
+}
+
+kith_status kith_search(kith_searcher *s, const float *queries, size_t nq, size_t k,
+                        const kith_search_options *options, uint64_t *ids, float *dist,
+                        kith_search_stats *stats, kith_error *err)
+{
+    if (!s || !queries || !ids || !dist)
+        return ki_fail(err, KITH_INVALID, "%s is NULL",
+                       !s         ? "searcher"
+                       : !queries ? "queries"
+                       : !ids     ? "ids"
+                                  : "dist");
+    if (k == 0) return ki_fail(err, KITH_INVALID, "k is 0, allowed are 1 and more");
+    kith_search_options defaults;
+    kith_search_options_init(&defaults);
+    if (!options) options = &defaults;
+    KI_TRY(read_options(s, options, err));
+    KI_TRY(ki_check_finite(s->index, "queries", queries, nq, err));
+    size_t blocks = (nq + QUERY_BLOCK - 1) / QUERY_BLOCK;
+    size_t threads = kith_pool_threads(options->pool);
+    if (threads > blocks) threads = blocks > 0 ? blocks : 1;
+    spread b = {s, options, queries, nq, k, candidates_for(s, k), ids, dist, stats};
+    KI_TRY(prepare(s, kith_pool_threads(options->pool), b.candidates, err));
+    int done;
+    KI_TRY(search_together(&b, &done, err));
+    if (!done) ki_pool_run(options->pool, blocks, spread_block, &b);
+    return KITH_OK;
+}
+
+/* ---- All within a radius ---- */
+
+/* Order what was found by (distance, id): a heap of everything, sorted in place. */
+static void found_sort(ki_found *found)
+{
+    ki_topk all;
+    size_t n = found->n;
+    if (n == 0) return;
+    ki_topk_init(&all, n, found->dist, found->id);
+    for (size_t i = 0; i < n; i++) { /* entry i is read before the heap, which has i entries, reaches it */
+        float dist = found->dist[i];
+        uint64_t id = found->id[i];
+        ki_topk_push(&all, dist, id);
+    }
+    ki_topk_sort(&all);
+}
+
+/* Decide again by the better copy: everything that the structure looked at was kept, under its slot. */
+static void refine_range(const kith_index *index, kith_searcher *s, ki_query *query, float radius)
+{
+    worker *w = &s->workers[0];
+    ki_found *seen = &s->found;
+    w->refine->ops->query(w->refine, query->vector);
+    query->by_slot = 0;
+    query->radius = radius;
+    query->found = &s->refined;
+    for (size_t first = 0; first < seen->n; first += KI_SCAN_BLOCK) {
+        uint32_t slots[KI_SCAN_BLOCK];
+        float dist[KI_SCAN_BLOCK];
+        size_t n = seen->n - first < KI_SCAN_BLOCK ? seen->n - first : KI_SCAN_BLOCK;
+        for (size_t i = 0; i < n; i++) slots[i] = (uint32_t)seen->id[first + i];
+        w->refine->ops->score(w->refine, index->refine.codes, slots, n, INFINITY, dist);
+        for (size_t i = 0; i < n; i++) ki_query_offer(query, dist[i], slots[i]);
+    }
+}
+
+kith_status kith_search_range(kith_searcher *s, const float *vector, float radius,
+                              const kith_search_options *options, size_t *n, const uint64_t **ids,
+                              const float **dist, kith_search_stats *stats, kith_error *err)
+{
+    if (!s || !vector || !n || !ids || !dist)
+        return ki_fail(err, KITH_INVALID, "%s is NULL",
+                       !s        ? "searcher"
+                       : !vector ? "query"
+                       : !n      ? "n"
+                       : !ids    ? "ids"
+                                 : "dist");
+    if (isnan(radius)) return ki_fail(err, KITH_INVALID, "radius is not a number");
+    kith_search_options defaults;
+    kith_search_options_init(&defaults);
+    if (!options) options = &defaults;
+    const kith_index *index = s->index;
+    KI_TRY(read_options(s, options, err));
+    KI_TRY(ki_check_finite(index, "query", vector, 1, err));
+    KI_TRY(prepare(s, 1, 1, err));
+    ki_query query;
+    query_init(s, options, vector, s->workers[0].unit, 0, &query);
+    s->found.n = s->refined.n = 0;
+    s->found.failed = s->refined.failed = 0;
+    query.found = &s->found;
+    query.by_slot = index->refine_codec != NULL;
+    query.radius = query.by_slot ? INFINITY : radius;
+    index->structure->ops->search(index->structure, s->workers[0].scratch, &query);
+    if (query.by_slot && !s->found.failed) refine_range(index, s, &query, radius);
+    if (s->found.failed || s->refined.failed)
+        return ki_fail_nomem(err, (s->found.n + s->refined.n) * (sizeof **ids + sizeof **dist));
+    found_sort(query.found);
+    *n = query.found->n;
+    *ids = query.found->id;
+    *dist = query.found->dist;
+    stats_fill(&query, query.found->n, stats);
+    return KITH_OK;
+}
