@@ -74,7 +74,7 @@ kith_status kith_pq_create(size_t dim, size_t m, size_t bits, kith_metric metric
     pq->dots = ki_alloc_zero(allocator, m, sizeof *pq->dots);
     if (!pq->codebooks || !pq->mean || !pq->books || !pq->dots) {
         kith_pq_free(pq);
-        return ki_fail_nomem(err, pq->ks * dim * sizeof *pq->codebooks);
+        return ki_fail_nomem(err, (dim << bits) * sizeof(float));
     }
     *out = pq;
     return KITH_OK;
@@ -299,7 +299,7 @@ static void unpack_row(const kith_pq *pq, const uint8_t *code, uint16_t *numbers
 {
     if (pq->bits >= 8) {
         for (size_t j = 0; j < pq->m; j++)
-            numbers[j] = pq->bits == 8 ? code[j] : (uint16_t)(code[2 * j] | code[2 * j + 1] << 8);
+            numbers[j] = (uint16_t)(pq->bits == 8 ? code[j] : code[2 * j] | code[2 * j + 1] << 8);
         return;
     }
     uint32_t waiting = 0;

@@ -9,7 +9,7 @@
 #include "quant/codec.h"
 #include "support.h"
 
-enum { n = 500, dim = 40, k = 30 };
+enum { n = 120, dim = 40, k = 10 };
 
 static float *x;
 static kith_pool *pool;
