@@ -5,6 +5,8 @@
 
 #include <kith/allocator.h>
 #include <kith/api.h>
+#include <kith/dataset.h>
+#include <kith/file.h>
 #include <kith/filter.h>
 #include <kith/index.h>
 #include <kith/io.h>
