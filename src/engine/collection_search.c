@@ -1,0 +1,408 @@
+/* collection_search.c - the nearest rows: the segment without the rows changed since, merged with those rows. */
+#include "base/options.h"
+#include "base/run.h"
+#include "base/topk.h"
+#include "engine/vectors.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Up to so many wanted keys are fetched and compared one by one, or a fiftieth of the vectors, whichever is more: a
+ * row fetched by key costs about fifty rows of a scan. Arbitrary. */
+#define FEW_KEYS 1000
+#define FEW_FRACTION 50
+
+/* How far a segment is searched when the query does not say. */
+#define LEAST_NPROBE 16
+#define CELLS_PER_PROBE 48
+#define REFINE 10
+
+/* Rows of the blocks in which an exact search beside a segment reads the database, bytes. Arbitrary. */
+#define BLOCK_BYTES ((size_t)4 << 20)
+
+/* ---- Which rows may be found ---- */
+
+typedef struct gate {
+    const kith_filter *user; /* NULL: all */
+    const ki_keyset *passed; /* keys that are not to be found; NULL: none */
+    const int64_t *only;     /* [only_n] ascending; NULL: all */
+    size_t only_n;
+    int64_t left_out; /* 0: none */
+} gate;
+
+static int compare_keys(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x > y) - (x < y);
+}
+
+static int user_allows(const kith_filter *f, uint64_t id)
+{
+    if (f->bits && (id >= f->n_bits || !(f->bits[id / 64] >> (id % 64) & 1))) return 0;
+    return !f->allow || f->allow(f->ctx, id);
+}
+
+static int gate_allows(void *ctx, uint64_t id)
+{
+    const gate *g = ctx;
+    int64_t key = (int64_t)id;
+    if (key == g->left_out) return 0;
+    if (g->passed && ki_keyset_has(g->passed, key)) return 0;
+    if (g->only && !bsearch(&key, g->only, g->only_n, sizeof key, compare_keys)) return 0;
+    return !g->user || user_allows(g->user, id);
+}
+
+/* The gate as a filter of an index; NULL when it lets everything through. */
+static const kith_filter *gate_filter(gate *g, kith_filter *filter)
+{
+    if (!g->passed && !g->only && !g->left_out) return g->user;
+    kith_filter_init(filter);
+    filter->allow = gate_allows;
+    filter->ctx = g;
+    return filter;
+}
+
+/* ---- One call ---- */
+
+typedef struct call {
+    kith_collection *c;
+    kith_collection_query q;
+    size_t nq, k; /* k: at most the number of vectors */
+    const float *vectors;
+    gate gate;
+    int64_t *only;               /* sorted copy of q.only_keys */
+    uint64_t *ids, *ids2, *ids3; /* [nq][k]: best so far, of one source, merged */
+    float *dist, *dist2, *dist3; /* [nq][k] */
+    kith_search_stats *stats;    /* [nq] */
+    kith_collection_answer answer;
+} call;
+
+static kith_status call_init(call *s, kith_error *err)
+{
+    const kith_allocator *a = s->c->allocator;
+    size_t n;
+    if (!ki_mul_fits(s->nq, s->k, &n)) return ki_fail_nomem(err, SIZE_MAX);
+    s->answer = (kith_collection_answer){.complete = 1, .exact = 1, .version = s->c->state.version};
+    uint64_t **ids[] = {&s->ids, &s->ids2, &s->ids3};
+    float **dists[] = {&s->dist, &s->dist2, &s->dist3};
+    for (size_t i = 0; i < 3; i++) {
+        *ids[i] = ki_alloc(a, n, sizeof **ids[i]);
+        *dists[i] = ki_alloc(a, n, sizeof **dists[i]);
+        if (!*ids[i] || !*dists[i]) return ki_fail_nomem(err, n * (sizeof **ids[i] + sizeof **dists[i]));
+    }
+    for (size_t i = 0; i < n; i++) {
+        s->ids[i] = KI_NO_ID;
+        s->dist[i] = INFINITY;
+    }
+    s->stats = ki_alloc_zero(a, s->nq, sizeof *s->stats);
+    if (!s->stats) return ki_fail_nomem(err, s->nq * sizeof *s->stats);
+    if (!s->q.only_keys) return KITH_OK;
+    s->only = ki_alloc(a, s->q.only_n, sizeof *s->only);
+    if (!s->only) return ki_fail_nomem(err, s->q.only_n * sizeof *s->only);
+    size_t kept = 0;
+    memcpy(s->only, s->q.only_keys, s->q.only_n * sizeof *s->only);
+    qsort(s->only, s->q.only_n, sizeof *s->only, compare_keys);
+    for (size_t i = 0; i < s->q.only_n; i++) /* each once, and none that no row can have */
+        if (s->only[i] >= 1 && (kept == 0 || s->only[kept - 1] != s->only[i])) s->only[kept++] = s->only[i];
+    s->gate.only = s->only;
+    s->gate.only_n = kept;
+    return KITH_OK;
+}
+
+static void call_clear(call *s)
+{
+    void *blocks[] = {s->ids, s->ids2, s->ids3, s->dist, s->dist2, s->dist3, s->stats, s->only};
+    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) ki_free(s->c->allocator, blocks[i]);
+}
+
+/* Merge ids2/dist2 into ids/dist, query by query. */
+static void merge(call *s)
+{
+    for (size_t query = 0; query < s->nq; query++) {
+        size_t at = query * s->k, a = at, b = at;
+        for (size_t i = at; i < at + s->k; i++) {
+            /* Neither runs out before k are placed; the tails are all alike. */
+            int second = ki_farther(s->dist[a], s->ids[a], s->dist2[b], s->ids2[b]);
+            s->ids3[i] = second ? s->ids2[b] : s->ids[a];
+            s->dist3[i] = second ? s->dist2[b] : s->dist[a];
+            if (second)
+                b++;
+            else
+                a++;
+        }
+    }
+    uint64_t *ids = s->ids;
+    float *dist = s->dist;
+    s->ids = s->ids3;
+    s->dist = s->dist3;
+    s->ids3 = ids;
+    s->dist3 = dist;
+}
+
+/* Search one index and merge what it finds. */
+static kith_status search_index(call *s, kith_searcher *searcher, const kith_setting *settings,
+                                size_t n_settings, kith_error *err)
+{
+    kith_filter filter;
+    kith_search_options options;
+    kith_search_options_init(&options);
+    options.settings = settings;
+    options.n_settings = n_settings;
+    options.filter = gate_filter(&s->gate, &filter);
+    options.cancel = s->q.cancel;
+    options.pool = s->q.pool;
+    KI_TRY(kith_search(searcher, s->vectors, s->nq, s->k, &options, s->ids2, s->dist2, s->stats, err));
+    for (size_t i = 0; i < s->nq; i++) {
+        s->answer.rows_scored += s->stats[i].scored;
+        s->answer.complete &= s->stats[i].complete != 0;
+    }
+    merge(s);
+    return KITH_OK;
+}
+
+/* ---- Sources ---- */
+
+static double clamp(double value, double high)
+{
+    return value < 1 ? 1 : value > high ? high : value;
+}
+
+static kith_status search_segment(call *s, ki_vectors *v, kith_error *err)
+{
+    const ki_segment *segment = &v->segment;
+    kith_setting settings[2];
+    size_t n = 0;
+    if (segment->max_nprobe > 0) {
+        double chosen = segment->max_nprobe / CELLS_PER_PROBE;
+        if (chosen < LEAST_NPROBE) chosen = LEAST_NPROBE;
+        double wanted = s->q.nprobe ? (double)s->q.nprobe : chosen;
+        settings[n++] = (kith_setting){"nprobe", clamp((double)(uint64_t)wanted, segment->max_nprobe)};
+    }
+    if (segment->max_refine > 0) {
+        double wanted = s->q.refine ? (double)s->q.refine : REFINE;
+        settings[n++] = (kith_setting){"refine_k", clamp(wanted, segment->max_refine)};
+    }
+    s->answer.exact &= strcmp(segment->spec, "Flat") == 0;
+    s->gate.passed = v->changed.n > 0 ? &v->changed : NULL;
+    kith_status status = search_index(s, segment->searcher, settings, n, err);
+    s->gate.passed = NULL;
+    return status;
+}
+
+/* A small exact index that is filled, searched and emptied again. */
+typedef struct scratch {
+    kith_index *index;
+    float *x; /* [room][dim] */
+    uint64_t *ids;
+    size_t n, room, dim;
+} scratch;
+
+static kith_status scratch_init(scratch *b, const call *s, size_t most, kith_error *err)
+{
+    size_t bytes = s->c->state.dim * sizeof(float);
+    *b = (scratch){.dim = s->c->state.dim, .room = bytes < BLOCK_BYTES ? BLOCK_BYTES / bytes : 1};
+    if (b->room > most) b->room = most > 0 ? most : 1;
+    b->x = ki_alloc(s->c->allocator, b->room, bytes);
+    b->ids = ki_alloc(s->c->allocator, b->room, sizeof *b->ids);
+    return b->x && b->ids ? KITH_OK : ki_fail_nomem(err, b->room * bytes);
+}
+
+static void scratch_clear(scratch *b, const kith_allocator *allocator)
+{
+    ki_free(allocator, b->x);
+    ki_free(allocator, b->ids);
+}
+
+static kith_status scratch_search(scratch *b, call *s, kith_error *err)
+{
+    if (b->n == 0) return KITH_OK;
+    kith_index *index = NULL;
+    kith_searcher *searcher = NULL;
+    kith_index_options options;
+    kith_index_options_init(&options);
+    options.metric = s->c->state.metric;
+    options.allocator = s->c->allocator;
+    kith_status status = kith_index_create("Flat", b->dim, &options, &index, err);
+    if (status == KITH_OK) status = kith_index_add(index, b->x, b->ids, b->n, NULL, err);
+    if (status == KITH_EXISTS) status = ki_corrupt(s->c, err, "two rows have the same key");
+    if (status == KITH_OK) status = kith_searcher_create(index, &searcher, err);
+    if (status == KITH_OK) status = search_index(s, searcher, NULL, 0, err);
+    kith_searcher_free(searcher);
+    kith_index_free(index);
+    b->n = 0;
+    return status;
+}
+
+static kith_status scratch_add(scratch *b, call *s, int64_t key, const float *x, kith_error *err)
+{
+    if (key < 1) return ki_corrupt(s->c, err, "a row has the key %lld", (long long)key);
+    memcpy(b->x + b->n * b->dim, x, b->dim * sizeof *x);
+    b->ids[b->n++] = (uint64_t)key;
+    return b->n == b->room ? scratch_search(b, s, err) : KITH_OK;
+}
+
+/* Exactly those rows that the caller named. */
+static kith_status search_named_rows(call *s, kith_error *err)
+{
+    scratch b = {0};
+    kith_collection *c = s->c;
+    kith_status status = scratch_init(&b, s, s->gate.only_n, err);
+    for (size_t i = 0; status == KITH_OK && i < s->gate.only_n; i++) {
+        sqlite3_stmt *stmt;
+        int row;
+        const float *x = NULL;
+        if ((status = ki_db_prepare(c, KI_SQL_VECTOR_GET, &stmt, err)) != KITH_OK) break;
+        sqlite3_bind_int64(stmt, 1, s->gate.only[i]);
+        if ((status = ki_db_step(c, KI_SQL_VECTOR_GET, &row, err)) != KITH_OK || !row) continue;
+        status = ki_row_vector(c, stmt, 0, s->gate.only[i], &x, err);
+        if (status == KITH_OK && x) status = scratch_add(&b, s, s->gate.only[i], x, err);
+        ki_db_reset(c, KI_SQL_VECTOR_GET);
+    }
+    if (status == KITH_OK) status = scratch_search(&b, s, err);
+    scratch_clear(&b, c->allocator);
+    return status;
+}
+
+/* All rows, read from the database block by block: exact, without keeping what a segment holds already. */
+static kith_status search_database(call *s, kith_error *err)
+{
+    scratch b = {0};
+    sqlite3_stmt *stmt;
+    int row;
+    kith_collection *c = s->c;
+    KI_TRY(ki_db_prepare(c, KI_SQL_VECTOR_SCAN, &stmt, err));
+    kith_status status = scratch_init(&b, s, c->state.vectors, err);
+    while (status == KITH_OK && (status = ki_db_step(c, KI_SQL_VECTOR_SCAN, &row, err)) == KITH_OK && row) {
+        int64_t key = sqlite3_column_int64(stmt, 0);
+        const float *x = NULL;
+        status = ki_row_vector(c, stmt, 1, key, &x, err);
+        if (status == KITH_OK && x) status = scratch_add(&b, s, key, x, err);
+        if (kith_cancel_raised(s->q.cancel)) {
+            s->answer.complete = 0;
+            break;
+        }
+    }
+    ki_db_reset(c, KI_SQL_VECTOR_SCAN);
+    if (status == KITH_OK) status = scratch_search(&b, s, err);
+    scratch_clear(&b, c->allocator);
+    return status;
+}
+
+static kith_status search_all(call *s, kith_error *err)
+{
+    kith_collection *c = s->c;
+    if (c->state.vectors == 0) return KITH_OK;
+    if (s->gate.only && (s->gate.only_n <= FEW_KEYS || s->gate.only_n <= c->state.vectors / FEW_FRACTION))
+        return search_named_rows(s, err);
+    KI_TRY(ki_vectors_sync(c, err));
+    ki_vectors *v = c->vectors;
+    if (v->segment.index && s->q.exact) return search_database(s, err);
+    if (v->segment.index) KI_TRY(search_segment(s, v, err));
+    return search_index(s, v->searcher, NULL, 0, err);
+}
+
+/* ---- The doors ---- */
+
+static kith_status check_call(const call *s, size_t dim, const int64_t *keys, const float *distances,
+                              kith_error *err)
+{
+    const kith_collection *c = s->c;
+    if (!s->vectors || !keys || !distances)
+        return ki_fail(err, KITH_INVALID, "vectors, keys or distances is NULL");
+    if (s->q.k < 1 || s->q.k > KITH_COLLECTION_MAX_K)
+        return ki_fail(err, KITH_INVALID, "k is %zu, allowed 1..%d", s->q.k, KITH_COLLECTION_MAX_K);
+    if (s->q.only_n > SIZE_MAX / sizeof *s->q.only_keys)
+        return ki_fail(err, KITH_INVALID, "only_n is %zu, more keys than memory could hold", s->q.only_n);
+    if (c->state.dim == 0)
+        return ki_fail(err, KITH_UNTRAINED, "%s: the collection has no vectors yet, nor a dim", c->path);
+    if (dim != c->state.dim)
+        return ki_fail(err, KITH_INVALID, "the query has %zu components, the collection %zu", dim,
+                       c->state.dim);
+    size_t n;
+    if (!ki_mul_fits(s->nq, dim, &n)) return ki_fail(err, KITH_INVALID, "nq is %zu, too many queries", s->nq);
+    if (!ki_all_finite(s->vectors, n))
+        return ki_fail(err, KITH_INVALID, "a query has a component that is not finite");
+    return KITH_OK;
+}
+
+static void give(const call *s, int64_t *keys, float *distances, kith_collection_answer *answer)
+{
+    size_t k = s->q.k;
+    for (size_t query = 0; query < s->nq; query++) {
+        for (size_t i = 0; i < k; i++) {
+            size_t from = query * s->k + i;
+            int found = i < s->k && s->ids[from] != KI_NO_ID;
+            keys[query * k + i] = found ? (int64_t)s->ids[from] : 0;
+            distances[query * k + i] = found ? s->dist[from] : INFINITY;
+        }
+    }
+    if (answer) *answer = s->answer;
+}
+
+/* Within a read transaction. */
+static kith_status run_call(call *s, size_t dim, const kith_collection_query *query, int64_t *keys,
+                            float *distances, kith_collection_answer *answer, kith_error *err)
+{
+    kith_collection_query_init(&s->q);
+    KI_TRY(ki_options_read(&s->q, sizeof s->q, query, "query", err));
+    KI_TRY(check_call(s, dim, keys, distances, err));
+    s->gate.user = s->q.filter;
+    uint64_t vectors = s->c->state.vectors;
+    s->k = s->q.k < vectors ? s->q.k : vectors > 0 ? (size_t)vectors : 1;
+    kith_status status = call_init(s, err);
+    if (status == KITH_OK && s->nq > 0) status = search_all(s, err);
+    if (status == KITH_OK) give(s, keys, distances, answer);
+    call_clear(s);
+    return status;
+}
+
+kith_status kith_collection_search(kith_collection *c, size_t nq, size_t dim, const float *vectors,
+                                   const kith_collection_query *query, int64_t *keys, float *distances,
+                                   kith_collection_answer *answer, kith_error *err)
+{
+    call s = {.c = c, .nq = nq, .vectors = vectors};
+    KI_TRY(ki_read_begin(c, err));
+    kith_status status = run_call(&s, dim, query, keys, distances, answer, err);
+    ki_read_end(c);
+    return status;
+}
+
+/* A copy of the vector of a row, from the handle's allocator. */
+static kith_status copy_vector(kith_collection *c, int64_t key, float **copy, kith_error *err)
+{
+    sqlite3_stmt *stmt;
+    int row;
+    const float *x = NULL;
+    KI_TRY(ki_db_prepare(c, KI_SQL_VECTOR_GET, &stmt, err));
+    sqlite3_bind_int64(stmt, 1, key);
+    KI_TRY(ki_db_step(c, KI_SQL_VECTOR_GET, &row, err));
+    if (!row) return ki_fail(err, KITH_NOTFOUND, "%s: there is no row %lld", c->path, (long long)key);
+    kith_status status = ki_row_vector(c, stmt, 0, key, &x, err);
+    if (status == KITH_OK && !x)
+        status = ki_fail(err, KITH_NOTFOUND, "%s: row %lld has no vector", c->path, (long long)key);
+    if (status == KITH_OK) {
+        *copy = ki_alloc(c->allocator, c->state.dim, sizeof **copy);
+        if (*copy)
+            memcpy(*copy, x, c->state.dim * sizeof **copy);
+        else
+            status = ki_fail_nomem(err, c->state.dim * sizeof **copy);
+    }
+    ki_db_reset(c, KI_SQL_VECTOR_GET);
+    return status;
+}
+
+kith_status kith_collection_search_like(kith_collection *c, int64_t key, const kith_collection_query *query,
+                                        int64_t *keys, float *distances, kith_collection_answer *answer,
+                                        kith_error *err)
+{
+    float *vector = NULL;
+    KI_TRY(ki_read_begin(c, err));
+    kith_status status = copy_vector(c, key, &vector, err);
+    if (status == KITH_OK) {
+        call s = {.c = c, .nq = 1, .vectors = vector, .gate = {.left_out = key}};
+        status = run_call(&s, c->state.dim, query, keys, distances, answer, err);
+    }
+    ki_free(c->allocator, vector);
+    ki_read_end(c);
+    return status;
+}

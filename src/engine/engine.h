@@ -1,0 +1,170 @@
+/* engine.h - what the files of src/engine share: the handle, its database, its in-memory vectors. */
+#ifndef KI_ENGINE_ENGINE_H
+#define KI_ENGINE_ENGINE_H
+
+#include <kith/collection.h>
+
+#include <sqlite3.h>
+
+#include "base/error.h"
+#include "base/memory.h"
+
+/* "kith", at offset 68 of the database file: tells `file` and us whose it is. */
+#define KI_APPLICATION_ID 0x6b697468
+
+/* ---- A block of bytes that grows ---- */
+
+typedef struct ki_buffer {
+    unsigned char *data;
+    size_t size, capacity;
+} ki_buffer;
+
+/* Make room for `capacity` bytes; contents up to size are kept. */
+kith_status ki_buffer_reserve(ki_buffer *buffer, size_t capacity, const kith_allocator *allocator,
+                              kith_error *err);
+kith_status ki_buffer_append(ki_buffer *buffer, const void *data, size_t size,
+                             const kith_allocator *allocator, kith_error *err);
+void ki_buffer_clear(ki_buffer *buffer, const kith_allocator *allocator);
+
+/* ---- The database ---- */
+
+enum ki_sql {
+#define X(name, text) KI_SQL_##name,
+#include "engine/sql.def"
+#undef X
+    KI_SQL_COUNT
+};
+
+/* The row of table `collection`. */
+typedef struct ki_state {
+    unsigned char id[16];   /* random, made at creation */
+    size_t dim;             /* 0: not known yet */
+    kith_metric metric;     /* of the vectors */
+    uint64_t version;       /* of the last change */
+    uint64_t oldest;        /* first version that the change log still holds */
+    uint64_t reset_version; /* of the last reset of all vectors; segments and caches from before are void */
+    uint64_t stamp;         /* random number of the last batch */
+    uint64_t rows, vectors;
+    int64_t last_key, last_slot; /* the largest ever used */
+} ki_state;
+
+/* What a change was, in the change log: the KITH_ROW_* bits of the parts, or one of these. */
+enum {
+    KI_CHANGE_DELETED = 8, /* together with the parts that the row had */
+    KI_CHANGE_NAMED = 16,  /* a named value; key is 0 */
+    KI_CHANGE_RESET = 32   /* all vectors; key is 0 */
+};
+
+/* What changes a vector: not a change of the payload alone. */
+#define KI_VECTOR_CHANGES (KITH_ROW_VECTOR | KI_CHANGE_DELETED)
+
+/* Vectors in memory and the segment: engine/vectors.h */
+struct ki_vectors;
+
+typedef enum ki_mode {
+    KI_IDLE,   /* every read is a transaction of its own */
+    KI_PINNED, /* one read transaction spans the calls */
+    KI_BATCH   /* the write transaction is open */
+} ki_mode;
+
+struct kith_collection {
+    sqlite3 *db;
+    const kith_allocator *allocator;
+    ki_state state;           /* as of the transaction that is open, or the last one */
+    ki_mode mode;             /* what transaction is open between calls */
+    kith_status batch_status; /* KI_BATCH: why the batch can no longer be committed */
+    int read_only;            /* asked for by the caller */
+    int immutable;            /* opened without locks, from a folder that cannot be written */
+    int broken;               /* an I/O error in commit: nothing more is done with this handle */
+    unsigned wait_ms;
+    size_t exact_rows;
+    const kith_io *io;
+    uint64_t begin_version; /* KI_BATCH: version before the batch */
+    char *path, *folder;    /* NAME.kith, NAME.kith.d */
+    struct ki_vectors *vectors;
+    ki_buffer payload, vector, attachment, meta_name, meta_value; /* what the last read returned */
+    ki_buffer canonical, aligned;                                 /* scratch of put and of reads */
+    sqlite3_stmt *stmt[KI_SQL_COUNT];
+};
+
+/* ---- sqlite_db.c ---- */
+
+/* Fill err from the last failure of the database; rc is what SQLite returned. */
+kith_status ki_db_fail(const kith_collection *c, int rc, kith_error *err, const char *what);
+
+/* Open c->db at `path` (not c->path while creating) with every safety setting on. flags as sqlite3_open_v2. */
+kith_status ki_db_open(kith_collection *c, const char *path, int flags, int immutable, kith_error *err);
+
+/* Finalise all statements and close. */
+void ki_db_close(kith_collection *c);
+
+/* Run SQL text that returns no rows and is not in sql.def. */
+kith_status ki_db_exec(kith_collection *c, const char *sql, const char *what, kith_error *err);
+
+/* A PRAGMA that returns one integer. */
+kith_status ki_db_pragma(kith_collection *c, const char *name, int64_t *value, kith_error *err);
+
+/* The prepared statement, reset, ready to be bound. */
+kith_status ki_db_prepare(kith_collection *c, enum ki_sql which, sqlite3_stmt **stmt, kith_error *err);
+
+/* Step once. *row says whether there is a row; when there is none, and on failure, the statement is reset. */
+kith_status ki_db_step(kith_collection *c, enum ki_sql which, int *row, kith_error *err);
+
+/* Step a statement that returns no rows, and reset it. */
+kith_status ki_db_run(kith_collection *c, enum ki_sql which, kith_error *err);
+
+/* ki_db_prepare and ki_db_run of a statement without parameters. */
+kith_status ki_db_do(kith_collection *c, enum ki_sql which, kith_error *err);
+
+void ki_db_reset(kith_collection *c, enum ki_sql which);
+
+/* KITH_CORRUPT about this collection. */
+kith_status ki_corrupt(const kith_collection *c, kith_error *err, const char *fmt, ...) KI_PRINTF(3, 4);
+
+/* ---- schema.c ---- */
+
+/* The version of the schema that this library writes. */
+#define KI_SCHEMA_VERSION 1
+
+/* Make the tables in an empty database, with the id and the shape of c->state. In one transaction. */
+kith_status ki_schema_create(kith_collection *c, kith_error *err);
+
+/* Whose file is it, which version, are its tables exactly those of that version? Brings an older one up to date
+ * when the handle may write. */
+kith_status ki_schema_open(kith_collection *c, kith_error *err);
+
+/* Read and write c->state. */
+kith_status ki_state_read(kith_collection *c, kith_error *err);
+kith_status ki_state_write(kith_collection *c, kith_error *err);
+
+/* ---- collection.c ---- */
+
+/* Open and close the transaction of one read: between them c->state and all rows belong together. Inside a batch
+ * or while pinned they do nothing, the transaction is there already. */
+kith_status ki_read_begin(kith_collection *c, kith_error *err);
+void ki_read_end(kith_collection *c);
+
+/* ---- batch.c ---- */
+
+/* Add an entry to the change log: the collection's version goes up by one. parts: KITH_ROW_* and KI_CHANGE_*. */
+kith_status ki_log_change(kith_collection *c, int64_t key, unsigned parts, kith_error *err);
+
+/* ---- records.c ---- */
+
+/* The float32 vector in column `column` of a stepped statement, NULL for SQL NULL: *vector is valid until the next
+ * step or ki_row_vector. KITH_CORRUPT when it has not exactly dim finite components. */
+kith_status ki_row_vector(kith_collection *c, sqlite3_stmt *stmt, int column, int64_t key,
+                          const float **vector, kith_error *err);
+
+/* 1 when all n components are finite. */
+int ki_all_finite(const float *x, size_t n);
+
+/* ---- payload.c ---- */
+
+/* Parse a JSON object and leave its canonical form in *out: names sorted by their bytes, no white space, strings
+ * with the fewest escapes, reals with the fewest of 15, 16 or 17 digits that read back the same.
+ * KITH_INVALID with the place of the fault. */
+kith_status ki_payload_canonical(const char *text, size_t size, ki_buffer *out,
+                                 const kith_allocator *allocator, kith_error *err);
+
+#endif

@@ -1,0 +1,181 @@
+/* payload.c - JSON payloads: parsed strictly, kept in one canonical form.
+ *
+ * The canonical form is what the content hash is taken of, so it must not depend on the version of jansson, on the
+ * locale or on the order in which a caller names things: names are sorted by their bytes, nothing is spaced,
+ * strings carry only the escapes that JSON demands, integers are decimal, reals have the fewest of 15, 16 or 17
+ * significant digits that read back as the same double, with a point or an exponent. */
+#include "engine/engine.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_DEPTH 64 /* R12 of the limits in docs/collection-format.md; jansson's own bound is 2,048 */
+
+typedef struct writer {
+    ki_buffer *out;
+    const kith_allocator *allocator;
+    kith_error *err;
+} writer;
+
+/* Bound the depth before the recursive parser sees the text. Brackets inside strings do not count. */
+static kith_status check_depth(const char *text, size_t size, kith_error *err)
+{
+    size_t depth = 0;
+    int quoted = 0;
+    for (size_t i = 0; i < size; i++) {
+        char b = text[i];
+        if (quoted) {
+            if (b == '\\') i++;
+            if (b == '"') quoted = 0;
+        } else if (b == '"') {
+            quoted = 1;
+        } else if (b == '{' || b == '[') {
+            if (++depth > MAX_DEPTH)
+                return ki_fail(err, KITH_INVALID, "payload is nested deeper than %d levels at byte %zu",
+                               MAX_DEPTH, i);
+        } else if ((b == '}' || b == ']') && depth > 0) {
+            depth--;
+        }
+    }
+    return KITH_OK;
+}
+
+static kith_status put(writer *w, const char *text, size_t size)
+{
+    return ki_buffer_append(w->out, text, size, w->allocator, w->err);
+}
+
+static kith_status write_string(writer *w, const char *text, size_t size)
+{
+    KI_TRY(put(w, "\"", 1));
+    size_t start = 0;
+    for (size_t i = 0; i < size; i++) {
+        unsigned char b = (unsigned char)text[i];
+        if (b >= 0x20 && b != '"' && b != '\\') continue;
+        KI_TRY(put(w, text + start, i - start));
+        start = i + 1;
+        static const char letters[] = "btnvfr"; /* of 8..13; there is no \v in JSON */
+        char escape[8];
+        int length = 2;
+        if (b == '"' || b == '\\')
+            snprintf(escape, sizeof escape, "\\%c", b);
+        else if (b >= 8 && b <= 13 && b != 11)
+            snprintf(escape, sizeof escape, "\\%c", letters[b - 8]);
+        else
+            length = snprintf(escape, sizeof escape, "\\u%04x", b);
+        KI_TRY(put(w, escape, (size_t)length));
+    }
+    KI_TRY(put(w, text + start, size - start));
+    return put(w, "\"", 1);
+}
+
+static kith_status write_real(writer *w, double value)
+{
+    char text[64], clean[64];
+    for (int digits = 15; digits <= 17; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, value);
+        if (strtod(text, NULL) == value) break;
+    }
+    size_t n = 0;
+    int is_real = 0;
+    for (const char *p = text; *p; p++) {
+        if ((*p >= '0' && *p <= '9') || *p == '-' || *p == '+') {
+            clean[n++] = *p;
+        } else { /* 'e', or the decimal point of whatever locale the program has set */
+            if (*p == 'e')
+                clean[n++] = 'e';
+            else if (!is_real)
+                clean[n++] = '.';
+            is_real = 1;
+        }
+    }
+    KI_TRY(put(w, clean, n));
+    return is_real ? KITH_OK : put(w, ".0", 2);
+}
+
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static kith_status write_value(writer *w, const json_t *value);
+
+static kith_status write_object(writer *w, const json_t *object)
+{
+    size_t n = json_object_size(object), i = 0;
+    const char **names = ki_alloc(w->allocator, n, sizeof *names);
+    if (!names) return ki_fail_nomem(w->err, n * sizeof *names);
+    for (void *at = json_object_iter((json_t *)object); at && i < n;
+         at = json_object_iter_next((json_t *)object, at))
+        names[i++] = json_object_iter_key(at);
+    qsort(names, i, sizeof *names, compare_names);
+    kith_status status = put(w, "{", 1);
+    for (size_t k = 0; k < i && status == KITH_OK; k++) {
+        if (k > 0) status = put(w, ",", 1);
+        if (status == KITH_OK) status = write_string(w, names[k], strlen(names[k]));
+        if (status == KITH_OK) status = put(w, ":", 1);
+        if (status == KITH_OK) status = write_value(w, json_object_get(object, names[k]));
+    }
+    ki_free(w->allocator, names);
+    return status == KITH_OK ? put(w, "}", 1) : status;
+}
+
+static kith_status write_array(writer *w, const json_t *array)
+{
+    KI_TRY(put(w, "[", 1));
+    for (size_t i = 0; i < json_array_size(array); i++) {
+        if (i > 0) KI_TRY(put(w, ",", 1));
+        KI_TRY(write_value(w, json_array_get(array, i)));
+    }
+    return put(w, "]", 1);
+}
+
+static kith_status write_value(writer *w, const json_t *value)
+{
+    char number[32];
+    switch (json_typeof(value)) {
+    case JSON_OBJECT: return write_object(w, value);
+    case JSON_ARRAY: return write_array(w, value);
+    case JSON_STRING: return write_string(w, json_string_value(value), json_string_length(value));
+    case JSON_REAL: return write_real(w, json_real_value(value));
+    case JSON_INTEGER: {
+        int length = snprintf(number, sizeof number, "%lld", (long long)json_integer_value(value));
+        return put(w, number, (size_t)length);
+    }
+    case JSON_TRUE: return put(w, "true", 4);
+    case JSON_FALSE: return put(w, "false", 5);
+    case JSON_NULL: return put(w, "null", 4);
+    }
+    return ki_fail(w->err, KITH_INTERNAL, "payload holds a value of an unknown kind");
+}
+
+kith_status ki_payload_canonical(const char *text, size_t size, ki_buffer *out,
+                                 const kith_allocator *allocator, kith_error *err)
+{
+    if (size > KITH_COLLECTION_MAX_PAYLOAD)
+        return ki_fail(err, KITH_INVALID, "payload is %zu bytes long, allowed 0..%u", size,
+                       KITH_COLLECTION_MAX_PAYLOAD);
+    KI_TRY(check_depth(text, size, err));
+    out->size = 0;
+    json_error_t fault;
+    json_t *value = json_loadb(text, size, JSON_REJECT_DUPLICATES, &fault);
+    /* Some of jansson's allocations fail without a code. */
+    if (!value && (json_error_code(&fault) == json_error_out_of_memory || fault.text[0] == 0))
+        return ki_fail_nomem(err, size);
+    if (!value)
+        return ki_fail(err, KITH_INVALID, "payload is not valid JSON at byte %d: %s", fault.position,
+                       fault.text);
+    writer w = {.out = out, .allocator = allocator, .err = err};
+    kith_status status = json_is_object(value)
+                             ? write_object(&w, value)
+                             : ki_fail(err, KITH_INVALID, "payload is a JSON array, it must be an object");
+    json_decref(value);
+    /* "1e5" grows to "100000.0": what is kept must fit the bound that a reader checks. */
+    if (status == KITH_OK && out->size > KITH_COLLECTION_MAX_PAYLOAD)
+        status = ki_fail(err, KITH_INVALID, "payload is %zu bytes long in canonical form, allowed 0..%u",
+                         out->size, KITH_COLLECTION_MAX_PAYLOAD);
+    return status;
+}

@@ -1,0 +1,195 @@
+/* schema.c - the tables of a collection, by version, and the row that holds its state.
+ *
+ * A file's version is SQLite's user_version. Each version is a migration from the one before; a new file is made by
+ * running them all, so there is one description of the tables, and an old file brought up to date is the same as a
+ * new one. What the tables hold, and the invariants between them, is docs/collection-format.md. */
+#include "engine/engine.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* migrations[v] makes version v + 1 of version v. A later version adds its text and nothing is ever changed. */
+static const char *const migrations[KI_SCHEMA_VERSION] = {
+    "CREATE TABLE collection(one INTEGER PRIMARY KEY CHECK(one = 1), id BLOB NOT NULL, dim INTEGER NOT NULL,"
+    " metric INTEGER NOT NULL, version INTEGER NOT NULL, oldest INTEGER NOT NULL, reset_version INTEGER NOT "
+    "NULL,"
+    " stamp INTEGER NOT NULL, rows INTEGER NOT NULL, vectors INTEGER NOT NULL, last_key INTEGER NOT NULL,"
+    " last_slot INTEGER NOT NULL) STRICT;"
+    /* Keys are apart from slots: slots of deleted rows are used again, so that the table stays dense. */
+    "CREATE TABLE record(slot INTEGER PRIMARY KEY, key INTEGER NOT NULL, payload TEXT NOT NULL, vector BLOB) "
+    "STRICT;"
+    "CREATE UNIQUE INDEX record_key ON record(key);"
+    /* Apart from the rows, so that a scan of vectors does not read thumbnails. */
+    "CREATE TABLE attachment(slot INTEGER PRIMARY KEY, value BLOB NOT NULL) STRICT;"
+    "CREATE TABLE free_slot(slot INTEGER PRIMARY KEY) STRICT;"
+    "CREATE TABLE change(version INTEGER PRIMARY KEY, key INTEGER NOT NULL, parts INTEGER NOT NULL) STRICT;"
+    "CREATE TABLE batch(version INTEGER PRIMARY KEY, stamp INTEGER NOT NULL) STRICT;"
+    "CREATE TABLE named(name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;",
+};
+
+static kith_status migrate(kith_collection *c, int64_t from, kith_error *err)
+{
+    for (int64_t v = from; v < KI_SCHEMA_VERSION; v++)
+        KI_TRY(ki_db_exec(c, migrations[v], "tables cannot be made", err));
+    char pragma[64];
+    snprintf(pragma, sizeof pragma, "PRAGMA user_version=%d", KI_SCHEMA_VERSION);
+    return ki_db_exec(c, pragma, "tables cannot be made", err);
+}
+
+/* ---- The state ---- */
+
+/* A number that the file claims, within the bounds given. */
+static int bounded(sqlite3_stmt *stmt, int column, int64_t low, int64_t high, int64_t *value)
+{
+    if (sqlite3_column_type(stmt, column) != SQLITE_INTEGER) return 0;
+    *value = sqlite3_column_int64(stmt, column);
+    return *value >= low && *value <= high;
+}
+
+static int state_from_row(sqlite3_stmt *stmt, ki_state *s)
+{
+    int64_t dim, metric, version, oldest, reset, stamp, rows, vectors, last_key, last_slot;
+    /* Versions stay far from the end of int64, so that sums of them cannot overflow. */
+    const int64_t far = INT64_MAX / 4;
+    if (sqlite3_column_type(stmt, 0) != SQLITE_BLOB || sqlite3_column_bytes(stmt, 0) != sizeof s->id)
+        return 0;
+    if (!bounded(stmt, 1, 0, KITH_COLLECTION_MAX_DIM, &dim) ||
+        !bounded(stmt, 2, KITH_L2SQ, KITH_L1, &metric) || !bounded(stmt, 3, 0, far, &version) ||
+        !bounded(stmt, 4, 1, version + 1, &oldest) || !bounded(stmt, 5, 0, version, &reset) ||
+        !bounded(stmt, 6, INT64_MIN, INT64_MAX, &stamp) || !bounded(stmt, 9, 0, INT64_MAX, &last_key) ||
+        !bounded(stmt, 10, 0, far, &last_slot) || !bounded(stmt, 7, 0, last_slot, &rows) ||
+        !bounded(stmt, 8, 0, rows, &vectors) || (dim == 0 && vectors > 0))
+        return 0;
+    *s = (ki_state){
+        .dim = (size_t)dim,
+        .metric = (kith_metric)metric,
+        .version = (uint64_t)version,
+        .oldest = (uint64_t)oldest,
+        .reset_version = (uint64_t)reset,
+        .stamp = (uint64_t)stamp,
+        .rows = (uint64_t)rows,
+        .vectors = (uint64_t)vectors,
+        .last_key = last_key,
+        .last_slot = last_slot,
+    };
+    memcpy(s->id, sqlite3_column_blob(stmt, 0), sizeof s->id);
+    return 1;
+}
+
+kith_status ki_state_read(kith_collection *c, kith_error *err)
+{
+    sqlite3_stmt *stmt;
+    int row;
+    KI_TRY(ki_db_prepare(c, KI_SQL_STATE_READ, &stmt, err));
+    KI_TRY(ki_db_step(c, KI_SQL_STATE_READ, &row, err));
+    ki_state state;
+    int good = row && state_from_row(stmt, &state);
+    ki_db_reset(c, KI_SQL_STATE_READ);
+    if (!good) return ki_corrupt(c, err, "table collection does not hold a valid state");
+    c->state = state;
+    return KITH_OK;
+}
+
+kith_status ki_state_write(kith_collection *c, kith_error *err)
+{
+    sqlite3_stmt *stmt;
+    const ki_state *s = &c->state;
+    KI_TRY(ki_db_prepare(c, KI_SQL_STATE_WRITE, &stmt, err));
+    const int64_t values[] = {(int64_t)s->dim,    (int64_t)s->metric,        (int64_t)s->version,
+                              (int64_t)s->oldest, (int64_t)s->reset_version, (int64_t)s->stamp,
+                              (int64_t)s->rows,   (int64_t)s->vectors,       s->last_key,
+                              s->last_slot};
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++)
+        sqlite3_bind_int64(stmt, (int)i + 1, values[i]);
+    return ki_db_run(c, KI_SQL_STATE_WRITE, err);
+}
+
+/* ---- Making and opening ---- */
+
+kith_status ki_schema_create(kith_collection *c, kith_error *err)
+{
+    char pragma[64];
+    snprintf(pragma, sizeof pragma, "PRAGMA application_id=%d", KI_APPLICATION_ID);
+    /* 16 KiB: several rows of a few kilobytes to a page. With 4 KiB a 960-d vector would take two pages. */
+    KI_TRY(ki_db_exec(c, "PRAGMA page_size=16384; BEGIN", "cannot be made", err));
+    KI_TRY(ki_db_exec(c, pragma, "cannot be made", err));
+    KI_TRY(migrate(c, 0, err));
+    KI_TRY(ki_db_exec(c, "INSERT INTO collection VALUES(1, randomblob(16), 0, 0, 0, 1, 0, 0, 0, 0, 0, 0)",
+                      "cannot be made", err));
+    KI_TRY(ki_state_write(c, err));
+    KI_TRY(ki_db_exec(c, "COMMIT", "cannot be made", err));
+    return ki_state_read(c, err);
+}
+
+/* All names and texts of a database's schema as one text. */
+static kith_status read_schema(const kith_collection *c, sqlite3 *db, ki_buffer *out, kith_error *err)
+{
+    sqlite3_stmt *stmt = NULL;
+    kith_status status = KITH_OK;
+    int rc = sqlite3_prepare_v2(db,
+                                "SELECT type, name, tbl_name, sql FROM sqlite_schema"
+                                " WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name",
+                                -1, &stmt, NULL);
+    while (rc == SQLITE_OK && status == KITH_OK && (rc = sqlite3_step(stmt)) == SQLITE_ROW) {
+        rc = SQLITE_OK;
+        for (int i = 0; i < 4 && status == KITH_OK; i++) {
+            const char *text = (const char *)sqlite3_column_text(stmt, i);
+            if (!text) text = "";
+            status = ki_buffer_append(out, text, strlen(text) + 1, c->allocator, err);
+        }
+    }
+    if (status == KITH_OK && rc != SQLITE_DONE) status = ki_db_fail(c, rc, err, "tables cannot be read");
+    sqlite3_finalize(stmt);
+    return status;
+}
+
+/* The tables must be, to the letter, those that the migrations make: then every statement of sql.def means what it
+ * says, and nothing else (a trigger, an index over an expression) runs along. */
+static kith_status compare_schema(kith_collection *c, kith_error *err)
+{
+    ki_buffer ours = {0}, theirs = {0};
+    kith_collection model = {.allocator = c->allocator, .path = c->path};
+    int rc = sqlite3_open_v2(":memory:", &model.db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL);
+    kith_status status =
+        rc == SQLITE_OK ? migrate(&model, 0, err) : ki_db_fail(c, rc, err, "cannot be opened");
+    if (status == KITH_OK) status = read_schema(c, model.db, &ours, err);
+    if (status == KITH_OK) status = read_schema(c, c->db, &theirs, err);
+    if (status == KITH_OK && (ours.size != theirs.size || memcmp(ours.data, theirs.data, ours.size) != 0))
+        status =
+            ki_corrupt(c, err, "its tables are not those of a collection of version %d", KI_SCHEMA_VERSION);
+    sqlite3_close(model.db);
+    ki_buffer_clear(&ours, c->allocator);
+    ki_buffer_clear(&theirs, c->allocator);
+    return status;
+}
+
+/* Bring an older file up to date, in one transaction. Another process may have done it while we waited. */
+static kith_status upgrade(kith_collection *c, kith_error *err)
+{
+    int64_t version = 0;
+    KI_TRY(ki_db_exec(c, "BEGIN IMMEDIATE", "cannot be brought up to date", err));
+    kith_status status = ki_db_pragma(c, "user_version", &version, err);
+    if (status == KITH_OK && version < KI_SCHEMA_VERSION) status = migrate(c, version, err);
+    if (status == KITH_OK) status = ki_db_exec(c, "COMMIT", "cannot be brought up to date", err);
+    if (status != KITH_OK) sqlite3_exec(c->db, "ROLLBACK", NULL, NULL, NULL);
+    return status;
+}
+
+kith_status ki_schema_open(kith_collection *c, kith_error *err)
+{
+    int64_t application = 0, version = 0;
+    KI_TRY(ki_db_pragma(c, "application_id", &application, err));
+    if (application != KI_APPLICATION_ID)
+        return ki_fail(err, KITH_FORMAT, "%s: not a kith collection", c->path);
+    KI_TRY(ki_db_pragma(c, "user_version", &version, err));
+    if (version > KI_SCHEMA_VERSION)
+        return ki_fail(err, KITH_VERSION, "%s: a collection of version %lld, this kith knows 1..%d", c->path,
+                       (long long)version, KI_SCHEMA_VERSION);
+    if (version < 1) return ki_corrupt(c, err, "version is %lld", (long long)version);
+    if (version < KI_SCHEMA_VERSION && c->read_only)
+        return ki_fail(err, KITH_READONLY, "%s: of the older version %lld; open it once for writing", c->path,
+                       (long long)version);
+    if (version < KI_SCHEMA_VERSION) KI_TRY(upgrade(c, err));
+    KI_TRY(compare_schema(c, err));
+    return ki_state_read(c, err);
+}

@@ -1,0 +1,491 @@
+/* segment.c - segments: index files that make search fast and may vanish at any time.
+ *
+ * A segment is built from one state of the database and named after it. It is used only as long as the change log
+ * still knows all later changes, its name carries the stamp of that state, every checksum of the file holds, and dim
+ * and metric fit. Whatever else is found in the folder is left alone by readers and removed by the next fold. The
+ * database knows nothing of segments: building one writes no row, so it disturbs no writer. */
+#include "engine/vectors.h"
+
+#include <kith/file.h>
+
+#include "base/options.h"
+#include "base/run.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define NAME_LENGTH 38 /* 16 digits, '-', 16 digits, ".kidx" */
+#define LOCK_NAME "lock"
+
+/* Rows of the sample per cell. 39 is where FAISS warns that there are too few, 256 where more do not help k-means
+ * any more; recall on sift1m differs by less than 0.005 between 64 and 256 (bench in docs/perf.md). */
+#define SAMPLE_PER_CELL 64
+
+/* ---- Names ---- */
+
+static int parse_name(const char *name, uint64_t *version, uint64_t *stamp)
+{
+    int end = 0;
+    if (strlen(name) != NAME_LENGTH || strspn(name, "0123456789abcdef") != 16 ||
+        strspn(name + 17, "0123456789abcdef") != 16)
+        return 0;
+    return sscanf(name, "%16" SCNx64 "-%16" SCNx64 ".kidx%n", version, stamp, &end) == 2 &&
+           end == NAME_LENGTH;
+}
+
+static void make_name(char name[KI_SEGMENT_NAME_BYTES], uint64_t version, uint64_t stamp)
+{
+    snprintf(name, KI_SEGMENT_NAME_BYTES, "%016" PRIx64 "-%016" PRIx64 ".kidx", version, stamp);
+}
+
+/* FOLDER/name, from the handle's allocator. */
+static char *path_in_folder(const kith_collection *c, const char *name)
+{
+    size_t size = strlen(c->folder) + strlen(name) + 2;
+    char *path = ki_alloc(c->allocator, size, 1);
+    if (path) snprintf(path, size, "%s/%s", c->folder, name);
+    return path;
+}
+
+int ki_segment_folder_changed(const kith_collection *c, struct timespec *seen)
+{
+    struct stat info;
+    struct timespec now = {0};
+    if (stat(c->folder, &info) == 0) now = info.st_mtim;
+    int changed = now.tv_sec != seen->tv_sec || now.tv_nsec != seen->tv_nsec;
+    *seen = now;
+    return changed;
+}
+
+/* ---- Finding and opening ---- */
+
+static int is_bad(const ki_buffer *bad, const char *name)
+{
+    for (size_t at = 0; at < bad->size; at += KI_SEGMENT_NAME_BYTES)
+        if (strncmp((const char *)bad->data + at, name, KI_SEGMENT_NAME_BYTES) == 0) return 1;
+    return 0;
+}
+
+/* Whether the database went through the state (version, stamp). */
+static kith_status stamp_holds(kith_collection *c, uint64_t version, uint64_t stamp, int *holds,
+                               kith_error *err)
+{
+    sqlite3_stmt *stmt;
+    int row;
+    KI_TRY(ki_db_prepare(c, KI_SQL_BATCH_STAMP, &stmt, err));
+    sqlite3_bind_int64(stmt, 1, (int64_t)version);
+    KI_TRY(ki_db_step(c, KI_SQL_BATCH_STAMP, &row, err));
+    *holds = row && (uint64_t)sqlite3_column_int64(stmt, 0) == stamp;
+    ki_db_reset(c, KI_SQL_BATCH_STAMP);
+    return KITH_OK;
+}
+
+/* The name of the newest segment whose state fits and which is not known to be bad; "" when there is none. */
+static kith_status newest(kith_collection *c, const ki_buffer *bad, char best[KI_SEGMENT_NAME_BYTES],
+                          uint64_t *best_version, uint64_t *best_stamp, kith_error *err)
+{
+    const ki_state *s = &c->state;
+    kith_status status = KITH_OK;
+    best[0] = 0;
+    *best_version = 0;
+    DIR *folder = opendir(c->folder);
+    if (!folder) return errno == ENOMEM ? ki_fail_nomem(err, 0) : KITH_OK;
+    struct dirent *entry;
+    while (status == KITH_OK && (entry = readdir(folder)) != NULL) {
+        uint64_t version, stamp;
+        int holds = 0;
+        if (!parse_name(entry->d_name, &version, &stamp) || version <= *best_version ||
+            version > s->version || version < s->reset_version || version + 1 < s->oldest ||
+            is_bad(bad, entry->d_name))
+            continue;
+        status = stamp_holds(c, version, stamp, &holds, err);
+        if (status != KITH_OK || !holds) continue;
+        memcpy(best, entry->d_name, NAME_LENGTH + 1);
+        *best_version = version;
+        *best_stamp = stamp;
+    }
+    closedir(folder);
+    return status;
+}
+
+/* Which search parameters the index takes, and how far. */
+static kith_status read_parameters(ki_segment *segment, const kith_allocator *allocator, kith_error *err)
+{
+    size_t n = 0;
+    KI_TRY(kith_spec_params(segment->spec, NULL, &n, err));
+    kith_param_info *infos = ki_alloc_zero(allocator, n, sizeof *infos);
+    if (!infos) return ki_fail_nomem(err, n * sizeof *infos);
+    kith_status status = kith_spec_params(segment->spec, infos, &n, err);
+    for (size_t i = 0; status == KITH_OK && i < n; i++) {
+        if (infos[i].when != KITH_AT_SEARCH) continue;
+        if (strcmp(infos[i].name, "nprobe") == 0) segment->max_nprobe = infos[i].high;
+        if (strcmp(infos[i].name, "refine_k") == 0) segment->max_refine = infos[i].high;
+    }
+    ki_free(allocator, infos);
+    unsigned cells; /* the table's bound is that of the family, this index has so many */
+    if (sscanf(segment->spec, "IVF%u", &cells) == 1 && cells < segment->max_nprobe)
+        segment->max_nprobe = cells;
+    return status;
+}
+
+/* Compare every checksum of the file: what is in it counts as much as the rows themselves. */
+static kith_status verify_file(const kith_collection *c, const char *path, kith_error *err)
+{
+    kith_file *file = NULL;
+    uint64_t hash;
+    KI_TRY(kith_file_open(path, c->io, c->allocator, &file, err));
+    kith_status status = kith_file_verify(file, NULL, &hash, err);
+    kith_file_close(file);
+    return status;
+}
+
+static kith_status open_segment(const kith_collection *c, const char *path, ki_segment *segment,
+                                kith_error *err)
+{
+    struct stat info;
+    kith_index_info index_info = {.struct_size = sizeof index_info};
+    KI_TRY(verify_file(c, path, err));
+    KI_TRY(kith_index_open(path, KITH_OPEN_MAP, c->allocator, c->io, &segment->index, err));
+    KI_TRY(kith_index_get_info(segment->index, &index_info, err));
+    if (index_info.dim != c->state.dim || index_info.metric != c->state.metric)
+        return ki_fail(err, KITH_CORRUPT, "%s: dim or metric is not that of the collection", path);
+    snprintf(segment->spec, sizeof segment->spec, "%s", index_info.spec);
+    segment->rows = index_info.n;
+    segment->bytes = stat(path, &info) == 0 ? (uint64_t)info.st_size : 0;
+    KI_TRY(read_parameters(segment, c->allocator, err));
+    return kith_searcher_create(segment->index, &segment->searcher, err);
+}
+
+void ki_segment_close(ki_segment *segment)
+{
+    kith_searcher_free(segment->searcher);
+    kith_index_free(segment->index);
+    *segment = (ki_segment){0};
+}
+
+kith_status ki_segment_find(kith_collection *c, ki_buffer *bad, ki_segment *segment, kith_error *err)
+{
+    char name[KI_SEGMENT_NAME_BYTES] = {0};
+    *segment = (ki_segment){0};
+    for (;;) {
+        uint64_t version = 0, stamp = 0;
+        KI_TRY(newest(c, bad, name, &version, &stamp, err));
+        if (!name[0]) return KITH_OK;
+        char *path = path_in_folder(c, name);
+        if (!path) return ki_fail_nomem(err, strlen(c->folder));
+        kith_status status = open_segment(c, path, segment, err);
+        ki_free(c->allocator, path);
+        if (status == KITH_OK) {
+            segment->version = version;
+            segment->stamp = stamp;
+            return KITH_OK;
+        }
+        ki_segment_close(segment);
+        if (status == KITH_NOMEM) return status;
+        KI_TRY(ki_buffer_append(bad, name, KI_SEGMENT_NAME_BYTES, c->allocator, err));
+    }
+}
+
+kith_status ki_segment_uncovered(kith_collection *c, uint64_t version, uint64_t *rows, kith_error *err)
+{
+    sqlite3_stmt *stmt;
+    int row;
+    KI_TRY(ki_db_prepare(c, KI_SQL_CHANGE_COUNT, &stmt, err));
+    sqlite3_bind_int64(stmt, 1, (int64_t)version);
+    sqlite3_bind_int64(stmt, 2, KI_VECTOR_CHANGES);
+    KI_TRY(ki_db_step(c, KI_SQL_CHANGE_COUNT, &row, err));
+    *rows = row ? (uint64_t)sqlite3_column_int64(stmt, 0) : 0;
+    if (row) ki_db_reset(c, KI_SQL_CHANGE_COUNT);
+    return KITH_OK;
+}
+
+/* ---- Choosing a spec ---- */
+
+/* The number of PQ segments: about a byte for eight components, and a divisor of dim. 0: no good one. */
+static size_t choose_segments(size_t dim)
+{
+    size_t most = dim / 8 < 8 ? 8 : dim / 8;
+    if (most > 64) most = 64;
+    for (size_t m = most; m >= 4 && 2 * m >= most; m--)
+        if (dim % m == 0 && dim / m >= 2) return m;
+    return 0;
+}
+
+/* The specs to try, best first, ended by "". About 4 sqrt(n) cells keep the scan of the centroids and the scan of
+ * the cells in balance; compressed rows make the scan cheap, and RFlat ranks its best again exactly. */
+static void choose_specs(uint64_t n, size_t dim, char specs[4][64])
+{
+    size_t cells = (size_t)(4 * sqrt((double)n)), m = choose_segments(dim), used = 0;
+    if (cells > 65536) cells = 65536;
+    memset(specs, 0, 4 * 64);
+    if (n >= 1000 && m > 0) snprintf(specs[used++], 64, "IVF%zu,PQ%zu,RFlat", cells, m);
+    if (n >= 1000) snprintf(specs[used++], 64, "IVF%zu,Flat", cells);
+    snprintf(specs[used], 64, "Flat");
+}
+
+static kith_status make_index(const kith_collection *c, const kith_fold_options *options, kith_index **index,
+                              kith_error *err)
+{
+    kith_index_options made;
+    kith_index_options_init(&made);
+    made.metric = c->state.metric;
+    made.seed = options->seed;
+    made.allocator = c->allocator;
+    if (options->spec) return kith_index_create(options->spec, c->state.dim, &made, index, err);
+    char specs[4][64];
+    choose_specs(c->state.vectors, c->state.dim, specs);
+    kith_status status = KITH_UNSUPPORTED;
+    /* Not every structure and codec knows every metric. */
+    for (size_t i = 0; specs[i][0] && status == KITH_UNSUPPORTED; i++)
+        status = kith_index_create(specs[i], c->state.dim, &made, index, err);
+    return status;
+}
+
+/* ---- Building ---- */
+
+/* Call visit for every vector, in the order of the slots. */
+typedef kith_status (*visit_vector)(void *ctx, uint64_t i, int64_t key, const float *x, kith_error *err);
+
+static kith_status scan_vectors(kith_collection *c, const kith_run *run, const char *stage_name,
+                                visit_vector visit, void *ctx, kith_error *err)
+{
+    sqlite3_stmt *stmt;
+    int row;
+    uint64_t i = 0;
+    ki_stage stage;
+    ki_stage_begin(&stage, run, stage_name, c->state.vectors);
+    KI_TRY(ki_db_prepare(c, KI_SQL_VECTOR_SCAN, &stmt, err));
+    kith_status status;
+    while ((status = ki_db_step(c, KI_SQL_VECTOR_SCAN, &row, err)) == KITH_OK && row) {
+        int64_t key = sqlite3_column_int64(stmt, 0);
+        const float *x;
+        if (key < 1) status = ki_corrupt(c, err, "a row has the key %lld", (long long)key);
+        if (status == KITH_OK) status = ki_row_vector(c, stmt, 1, key, &x, err);
+        if (status == KITH_OK && x) status = visit(ctx, i++, key, x, err);
+        if (status == KITH_OK && i % 1024 == 0) {
+            status = ki_run_check(run, err);
+            ki_stage_report(&stage, i);
+        }
+        if (status != KITH_OK) break;
+    }
+    ki_db_reset(c, KI_SQL_VECTOR_SCAN);
+    if (status == KITH_OK) ki_stage_report(&stage, i);
+    return status;
+}
+
+typedef struct sample {
+    const uint64_t *picked; /* [m], ascending */
+    uint64_t m, taken;
+    float *x; /* [m][dim] */
+    size_t dim;
+} sample;
+
+static kith_status take_sampled(void *ctx, uint64_t i, int64_t key, const float *x, kith_error *err)
+{
+    sample *s = ctx;
+    (void)key;
+    (void)err;
+    if (s->taken < s->m && s->picked[s->taken] == i)
+        memcpy(s->x + s->dim * s->taken++, x, s->dim * sizeof *x);
+    return KITH_OK;
+}
+
+static kith_status train(kith_collection *c, kith_index *index, const kith_fold_options *options,
+                         kith_error *err)
+{
+    kith_index_info info = {.struct_size = sizeof info};
+    KI_TRY(kith_index_get_info(index, &info, err));
+    unsigned cells = 0;
+    if (info.trained) return KITH_OK;
+    if (sscanf(info.spec, "IVF%u", &cells) != 1) cells = 1024; /* as for a codec alone */
+    uint64_t n = c->state.vectors, m = (uint64_t)SAMPLE_PER_CELL * cells;
+    if (m < 65536) m = 65536;
+    if (m > n) m = n;
+    sample s = {.m = m, .dim = c->state.dim};
+    uint64_t *picked = ki_alloc(c->allocator, m, sizeof *picked);
+    s.x = ki_alloc(c->allocator, m, s.dim * sizeof *s.x);
+    s.picked = picked;
+    kith_status status = picked && s.x ? KITH_OK : ki_fail_nomem(err, m * s.dim * sizeof *s.x);
+    if (status == KITH_OK) {
+        ki_rng rng;
+        ki_rng_init(&rng, options->seed, 0);
+        ki_rng_sample(&rng, n, m, picked);
+        status = scan_vectors(c, options->run, "sampling", take_sampled, &s, err);
+    }
+    if (status == KITH_OK && s.taken != m)
+        status = ki_corrupt(c, err, "there are fewer vectors than counted");
+    if (status == KITH_OK) status = kith_index_train(index, s.x, m, options->run, err);
+    ki_free(c->allocator, picked);
+    ki_free(c->allocator, s.x);
+    return status;
+}
+
+/* 64 Ki rows a call keep the threads of the pool busy. Arbitrary. */
+#define ADD_ROWS 65536
+#define ADD_BYTES ((size_t)64 << 20)
+
+typedef struct adder {
+    kith_index *index;
+    const kith_run *run;
+    float *x;
+    uint64_t *ids;
+    size_t n, room, dim;
+} adder;
+
+static kith_status flush(adder *a, kith_error *err)
+{
+    kith_run quiet; /* the progress of the whole is told by the scan */
+    kith_run_init(&quiet);
+    if (a->run) {
+        quiet.pool = a->run->pool;
+        quiet.cancel = a->run->cancel;
+    }
+    kith_status status = a->n > 0 ? kith_index_add(a->index, a->x, a->ids, a->n, &quiet, err) : KITH_OK;
+    a->n = 0;
+    return status == KITH_EXISTS ? ki_fail(err, KITH_CORRUPT, "two rows have the same key") : status;
+}
+
+static kith_status add_vector(void *ctx, uint64_t i, int64_t key, const float *x, kith_error *err)
+{
+    adder *a = ctx;
+    (void)i;
+    memcpy(a->x + a->n * a->dim, x, a->dim * sizeof *x);
+    a->ids[a->n++] = (uint64_t)key;
+    return a->n == a->room ? flush(a, err) : KITH_OK;
+}
+
+static kith_status add_all(kith_collection *c, kith_index *index, const kith_run *run, kith_error *err)
+{
+    size_t bytes = c->state.dim * sizeof(float);
+    adder a = {.index = index, .run = run, .dim = c->state.dim, .room = ADD_ROWS};
+    if (a.room > ADD_BYTES / bytes) a.room = ADD_BYTES / bytes;
+    a.x = ki_alloc(c->allocator, a.room, bytes);
+    a.ids = ki_alloc(c->allocator, a.room, sizeof *a.ids);
+    kith_status status = a.x && a.ids ? KITH_OK : ki_fail_nomem(err, a.room * bytes);
+    if (status == KITH_OK) status = scan_vectors(c, run, "adding", add_vector, &a, err);
+    if (status == KITH_OK) status = flush(&a, err);
+    ki_free(c->allocator, a.x);
+    ki_free(c->allocator, a.ids);
+    return status;
+}
+
+/* Remove everything from the folder but the lock and the segment `keep`: older segments, damaged ones, what killed
+ * folds left. A reader that has one mapped keeps its memory. Called with the lock held. */
+static void sweep(const kith_collection *c, const char *keep)
+{
+    DIR *folder = opendir(c->folder);
+    if (!folder) return;
+    struct dirent *entry;
+    while ((entry = readdir(folder)) != NULL) {
+        if (strcmp(entry->d_name, LOCK_NAME) == 0 || strcmp(entry->d_name, keep) == 0 ||
+            entry->d_name[0] == '.')
+            continue;
+        char *path = path_in_folder(c, entry->d_name);
+        if (path) c->io->unlink(c->io->ctx, path);
+        ki_free(c->allocator, path);
+    }
+    closedir(folder);
+}
+
+static kith_status build(kith_collection *c, const kith_fold_options *options, kith_error *err)
+{
+    kith_index *index = NULL;
+    char name[KI_SEGMENT_NAME_BYTES];
+    make_name(name, c->state.version, c->state.stamp);
+    char *path = path_in_folder(c, name);
+    kith_status status = path ? make_index(c, options, &index, err) : ki_fail_nomem(err, strlen(c->folder));
+    if (status == KITH_OK) status = train(c, index, options, err);
+    if (status == KITH_OK) status = add_all(c, index, options->run, err);
+    if (status == KITH_OK) status = kith_index_save(index, path, c->io, err);
+    if (status == KITH_OK) sweep(c, name);
+    kith_index_free(index);
+    ki_free(c->allocator, path);
+    return status;
+}
+
+/* One fold at a time; the lock goes with the process that holds it. */
+static kith_status lock_folder(const kith_collection *c, int *fd, kith_error *err)
+{
+    *fd = -1;
+    if (mkdir(c->folder, 0777) != 0 && errno != EEXIST)
+        return ki_fail_errno(err, errno, "%s: cannot be made", c->folder);
+    char *path = path_in_folder(c, LOCK_NAME);
+    if (!path) return ki_fail_nomem(err, strlen(c->folder));
+    *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    kith_status status = KITH_OK;
+    if (*fd < 0)
+        status = ki_fail_errno(err, errno, "%s: cannot be made", path);
+    else if (flock(*fd, LOCK_EX | LOCK_NB) != 0)
+        status = errno == EWOULDBLOCK ? ki_fail(err, KITH_BUSY, "%s: another process is folding", c->path)
+                                      : ki_fail_errno(err, errno, "%s: cannot be locked", path);
+    ki_free(c->allocator, path);
+    return status;
+}
+
+/* Whether a segment is wanted, and there is none that is good enough. */
+static kith_status is_due(kith_collection *c, const kith_fold_options *options, int *due, kith_error *err)
+{
+    const ki_state *s = &c->state;
+    *due = s->dim > 0 && s->vectors > 0 && (options->always || s->vectors > c->exact_rows);
+    if (!*due || options->always) return KITH_OK;
+    ki_buffer bad = {0};
+    ki_segment segment = {0};
+    uint64_t uncovered = 0;
+    kith_status status = ki_segment_find(c, &bad, &segment, err);
+    if (status == KITH_OK && segment.index) {
+        status = ki_segment_uncovered(c, segment.version, &uncovered, err);
+        *due = uncovered > s->vectors / 10;
+    }
+    ki_segment_close(&segment);
+    ki_buffer_clear(&bad, c->allocator);
+    return status;
+}
+
+static kith_status check_fold(const kith_collection *c, const kith_fold_options *options, kith_error *err)
+{
+    if (c->mode != KI_IDLE)
+        return ki_fail(err, KITH_INVALID, "the collection is %s",
+                       c->mode == KI_PINNED ? "pinned" : "in a batch");
+    if (c->read_only) return ki_fail(err, KITH_READONLY, "%s: was opened for reading only", c->path);
+    size_t n = 0;
+    return options->spec ? kith_spec_params(options->spec, NULL, &n, err) : KITH_OK;
+}
+
+kith_status kith_collection_fold(kith_collection *c, const kith_fold_options *given, kith_error *err)
+{
+    kith_fold_options options;
+    kith_fold_options_init(&options);
+    KI_TRY(ki_options_read(&options, sizeof options, given, "options", err));
+    KI_TRY(check_fold(c, &options, err));
+    KI_TRY(ki_read_begin(c, err));
+    int due = 0, fd = -1;
+    kith_status status = is_due(c, &options, &due, err);
+    if (status == KITH_OK && due) {
+        status = lock_folder(c, &fd, err);
+        if (status == KITH_OK) status = build(c, &options, err);
+        if (fd >= 0) close(fd);
+    }
+    ki_read_end(c);
+    return status;
+}
+
+kith_status kith_collection_optimize(kith_collection *c, const kith_fold_options *options, kith_error *err)
+{
+    sqlite3_stmt *stmt;
+    int row;
+    KI_TRY(kith_collection_fold(c, options, err));
+    KI_TRY(ki_db_prepare(c, KI_SQL_CHECKPOINT, &stmt, err));
+    KI_TRY(ki_db_step(c, KI_SQL_CHECKPOINT, &row, err));
+    int busy = row && sqlite3_column_int(stmt, 0) != 0;
+    if (row) ki_db_reset(c, KI_SQL_CHECKPOINT);
+    if (busy) return ki_fail(err, KITH_BUSY, "%s: readers keep the log from being worked in", c->path);
+    return KITH_OK;
+}

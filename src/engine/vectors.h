@@ -1,0 +1,73 @@
+/* vectors.h - what a handle searches: a segment, if there is a good one, and all vectors that it does not cover.
+ *
+ *     segment   an index file in NAME.kith.d, mapped; the vectors as they were at segment.version
+ *     changed   the keys of rows changed or deleted since then; in the segment they are passed over
+ *     tail      an exact index in memory of the present vectors of those rows; without a segment, of all rows
+ *
+ * The three always belong to one state of the database, (version, stamp). ki_vectors_sync brings them to the state
+ * that the open transaction sees, following the change log where it reaches back far enough. */
+#ifndef KI_ENGINE_VECTORS_H
+#define KI_ENGINE_VECTORS_H
+
+#include <kith/index.h>
+
+#include <time.h>
+
+#include "engine/engine.h"
+#include "engine/keyset.h"
+
+/* A segment is named VERSION-STAMP.kidx, 16 hexadecimal digits each: the version that it covers, and the random
+ * number of the batch that made this version. Were the database put back to an older copy and written on, the same
+ * version would come again, but not with the same stamp. */
+#define KI_SEGMENT_NAME_BYTES 40
+
+typedef struct ki_segment {
+    kith_index *index; /* NULL: there is none */
+    kith_searcher *searcher;
+    uint64_t version, stamp; /* of the state that it covers */
+    uint64_t rows, bytes;    /* vectors in it, size of the file */
+    double max_nprobe;       /* cells of an IVF; 0: it takes no nprobe */
+    double max_refine;       /* of refine_k; 0: it takes none */
+    char spec[64];
+} ki_segment;
+
+typedef struct ki_vectors {
+    kith_index *tail; /* NULL: nothing has been loaded */
+    kith_searcher *searcher;
+    ki_keyset changed;
+    ki_segment segment;
+    uint64_t version, stamp; /* of the state that all this belongs to */
+    size_t dim;
+    kith_metric metric;
+    int uncommitted;                 /* it was brought to a state inside an open batch */
+    struct timespec folder_modified; /* when the folder was looked through last */
+    ki_buffer bad;                   /* names of segment files found damaged, KI_SEGMENT_NAME_BYTES each */
+} ki_vectors;
+
+/* Bring c->vectors to the state that the open read transaction sees. c->state.dim is not 0. */
+kith_status ki_vectors_sync(kith_collection *c, kith_error *err);
+
+/* Forget everything; NULL is allowed. */
+void ki_vectors_free(kith_collection *c);
+
+/* What the handle knows after the end of its batch. */
+void ki_vectors_committed(kith_collection *c);
+void ki_vectors_rolled_back(kith_collection *c);
+
+/* ---- segment.c ---- */
+
+/* Open the newest good segment that covers a state of which the change log still knows all later changes.
+ * In/Out:   *bad, names of files found damaged: they are passed over, new ones are added.
+ * Out:      *segment, its index NULL when there is none: that is no failure, nor is a damaged file.
+ * Errors:   KITH_NOMEM, and those of the database. */
+kith_status ki_segment_find(kith_collection *c, ki_buffer *bad, ki_segment *segment, kith_error *err);
+
+void ki_segment_close(ki_segment *segment);
+
+/* How many rows have changed or lost their vectors since a version. */
+kith_status ki_segment_uncovered(kith_collection *c, uint64_t version, uint64_t *rows, kith_error *err);
+
+/* Whether the folder changed since *seen; updates *seen. */
+int ki_segment_folder_changed(const kith_collection *c, struct timespec *seen);
+
+#endif
