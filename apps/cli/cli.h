@@ -18,6 +18,9 @@
 
 #include <jansson.h>
 
+#include <kith/dataset.h>
+#include <kith/index.h>
+#include <kith/metric.h>
 #include <kith/run.h>
 #include <kith/status.h>
 
@@ -146,6 +149,9 @@ int cli_fail(cli_context *cli, const char *what, const char *why, ...) CLI_PRINT
 /* The same with the message of an error. what NULL: the message alone. */
 int cli_fail_error(cli_context *cli, const char *what, const kith_error *err);
 
+/* The same for a message that may already begin with the path that it is about: it is not said twice. */
+int cli_fail_message(cli_context *cli, const char *path, const kith_error *err);
+
 /* The same for wrong usage: returns CLI_USAGE. */
 int cli_usage(cli_context *cli, const char *what, const char *why, ...) CLI_PRINTF(3, 4);
 
@@ -206,6 +212,67 @@ int cli_next_pair(const char **text, char name[64], char value[64]);
 /* A whole number or a number in range, as the option parser reads it: false when it is not one. */
 bool cli_parse_count(const char *text, uint64_t *value);
 bool cli_parse_number(const char *text, double *value);
+
+/* The settings of all --set options (each "name=value,name=value"), in order. Returns CLI_OK or an exit status with a
+ * message. */
+typedef struct cli_settings {
+    kith_setting *items; /* names are owned */
+    size_t n;
+} cli_settings;
+int cli_settings_parse(cli_context *cli, const char *option, const cli_list *list, cli_settings *settings);
+void cli_settings_clear(cli_settings *settings);
+
+/* ---- vectors ---------------------------------------------------------------------------------------------- */
+
+/* A vector file in memory as float32, whatever its format was. */
+typedef struct cli_vectors {
+    float *x; /* x[n][dim] */
+    size_t n, dim;
+} cli_vectors;
+
+/* Which of the arrays of an HDF5 file (ann-benchmarks' layout) is meant; other formats hold one. */
+typedef enum cli_role {
+    CLI_ROLE_BASE,    /* "train" */
+    CLI_ROLE_QUERIES, /* "test" */
+    CLI_ROLE_TRUTH    /* "neighbors" */
+} cli_role;
+
+/* Open a vector file of any format that kith reads. Returns CLI_OK, or CLI_FAILED with a message. */
+int cli_dataset_open(cli_context *cli, const char *path, cli_role role, kith_dataset **dataset);
+
+/* Load such a file; limit 0: all rows, else the first `limit`. Returns CLI_OK or CLI_FAILED with a message. Clear it
+ * in either case. */
+int cli_vectors_load(cli_context *cli, const char *path, cli_role role, size_t limit, cli_vectors *vectors);
+void cli_vectors_clear(cli_vectors *vectors);
+
+/* The ids of true neighbours, nearest first: ids[n][k]. */
+typedef struct cli_truth {
+    int32_t *ids;
+    size_t n, k;
+} cli_truth;
+int cli_truth_load(cli_context *cli, const char *path, cli_truth *truth);
+void cli_truth_clear(cli_truth *truth);
+
+/* That every id is a row of a base of n. Returns CLI_OK, or CLI_FAILED with a message. */
+int cli_truth_check(cli_context *cli, const char *path, const cli_truth *truth, size_t n);
+
+/* Write ids[n][k] as .ivecs; rows that are not there (KITH_NO_ID) become -1. */
+int cli_ids_save(cli_context *cli, const char *path, const uint64_t *ids, size_t n, size_t k);
+
+/* Refuse an output file whose folder is missing or cannot be written, before hours are spent on its content. */
+int cli_output_check(cli_context *cli, const char *path);
+
+/* The distance of the metric in double precision: the judge of recall. */
+double cli_distance(kith_metric metric, const float *a, const float *b, size_t dim);
+
+/* recall@k: the part of the returned rows whose true distance is at most that of the true k-th neighbour. The truth
+ * has one row per query and at least k columns; ids refer to rows of base. */
+double cli_recall(kith_metric metric, const cli_vectors *base, const cli_vectors *queries,
+                  const cli_truth *truth, const uint64_t *ids, size_t k);
+
+/* recall@k by ids alone, where the base is not at hand: the part of the returned ids among the first k of the truth.
+ * Rows at equal distance count as wrong when the truth names another. */
+double cli_recall_by_id(const cli_truth *truth, const uint64_t *ids, size_t nq, size_t k);
 
 /* ---- the frame itself: main.c calls these
  * ------------------------------------------------------------------ */

@@ -96,6 +96,37 @@ int cli_next_pair(const char **text, char name[64], char value[64])
     return 1;
 }
 
+int cli_settings_parse(cli_context *cli, const char *option, const cli_list *list, cli_settings *settings)
+{
+    *settings = (cli_settings){0};
+    for (size_t i = 0; i < list->n; i++) {
+        const char *text = list->items[i];
+        char name[64], value[64];
+        int more;
+        while ((more = cli_next_pair(&text, name, value)) > 0) {
+            kith_setting *items = realloc(settings->items, (settings->n + 1) * sizeof *items);
+            if (!items) return cli_fail(cli, option, "out of memory");
+            settings->items = items;
+            kith_setting *item = &items[settings->n];
+            if (!cli_parse_number(value, &item->value))
+                return cli_usage(cli, option, "%s is '%s', which is not a number", name, value);
+            item->name = strdup(name);
+            if (!item->name) return cli_fail(cli, option, "out of memory");
+            settings->n++;
+        }
+        if (more < 0)
+            return cli_usage(cli, option, "'%s' is not of the form name=value,name=value", list->items[i]);
+    }
+    return CLI_OK;
+}
+
+void cli_settings_clear(cli_settings *settings)
+{
+    for (size_t i = 0; i < settings->n; i++) free((char *)settings->items[i].name);
+    free(settings->items);
+    *settings = (cli_settings){0};
+}
+
 static bool one_of(const char *choices, const char *word)
 {
     size_t length = strlen(word);

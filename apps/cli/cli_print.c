@@ -41,6 +41,11 @@ int cli_fail_error(cli_context *cli, const char *what, const kith_error *err)
     return cli_fail(cli, NULL, "%s", err->message);
 }
 
+int cli_fail_message(cli_context *cli, const char *path, const kith_error *err)
+{
+    return cli_fail_error(cli, strncmp(err->message, path, strlen(path)) == 0 ? NULL : path, err);
+}
+
 void cli_note(cli_context *cli, const char *format, ...)
 {
     if (cli->quiet) return;

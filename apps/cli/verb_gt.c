@@ -1,0 +1,133 @@
+/* verb_gt.c - `kith gt`: the exact neighbours of a file of queries. */
+#include "cli.h"
+
+#include <stdlib.h>
+
+struct options {
+    const char *output, *metric;
+    uint64_t k, limit;
+};
+
+enum { BATCH = 1024 }; /* queries between two looks at the cancel flag and two reports of progress */
+
+/* ids[nq][k] by a flat index, in batches. */
+static int search_all(cli_context *cli, kith_searcher *searcher, const cli_vectors *queries, size_t k,
+                      uint64_t *ids)
+{
+    kith_error err;
+    kith_search_options options;
+    kith_search_options_init(&options);
+    options.pool = cli->run.pool;
+    options.cancel = cli->run.cancel;
+    float *dist = malloc(BATCH * k * sizeof *dist);
+    if (!dist) return cli_fail(cli, NULL, "out of memory");
+    int status = CLI_OK;
+    for (size_t q = 0; status == CLI_OK && q < queries->n; q += BATCH) {
+        size_t n = queries->n - q < BATCH ? queries->n - q : BATCH;
+        if (kith_search(searcher, queries->x + q * queries->dim, n, k, &options, ids + q * k, dist, NULL,
+                        &err) != KITH_OK)
+            status = cli_fail_error(cli, cli->args[1], &err);
+        else if (cli_cancelled(cli))
+            status = cli_fail(cli, NULL, "interrupted");
+        else if (cli->run.progress)
+            cli->run.progress(cli->run.progress_ctx, "searching", q + n, queries->n);
+    }
+    free(dist);
+    return status;
+}
+
+static int find(cli_context *cli, const struct options *o, kith_metric metric, const cli_vectors *base,
+                const cli_vectors *queries)
+{
+    kith_error err;
+    kith_index_options options;
+    kith_index_options_init(&options);
+    options.metric = metric;
+    kith_index *index = NULL;
+    kith_searcher *searcher = NULL;
+    uint64_t *ids = calloc(queries->n * o->k, sizeof *ids);
+    int status = ids ? CLI_OK : cli_fail(cli, NULL, "out of memory");
+    if (status == CLI_OK && (kith_index_create("Flat", base->dim, &options, &index, &err) != KITH_OK ||
+                             kith_index_add(index, base->x, NULL, base->n, &cli->run, &err) != KITH_OK ||
+                             kith_searcher_create(index, &searcher, &err) != KITH_OK))
+        status = cli_fail_error(cli, cli->args[0], &err);
+    if (status == CLI_OK) status = search_all(cli, searcher, queries, o->k, ids);
+    if (status == CLI_OK) status = cli_ids_save(cli, o->output, ids, queries->n, o->k);
+    kith_searcher_free(searcher);
+    kith_index_free(index);
+    free(ids);
+    return status;
+}
+
+static int run(cli_context *cli, void *options)
+{
+    const struct options *o = options;
+    kith_metric metric;
+    kith_error err;
+    if (!o->output) return cli_usage(cli, "--output", "missing: the .ivecs file to write");
+    if (kith_metric_parse(o->metric, &metric, &err) != KITH_OK)
+        return cli_usage(cli, "--metric", "%s", err.message);
+    int status = cli_output_check(cli, o->output);
+    if (status != CLI_OK) return status;
+    cli_vectors base = {0}, queries = {0};
+    status = cli_vectors_load(cli, cli->args[0], CLI_ROLE_BASE, o->limit, &base);
+    if (status == CLI_OK) status = cli_vectors_load(cli, cli->args[1], CLI_ROLE_QUERIES, 0, &queries);
+    if (status == CLI_OK && base.dim != queries.dim)
+        status = cli_fail(cli, cli->args[1], "has %zu dimensions, %s has %zu", queries.dim, cli->args[0],
+                          base.dim);
+    if (status == CLI_OK && o->k > base.n)
+        status = cli_fail(cli, "-k", "%llu is more than the %zu rows of %s", (unsigned long long)o->k, base.n,
+                          cli->args[0]);
+    if (status == CLI_OK) status = find(cli, o, metric, &base, &queries);
+    cli_vectors_clear(&base);
+    cli_vectors_clear(&queries);
+    return status;
+}
+
+const cli_verb verb_gt = {
+    .name = "gt",
+    .group = CLI_VECTORS,
+    .summary = "find the exact neighbours of queries, by comparing all",
+    .description = "Writes, for each vector of QUERIES, the positions in BASE (from 0) of its K nearest "
+                   "vectors, nearest "
+                   "first, ties by the smaller position: the ground truth that recall is measured by.",
+    .arguments = (const cli_argument[]){{.name = "BASE",
+                                         .help = "the vectors to search, in any format that kith reads"},
+                                        {.name = "QUERIES", .help = "the vectors to search for"},
+                                        {0}},
+    .options = (const cli_option[]){{.name = "output",
+                                     .letter = 'o',
+                                     .kind = CLI_TEXT,
+                                     .argument = "FILE",
+                                     .into = offsetof(struct options, output),
+                                     .help = "the .ivecs file to write"},
+                                    {.name = "neighbours",
+                                     .letter = 'k',
+                                     .kind = CLI_COUNT,
+                                     .argument = "K",
+                                     .fallback = "100",
+                                     .low = 1,
+                                     .high = 65536,
+                                     .into = offsetof(struct options, k),
+                                     .help = "how many neighbours of each query"},
+                                    {.name = "metric",
+                                     .letter = 'm',
+                                     .kind = CLI_TEXT,
+                                     .argument = "METRIC",
+                                     .fallback = "l2",
+                                     .choices = "l2|dot|cosine|l1",
+                                     .into = offsetof(struct options, metric),
+                                     .help = "the distance"},
+                                    {.name = "limit",
+                                     .kind = CLI_COUNT,
+                                     .argument = "N",
+                                     .into = offsetof(struct options, limit),
+                                     .help = "take the first N rows of BASE only; 0 means all"},
+                                    {0}},
+    .common = CLI_THREADS,
+    .options_size = sizeof(struct options),
+    .examples =
+        (const cli_example[]){
+            {"kith gt base.fvecs query.fvecs -k 100 -o gt.ivecs", "the 100 nearest of each query"}, {0}},
+    .run = run,
+};
