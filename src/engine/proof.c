@@ -210,7 +210,7 @@ static kith_status segment_stats(kith_collection *c, kith_collection_stats *stat
     if (c->state.dim == 0) return KITH_OK;
     kith_status status = KITH_OK;
     int known = v && v->tail && v->version == c->state.version && v->stamp == c->state.stamp;
-    if (!known) status = ki_segment_find(c, &bad, &found, err);
+    if (!known) status = ki_segment_find(c, 0, &bad, &found, NULL, err);
     const ki_segment *segment = known ? &v->segment : &found;
     if (status == KITH_OK && segment->index) {
         stats->segment_bytes = segment->bytes;

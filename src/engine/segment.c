@@ -88,30 +88,44 @@ static kith_status stamp_holds(kith_collection *c, uint64_t version, uint64_t st
     return KITH_OK;
 }
 
-/* The name of the newest segment whose state fits and which is not known to be bad; "" when there is none. */
-static kith_status newest(kith_collection *c, const ki_buffer *bad, char best[KI_SEGMENT_NAME_BYTES],
-                          uint64_t *best_version, uint64_t *best_stamp, kith_error *err)
+/* What is looked for in the folder, and what was found. */
+typedef struct hunt {
+    uint64_t newer_than;
+    const ki_buffer *bad;
+    char name[KI_SEGMENT_NAME_BYTES]; /* "": none */
+    uint64_t version, stamp;
+    uint64_t ahead; /* the lowest version that is still to come; 0: none */
+} hunt;
+
+/* Compare one name with the best so far. */
+static kith_status consider(kith_collection *c, hunt *h, const char *name, kith_error *err)
 {
     const ki_state *s = &c->state;
+    uint64_t version, stamp;
+    int holds = 0;
+    if (!parse_name(name, &version, &stamp) || version <= h->version) return KITH_OK;
+    if (version > s->version && (h->ahead == 0 || version < h->ahead)) h->ahead = version;
+    if (version > s->version || version < s->reset_version || version + 1 < s->oldest || is_bad(h->bad, name))
+        return KITH_OK;
+    KI_TRY(stamp_holds(c, version, stamp, &holds, err));
+    if (!holds) return KITH_OK;
+    memcpy(h->name, name, NAME_LENGTH + 1);
+    h->version = version;
+    h->stamp = stamp;
+    return KITH_OK;
+}
+
+/* The newest segment whose state fits and which is not known to be bad. */
+static kith_status newest(kith_collection *c, hunt *h, kith_error *err)
+{
     kith_status status = KITH_OK;
-    best[0] = 0;
-    *best_version = 0;
+    h->name[0] = 0;
+    h->version = h->newer_than;
     DIR *folder = opendir(c->folder);
     if (!folder) return errno == ENOMEM ? ki_fail_nomem(err, 0) : KITH_OK;
     struct dirent *entry;
-    while (status == KITH_OK && (entry = readdir(folder)) != NULL) {
-        uint64_t version, stamp;
-        int holds = 0;
-        if (!parse_name(entry->d_name, &version, &stamp) || version <= *best_version ||
-            version > s->version || version < s->reset_version || version + 1 < s->oldest ||
-            is_bad(bad, entry->d_name))
-            continue;
-        status = stamp_holds(c, version, stamp, &holds, err);
-        if (status != KITH_OK || !holds) continue;
-        memcpy(best, entry->d_name, NAME_LENGTH + 1);
-        *best_version = version;
-        *best_stamp = stamp;
-    }
+    while (status == KITH_OK && (entry = readdir(folder)) != NULL)
+        status = consider(c, h, entry->d_name, err);
     closedir(folder);
     return status;
 }
@@ -171,26 +185,27 @@ void ki_segment_close(ki_segment *segment)
     *segment = (ki_segment){0};
 }
 
-kith_status ki_segment_find(kith_collection *c, ki_buffer *bad, ki_segment *segment, kith_error *err)
+kith_status ki_segment_find(kith_collection *c, uint64_t newer_than, ki_buffer *bad, ki_segment *segment,
+                            uint64_t *ahead, kith_error *err)
 {
-    char name[KI_SEGMENT_NAME_BYTES] = {0};
+    hunt h = {.newer_than = newer_than, .bad = bad};
     *segment = (ki_segment){0};
     for (;;) {
-        uint64_t version = 0, stamp = 0;
-        KI_TRY(newest(c, bad, name, &version, &stamp, err));
-        if (!name[0]) return KITH_OK;
-        char *path = path_in_folder(c, name);
+        KI_TRY(newest(c, &h, err));
+        if (ahead) *ahead = h.ahead;
+        if (!h.name[0]) return KITH_OK;
+        char *path = path_in_folder(c, h.name);
         if (!path) return ki_fail_nomem(err, strlen(c->folder));
         kith_status status = open_segment(c, path, segment, err);
         ki_free(c->allocator, path);
         if (status == KITH_OK) {
-            segment->version = version;
-            segment->stamp = stamp;
+            segment->version = h.version;
+            segment->stamp = h.stamp;
             return KITH_OK;
         }
         ki_segment_close(segment);
         if (status == KITH_NOMEM) return status;
-        KI_TRY(ki_buffer_append(bad, name, KI_SEGMENT_NAME_BYTES, c->allocator, err));
+        KI_TRY(ki_buffer_append(bad, h.name, KI_SEGMENT_NAME_BYTES, c->allocator, err));
     }
 }
 
@@ -439,7 +454,7 @@ static kith_status is_due(kith_collection *c, const kith_fold_options *options, 
     ki_buffer bad = {0};
     ki_segment segment = {0};
     uint64_t uncovered = 0;
-    kith_status status = ki_segment_find(c, &bad, &segment, err);
+    kith_status status = ki_segment_find(c, 0, &bad, &segment, NULL, err);
     if (status == KITH_OK && segment.index) {
         status = ki_segment_uncovered(c, segment.version, &uncovered, err);
         *due = uncovered > s->vectors / 10;

@@ -177,15 +177,13 @@ static kith_status bring_up_to_date(kith_collection *c, ki_vectors *v, int look,
     if (look) v->bad.size = 0; /* a damaged file may have been replaced */
     if (!follow || look) {
         ki_segment found = {0};
-        KI_TRY(ki_segment_find(c, &v->bad, &found, err));
-        if (!follow || found.version > v->segment.version) {
+        KI_TRY(ki_segment_find(c, follow ? v->segment.version : 0, &v->bad, &found, &v->ahead, err));
+        if (!follow || found.index) {
             clear(c, v);
             v->segment = found;
             follow = found.index != NULL;
             since = found.version;
             status = make_tail(c, v, err);
-        } else {
-            ki_segment_close(&found);
         }
     }
     block b = {0};
@@ -205,7 +203,8 @@ kith_status ki_vectors_sync(kith_collection *c, kith_error *err)
         if (!c->vectors) return ki_fail_nomem(err, sizeof *c->vectors);
     }
     ki_vectors *v = c->vectors;
-    int look = ki_segment_folder_changed(c, &v->folder_modified);
+    int look =
+        ki_segment_folder_changed(c, &v->folder_modified) || (v->ahead > 0 && c->state.version >= v->ahead);
     if (!look && v->tail && v->version == c->state.version && v->stamp == c->state.stamp) return KITH_OK;
     kith_status status = bring_up_to_date(c, v, look, err);
     if (status != KITH_OK) {

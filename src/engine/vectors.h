@@ -41,6 +41,7 @@ typedef struct ki_vectors {
     kith_metric metric;
     int uncommitted;                 /* it was brought to a state inside an open batch */
     struct timespec folder_modified; /* when the folder was looked through last */
+    uint64_t ahead;                  /* from this version on there is another segment to be used; 0: no */
     ki_buffer bad;                   /* names of segment files found damaged, KI_SEGMENT_NAME_BYTES each */
 } ki_vectors;
 
@@ -57,10 +58,13 @@ void ki_vectors_rolled_back(kith_collection *c);
 /* ---- segment.c ---- */
 
 /* Open the newest good segment that covers a state of which the change log still knows all later changes.
+ * In:       newer_than: only a segment that covers a later version than this is of interest.
  * In/Out:   *bad, names of files found damaged: they are passed over, new ones are added.
  * Out:      *segment, its index NULL when there is none: that is no failure, nor is a damaged file.
+ *           *ahead, may be NULL: the version of one that the open transaction does not see yet; 0: none.
  * Errors:   KITH_NOMEM, and those of the database. */
-kith_status ki_segment_find(kith_collection *c, ki_buffer *bad, ki_segment *segment, kith_error *err);
+kith_status ki_segment_find(kith_collection *c, uint64_t newer_than, ki_buffer *bad, ki_segment *segment,
+                            uint64_t *ahead, kith_error *err);
 
 void ki_segment_close(ki_segment *segment);
 
