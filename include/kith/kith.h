@@ -12,6 +12,7 @@
 #include <kith/io.h>
 #include <kith/kmeans.h>
 #include <kith/metric.h>
+#include <kith/pca.h>
 #include <kith/pq.h>
 #include <kith/run.h>
 #include <kith/simd.h>
