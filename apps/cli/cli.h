@@ -240,6 +240,10 @@ typedef enum cli_role {
 /* Open a vector file of any format that kith reads. Returns CLI_OK, or CLI_FAILED with a message. */
 int cli_dataset_open(cli_context *cli, const char *path, cli_role role, kith_dataset **dataset);
 
+/* The same, the format given; KITH_DATASET_AUTO: by the path. */
+int cli_dataset_open_as(cli_context *cli, const char *path, cli_role role, kith_dataset_format format,
+                        kith_dataset **dataset);
+
 /* Load such a file; limit 0: all rows, else the first `limit`. Returns CLI_OK or CLI_FAILED with a message. Clear it
  * in either case. */
 int cli_vectors_load(cli_context *cli, const char *path, cli_role role, size_t limit, cli_vectors *vectors);

@@ -8,15 +8,37 @@
 #include <unistd.h>
 
 #include <kith/dataset.h>
+#ifdef KITH_WITH_HDF5
+#include <kith/hdf5.h>
+#endif
 
 enum { BLOCK_BYTES = 16 << 20 }; /* read between two looks at the cancel flag */
 
+int cli_dataset_open_as(cli_context *cli, const char *path, cli_role role, kith_dataset_format format,
+                        kith_dataset **dataset)
+{
+    static const char *const arrays[] = {
+        [CLI_ROLE_BASE] = "train", [CLI_ROLE_QUERIES] = "test", [CLI_ROLE_TRUTH] = "neighbors"};
+    kith_error err;
+    kith_status status;
+    kith_dataset_options options;
+    kith_dataset_options_init(&options);
+    options.format = format;
+#ifdef KITH_WITH_HDF5
+    if (format == KITH_DATASET_AUTO && kith_hdf5_is_path(path))
+        status = kith_hdf5_open(path, arrays[role], NULL, dataset, &err);
+    else
+#else
+    (void)arrays;
+    (void)role;
+#endif
+        status = kith_dataset_open(path, &options, dataset, &err);
+    return status == KITH_OK ? CLI_OK : cli_fail_message(cli, path, &err);
+}
+
 int cli_dataset_open(cli_context *cli, const char *path, cli_role role, kith_dataset **dataset)
 {
-    kith_error err;
-    (void)role;
-    if (kith_dataset_open(path, NULL, dataset, &err) == KITH_OK) return CLI_OK;
-    return cli_fail_message(cli, path, &err);
+    return cli_dataset_open_as(cli, path, role, KITH_DATASET_AUTO, dataset);
 }
 
 /* Read the first n rows in blocks; element is float or int32_t, both of four bytes. */

@@ -87,6 +87,7 @@ void ki_error_prefix(kith_error *err, const char *fmt, ...)
     int used = vsnprintf(err->message, sizeof err->message, fmt, args);
     va_end(args);
     if (used < 0 || (size_t)used >= sizeof err->message) return;
-    snprintf(err->message + used, sizeof err->message - (size_t)used, ": %s", rest);
+    size_t room = sizeof err->message - (size_t)used;
+    (void)(snprintf(err->message + used, room, ": %s", rest) < (int)room); /* cut off what does not fit */
     flatten(err->message);
 }
