@@ -100,20 +100,27 @@ typedef struct ki_structure_ops {
 
     /* The same for a batch at once, where that is faster; NULL, or *done = 0: the front door goes query by
      * query. Vectors of the batch lie side by side; no filter, no budget, no refinement, no radius. Answers are
-     * the same as one by one, bit for bit. */
+     * the same as one by one, bit for bit. KITH_NOMEM: one by one then. */
     kith_status (*search_batch)(const ki_structure *structure, ki_query *queries, size_t nq, kith_pool *pool,
                                 int *done, kith_error *err);
+
+    /* A first step of search that is faster for many queries at once (which cells to look into): for queries
+     * x[nq][dim], route_size(...) bytes each into routes, which search then finds at query->route. Answers are
+     * the same without, and KITH_NOMEM means without. NULL both: none. */
+    size_t (*route_size)(const ki_structure *structure, const double *settings);
+    kith_status (*route)(const ki_structure *structure, const float *x, size_t nq, const double *settings,
+                         kith_pool *pool, void *routes, kith_error *err);
 
     /* Sections named "<structure>.<something>"; the codec is saved by the front door. */
     kith_status (*save)(const ki_structure *structure, size_t n_slots, ki_store_writer *writer,
                         kith_error *err);
 
-    /* Into a structure just made. n rows in slots below n_slots. Everything read is checked as far as memory
-     * safety needs. A mapped store: arrays stay where they are and the structure is only read from then on. */
-    kith_status (*load)(ki_structure *structure, ki_store *store, int mapped, size_t n, size_t n_slots,
+    /* Into a structure just made; rows are loaded already. Everything read is checked as far as memory safety
+     * needs. A mapped store: arrays stay where they are and the structure is only read from then on. */
+    kith_status (*load)(ki_structure *structure, ki_store *store, int mapped, const ki_rows *rows,
                         kith_error *err);
 
-    /* Prove the invariants. used: which slots hold rows. */
+    /* Prove the invariants. */
     kith_status (*check)(const ki_structure *structure, const ki_rows *rows, kith_error *err);
 
     uint64_t (*bytes)(const ki_structure *structure);

@@ -30,6 +30,7 @@
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "math/product.h"
 
 #define PREFIX "flat"
 
@@ -147,6 +148,72 @@ static void flat_search(const ki_structure *structure, ki_scratch *scratch, ki_q
     ki_query_scan(query, scratch->scorer, f->rows.codes, NULL, 0, query->rows->n_slots);
 }
 
+/* ---- A batch ---- */
+
+/* What the visitor of a batch's tiles needs. */
+typedef struct flat_batch {
+    const flat *f;
+    ki_query *queries;
+    float *limit;  /* [nq], what the product compares with: the query's limit and the margin */
+    float *margin; /* [nq] */
+} flat_batch;
+
+/* Candidates of one query in a run of slots: computed again, and offered. */
+static void visit(void *ctx, size_t q, size_t column, const float *dist, uint32_t mask)
+{
+    (void)dist;
+    flat_batch *b = ctx;
+    ki_query *query = &b->queries[q];
+    const ki_structure_env *env = b->f->base.env;
+    for (; mask; mask &= mask - 1) {
+        uint32_t slot = (uint32_t)column + (uint32_t)__builtin_ctz(mask);
+        if (query->holes && !ki_rows_used(query->rows, slot)) continue;
+        const float *row = (const float *)(const void *)ki_row_code(&b->f->rows, env->codec, slot);
+        float exact = ki_distance(env->kernels, env->metric, query->vector, row, env->dim);
+        if (exact <= ki_query_limit(query)) ki_query_offer(query, exact, slot);
+    }
+    b->limit[q] = ki_query_limit(query) + b->margin[q];
+}
+
+/* How far a value of the product may be from that of the pair kernel: both bounds of math/product.h and
+ * kernels.def, with a factor for the additions here. Not finite where numbers are too large for the product. */
+static float margin_of(const flat *f, const float *query)
+{
+    size_t dim = f->base.env->dim;
+    double norm = rounded_up(f->base.env->kernels->norm2_f32(query, dim), dim);
+    double length = norm + f->max_norm;
+    return (float)(3 * ((double)dim + 4) * 0x1p-24 * length * length);
+}
+
+static kith_status flat_search_batch(const ki_structure *structure, ki_query *queries, size_t nq,
+                                     kith_pool *pool, int *done, kith_error *err)
+{
+    const flat *f = (const flat *)structure;
+    const ki_structure_env *env = structure->env;
+    size_t n = queries[0].rows->n_slots;
+    *done = 0;
+    if (nq < BATCH_QUERIES || !is_f32(f) || env->metric == KITH_L1 || n == 0) return KITH_OK;
+    float *limit = ki_alloc(env->allocator, 2 * nq, sizeof *limit);
+    if (!limit) return ki_fail_nomem(err, 2 * nq * sizeof *limit);
+    flat_batch batch = {f, queries, limit, limit + nq};
+    int usable = 1;
+    for (size_t q = 0; q < nq; q++) {
+        limit[q] = INFINITY;
+        batch.margin[q] = margin_of(f, queries[q].vector);
+        usable = usable && isfinite(batch.margin[q]);
+        queries[q].scored = queries[q].rows->n;
+    }
+    kith_status status = KITH_OK;
+    if (usable)
+        status = ki_product_search(pool, queries[0].vector, env->dim, nq,
+                                   (const float *)(const void *)f->rows.codes.code, env->dim, n, env->dim,
+                                   env->metric, limit, visit, &batch, env->allocator, err);
+    *done = usable;
+    for (size_t q = 0; !usable && q < nq; q++) queries[q].scored = 0;
+    ki_free(env->allocator, limit);
+    return status;
+}
+
 /* ---- Save, load, check ---- */
 
 static kith_status flat_save(const ki_structure *structure, size_t n_slots, ki_store_writer *writer,
@@ -162,15 +229,14 @@ static kith_status flat_save(const ki_structure *structure, size_t n_slots, ki_s
     return ki_row_codes_save(&f->rows, structure->env->codec, PREFIX, n_slots, writer, err);
 }
 
-static kith_status flat_load(ki_structure *structure, ki_store *store, int mapped, size_t n, size_t n_slots,
+static kith_status flat_load(ki_structure *structure, ki_store *store, int mapped, const ki_rows *rows,
                              kith_error *err)
 {
     flat *f = (flat *)structure;
-    (void)n;
     ki_record_view record;
     KI_TRY(ki_store_record_open(store, PREFIX, &record, err));
     KI_TRY(ki_record_get_f64(&record, "max_norm", 0, HUGE_VAL, &f->max_norm, err));
-    return ki_row_codes_load(&f->rows, structure->env->codec, PREFIX, n_slots, mapped, store, err);
+    return ki_row_codes_load(&f->rows, structure->env->codec, PREFIX, rows->n_slots, mapped, store, err);
 }
 
 static kith_status flat_check(const ki_structure *structure, const ki_rows *rows, kith_error *err)
@@ -203,6 +269,7 @@ static const ki_structure_ops flat_ops = {
     .scratch_create = flat_scratch_create,
     .scratch_free = flat_scratch_free,
     .search = flat_search,
+    .search_batch = flat_search_batch,
     .save = flat_save,
     .load = flat_load,
     .check = flat_check,

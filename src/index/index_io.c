@@ -112,11 +112,10 @@ static kith_status load_sections(kith_index *index, ki_store *store, int mapped,
     KI_TRY(ki_rows_load(&index->rows, store, mapped, err));
     ki_codec *codec = index->env.codec, *refine = index->refine_codec;
     if (codec->ops->load) KI_TRY(codec->ops->load(codec, CODEC, store, err));
-    size_t n = index->rows.n, n_slots = index->rows.n_slots;
-    KI_TRY(index->structure->ops->load(index->structure, store, mapped, n, n_slots, err));
+    KI_TRY(index->structure->ops->load(index->structure, store, mapped, &index->rows, err));
     if (!refine) return KITH_OK;
     if (refine->ops->load) KI_TRY(refine->ops->load(refine, REFINE, store, err));
-    return ki_row_codes_load(&index->refine, refine, REFINE, n_slots, mapped, store, err);
+    return ki_row_codes_load(&index->refine, refine, REFINE, index->rows.n_slots, mapped, store, err);
 }
 
 kith_status kith_index_open(const char *path, kith_open_mode mode, const kith_allocator *allocator,

@@ -28,6 +28,7 @@ typedef struct ki_query {
     /* What is asked. */
     const float *vector;    /* [dim]; of unit length under KITH_COSINE */
     const double *settings; /* every parameter of the spec in order: the structure's own come first */
+    const void *route;      /* what the structure's route() made of it, or NULL */
     size_t need;            /* rows that the caller wants: fewer found means that more is to be looked at */
     int cosine;             /* distances are 1 + d outside */
 

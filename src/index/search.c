@@ -14,6 +14,12 @@
  * matrices to be worth its packing, and a few MB of queries. */
 #define BATCH 4096
 
+/* Fewer queries than this are searched one by one: a product of so few rows would not pay for its packing. */
+#define BATCH_MIN 8
+
+/* Routes of a part that are kept at a time. */
+#define ROUTE_BYTES ((size_t)16 << 20)
+
 /* Queries that one thread takes at a time. */
 #define QUERY_BLOCK 8
 
@@ -33,11 +39,13 @@ struct kith_searcher {
     double *settings; /* of this call, in the order of the parameters */
     worker *workers;
     size_t n_workers;
-    ki_found found;   /* of range searches */
-    ki_found refined; /* the same after refinement */
-    ki_query *batch;  /* [BATCH], when batches are searched at once */
-    float *batch_unit;
+    ki_found found;    /* of range searches */
+    ki_found refined;  /* the same after refinement */
+    ki_query *batch;   /* [batch_room], of a part of a batch */
+    float *batch_unit; /* [batch_room][dim], its scaled vectors */
     size_t batch_room;
+    char *routes; /* [route_room] bytes */
+    size_t route_room;
 };
 
 /* ---- Searchers ---- */
@@ -142,6 +150,7 @@ void kith_searcher_free(kith_searcher *s)
     ki_free(allocator, s->refined.id);
     ki_free(allocator, s->batch);
     ki_free(allocator, s->batch_unit);
+    ki_free(allocator, s->routes);
     ki_free(allocator, s);
 }
 
@@ -192,14 +201,15 @@ static kith_status prepare(kith_searcher *s, size_t threads, size_t candidates, 
     return KITH_OK;
 }
 
-/* A query before it is searched. vector: as the caller gave it; unit[dim]: where to scale it. */
+/* A query before it is searched. vector: as the caller gave it; unit[dim]: where to scale it, if
+ * it has to be (NULL: the caller does it). */
 static void query_init(const kith_searcher *s, const kith_search_options *options, const float *vector,
                        float *unit, size_t need, ki_query *query)
 {
     const kith_index *index = s->index;
     memset(query, 0, sizeof *query);
     query->vector = vector;
-    if (index->env.unit) {
+    if (index->env.unit && unit) {
         ki_unit(index->env.kernels, vector, index->env.dim, unit);
         query->vector = unit;
     }
@@ -229,13 +239,11 @@ static void stats_fill(const ki_query *query, uint64_t found, kith_search_stats 
 
 /* ---- The k nearest ---- */
 
-/* Score the candidates again with the better copy and keep the best k of them in top. */
+/* Score the candidates again with the better copy and keep the best k of them. */
 static void refine(const kith_index *index, worker *w, ki_query *query, size_t k, float *dist, uint64_t *id)
 {
     size_t n = query->top.n;
-    /* In the order of slots: memory is then read forwards, and the order in which candidates were found does
-     * not matter. */
-    ki_topk_sort(&query->top);
+    ki_topk_sort(&query->top); /* the arrays are used for the second round */
     for (size_t i = 0; i < n; i++) w->slot[i] = (uint32_t)w->id[i];
     w->refine->ops->query(w->refine, query->vector);
     w->refine->ops->score(w->refine, index->refine.codes, w->slot, n, INFINITY, w->dist);
@@ -257,8 +265,8 @@ static void search_one(const kith_index *index, worker *w, ki_query *query, size
     stats_fill(query, ki_topk_sort(&query->top), stats);
 }
 
-/* A batch over the threads of a pool, query by query. */
-typedef struct spread {
+/* A batch: `first` on, n of them at a time. */
+typedef struct batch {
     kith_searcher *s;
     const kith_search_options *options;
     const float *queries;
@@ -266,59 +274,119 @@ typedef struct spread {
     uint64_t *ids;
     float *dist;
     kith_search_stats *stats;
-} spread;
+    const char *routes; /* of the part now searched, or NULL */
+    size_t route_size;
+    size_t first, n;
+} batch;
 
-static void spread_block(void *ctx, size_t block, size_t number)
+/* Some queries of the part, one after the other, on one thread. */
+static void search_block(void *ctx, size_t block, size_t number)
 {
-    spread *b = ctx;
+    batch *b = ctx;
     worker *w = &b->s->workers[number];
     size_t dim = b->s->index->env.dim, end = (block + 1) * QUERY_BLOCK;
-    if (end > b->nq) end = b->nq;
-    for (size_t q = block * QUERY_BLOCK; q < end; q++) {
+    if (end > b->n) end = b->n;
+    for (size_t i = block * QUERY_BLOCK; i < end; i++) {
+        size_t q = b->first + i;
         ki_query query;
         query_init(b->s, b->options, b->queries + q * dim, w->unit, b->k, &query);
+        if (b->routes) query.route = b->routes + i * b->route_size;
         search_one(b->s->index, w, &query, b->k, b->candidates, b->ids + q * b->k, b->dist + q * b->k,
                    b->stats ? &b->stats[q] : NULL);
     }
 }
 
-/* A batch by a structure that searches batches at once. *done = 0: it does not want this one. */
-static kith_status search_together(spread *b, int *done, kith_error *err)
+static void search_part(batch *b)
 {
-    kith_searcher *s = b->s;
-    const kith_index *index = s->index;
-    const kith_search_options *options = b->options;
-    *done = 0;
-    if (!index->structure->ops->search_batch || b->nq < 2 || index->refine_codec || options->filter ||
-        options->cancel || options->max_microseconds > 0)
-        return KITH_OK;
-    size_t dim = index->env.dim, room = b->nq < BATCH ? b->nq : BATCH;
+    ki_pool_run(b->options->pool, (b->n + QUERY_BLOCK - 1) / QUERY_BLOCK, search_block, b);
+}
+
+/* Memory for `room` queries and routes of a part. */
+static kith_status batch_reserve(kith_searcher *s, size_t room, size_t route_bytes, kith_error *err)
+{
+    const kith_allocator *allocator = s->index->allocator;
+    size_t dim = s->index->env.dim;
     if (room > s->batch_room) {
-        ki_query *batch = ki_alloc(index->allocator, room, sizeof *batch);
-        float *unit = ki_alloc(index->allocator, index->env.unit ? room : 1, dim * sizeof *unit);
-        if (!batch || !unit) {
-            ki_free(index->allocator, batch);
-            ki_free(index->allocator, unit);
-            return ki_fail_nomem(err, room * (sizeof *batch + dim * sizeof *unit));
+        ki_query *queries = ki_alloc(allocator, room, sizeof *queries);
+        float *unit = ki_alloc(allocator, s->index->env.unit ? room : 1, dim * sizeof *unit);
+        if (!queries || !unit) {
+            ki_free(allocator, queries);
+            ki_free(allocator, unit);
+            return ki_fail_nomem(err, room * (sizeof *queries + dim * sizeof *unit));
         }
-        ki_free(index->allocator, s->batch);
-        ki_free(index->allocator, s->batch_unit);
-        s->batch = batch;
+        ki_free(allocator, s->batch);
+        ki_free(allocator, s->batch_unit);
+        s->batch = queries;
         s->batch_unit = unit;
         s->batch_room = room;
     }
-    for (size_t first = 0; first < b->nq; first += room) {
-        size_t n = b->nq - first < room ? b->nq - first : room;
-        for (size_t i = 0; i < n; i++) {
-            size_t q = first + i;
-            float *unit = index->env.unit ? s->batch_unit + i * dim : NULL;
-            query_init(s, options, b->queries + q * dim, unit, b->k, &s->batch[i]);
-            ki_topk_init(&s->batch[i].top, b->k, b->dist + q * b->k, b->ids + q * b->k);
-        }
-        KI_TRY(index->structure->ops->search_batch(index->structure, s->batch, n, options->pool, done, err));
-        if (!*done) return KITH_OK;
-        for (size_t i = 0; i < n; i++)
-            stats_fill(&s->batch[i], ki_topk_sort(&s->batch[i].top), b->stats ? &b->stats[first + i] : NULL);
+    if (route_bytes > s->route_room) {
+        char *routes = ki_alloc(allocator, route_bytes, 1);
+        if (!routes) return ki_fail_nomem(err, route_bytes);
+        ki_free(allocator, s->routes);
+        s->routes = routes;
+        s->route_room = route_bytes;
+    }
+    return KITH_OK;
+}
+
+/* The vectors of the part, side by side as families see them. */
+static const float *batch_vectors(const batch *b)
+{
+    const kith_index *index = b->s->index;
+    ki_input input = {b->queries, b->nq, index->env.dim, index->env.unit, index->env.kernels};
+    return ki_input_block(&input, b->first, b->n, b->s->batch_unit);
+}
+
+/* The part by a structure that searches batches at once. *done = 0: it does not want it. */
+static kith_status search_together(batch *b, int *done, kith_error *err)
+{
+    kith_searcher *s = b->s;
+    const ki_structure *structure = s->index->structure;
+    const float *x = batch_vectors(b);
+    for (size_t i = 0; i < b->n; i++) {
+        size_t q = b->first + i;
+        ki_query *query = &s->batch[i];
+        query_init(s, b->options, b->queries + q * s->index->env.dim, NULL, b->k, query);
+        query->vector = x + i * s->index->env.dim;
+        ki_topk_init(&query->top, b->k, b->dist + q * b->k, b->ids + q * b->k);
+    }
+    KI_TRY(structure->ops->search_batch(structure, s->batch, b->n, b->options->pool, done, err));
+    for (size_t i = 0; *done && i < b->n; i++)
+        stats_fill(&s->batch[i], ki_topk_sort(&s->batch[i].top), b->stats ? &b->stats[b->first + i] : NULL);
+    return KITH_OK;
+}
+
+/* A batch part by part, with what the structure can do for many queries at once. */
+static kith_status search_parts(batch *b, kith_error *err)
+{
+    kith_searcher *s = b->s;
+    const ki_structure *structure = s->index->structure;
+    const ki_structure_ops *ops = structure->ops;
+    const kith_search_options *options = b->options;
+    int free_hand = !options->filter && !options->cancel && options->max_microseconds == 0;
+    int together = ops->search_batch && free_hand && !s->index->refine_codec;
+    size_t room = b->nq < BATCH ? b->nq : BATCH;
+    if (ops->route && options->max_microseconds == 0) {
+        b->route_size = ops->route_size(structure, s->settings);
+        size_t fits = ROUTE_BYTES / b->route_size;
+        if (fits < BATCH_MIN) fits = BATCH_MIN;
+        if (room > fits) room = fits;
+    }
+    if (!together && b->route_size == 0) room = b->nq; /* nothing to be gained by parts */
+    if (together || b->route_size > 0) KI_TRY(batch_reserve(s, room, room * b->route_size, err));
+    for (b->first = 0; b->first < b->nq; b->first += b->n) {
+        b->n = b->nq - b->first < room ? b->nq - b->first : room;
+        /* Results of earlier parts are written already, so from here on nothing may fail: where memory for the
+         * faster way is missing, the plain one, which needs none, gives the same answers. */
+        int done = 0;
+        if (together && search_together(b, &done, NULL) == KITH_OK && done) continue;
+        b->routes = NULL;
+        if (b->route_size > 0 && b->n >= BATCH_MIN && !kith_cancel_raised(options->cancel) &&
+            ops->route(structure, batch_vectors(b), b->n, s->settings, options->pool, s->routes, NULL) ==
+                KITH_OK)
+            b->routes = s->routes;
+        search_part(b);
     }
     return KITH_OK;
 }
@@ -339,14 +407,19 @@ kith_status kith_search(kith_searcher *s, const float *queries, size_t nq, size_
     if (!options) options = &defaults;
     KI_TRY(read_options(s, options, err));
     KI_TRY(ki_check_finite(s->index, "queries", queries, nq, err));
-    size_t blocks = (nq + QUERY_BLOCK - 1) / QUERY_BLOCK;
-    size_t threads = kith_pool_threads(options->pool);
-    if (threads > blocks) threads = blocks > 0 ? blocks : 1;
-    spread b = {s, options, queries, nq, k, candidates_for(s, k), ids, dist, stats};
-    KI_TRY(prepare(s, kith_pool_threads(options->pool), b.candidates, err));
-    int done;
-    KI_TRY(search_together(&b, &done, err));
-    if (!done) ki_pool_run(options->pool, blocks, spread_block, &b);
+    batch b = {.s = s,
+               .options = options,
+               .queries = queries,
+               .nq = nq,
+               .k = k,
+               .candidates = candidates_for(s, k),
+               .ids = ids,
+               .dist = dist,
+               .stats = stats,
+               .n = nq};
+    KI_TRY(prepare(s, nq > QUERY_BLOCK ? kith_pool_threads(options->pool) : 1, b.candidates, err));
+    if (nq >= BATCH_MIN) return search_parts(&b, err);
+    search_part(&b);
     return KITH_OK;
 }
 

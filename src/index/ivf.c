@@ -1,0 +1,496 @@
+/* ivf.c - an inverted file: rows in cells, a query looks into the nearest cells only.
+ *
+ * The idea. k-means cuts the space into n cells, each with a centroid. A row is kept in the list of the cell
+ * whose centroid is nearest. A query is compared with all centroids, and then with the rows of the `nprobe`
+ * nearest cells: of 4,096 cells and nprobe 64, with a 64th of the rows. What a row is compared by is the
+ * codec's business: float32 (IVF4096,Flat), or product-quantised residuals (IVF4096,PQ16, "IVFADC").
+ *
+ * Papers. J. Sivic and A. Zisserman, "Video Google", ICCV 2003 (the inverted file of visual words). H. Jegou,
+ * M. Douze, C. Schmid, "Product quantization for nearest neighbor search", IEEE TPAMI 33(1), 2011, section IV:
+ * IVFADC. Our ways apart from it:
+ *   - The tables of a query are made once and serve all its cells (quant/codec.h tells how), where the paper makes
+ *     them anew for the residual in each cell: at nprobe 64 that is most of its work.
+ *   - A query whose cells hold fewer than k rows that may be returned goes on to the next nearest cells until k are
+ *     found or none are left: a filter never makes an answer short without need.
+ *   - Rows of every metric lie in the cell that is nearest by L2. Queries find cells by L2 too, but under DOT by
+ *     inner product. (L1: cells by L2 stay good proposals, and the product of matrices that makes assignment fast
+ *     exists for L2 alone; codes are of whole vectors there, not residuals.)
+ *   - A batch finds the cells of all its queries by one product of matrices. The values are the same as for a
+ *     single query, so the answers are.
+ *
+ * Layout:      centroids[n][dim], and the same packed in panels for the product; lists as postings.h draws
+ *              them. A map slot -> cell (4 bytes a slot) exists only once a row was looked up or removed.
+ *
+ * Invariants:
+ *   I1  the sizes of the lists add up to the number of rows
+ *   I2  every slot in use stands in exactly one list, and once; no other slot does
+ *   I3  every code is one that its codec can score; float32 rows are finite
+ *   I4  centroids are finite
+ *   I5  where the map of slots exists, it names the list that holds the slot
+ *
+ * Cost:        train  iterations x sample x n x dim multiply-adds (sample: train_rows x n)
+ *              add    rows x n x dim multiply-adds, and the encoding
+ *              search n x dim + scored x (dim, or segments) ; reads n x dim x 4 bytes of centroids
+ *              memory 4 + code_size + 4 x factors bytes a row; centroids twice
+ *              open   each slot number is looked at once (4 bytes a row), mapped or not
+ * Sections:    "ivf.centroids", "ivf.sizes", "ivf.slots", "ivf.codes", "ivf.factors".
+ */
+#include "index/ivf_internal.h"
+
+#include <stdatomic.h>
+#include <string.h>
+
+#include <kith/kmeans.h>
+
+#include "base/error.h"
+#include "base/memory.h"
+#include "base/run.h"
+
+#define PREFIX "ivf"
+#define MAX_CELLS ((uint64_t)1 << 24) /* arbitrary: 8 GB of 128-d centroids */
+
+/* Rows that are assigned and encoded at a time: enough to keep all threads busy, small beside the index. */
+#define ADD_BLOCK 16384
+
+/* Where a sample is drawn for the codec, apart from the one for the centroids. */
+#define CODEC_STREAM 0x636f646563u
+
+static const kith_param_info params[] = {
+    [KI_IVF_NPROBE] = {"nprobe", KITH_PARAM_INT, KITH_AT_SEARCH, 1, (double)MAX_CELLS, 16,
+                       "cells that a query looks into, nearest first; more is slower and finds more"},
+    [KI_IVF_ITERATIONS] = {"kmeans_iterations", KITH_PARAM_INT, KITH_AT_BUILD, 1, 1000, 10,
+                           "k-means iterations in the training of the cells"},
+    [KI_IVF_TRAIN_ROWS] = {"train_rows", KITH_PARAM_INT, KITH_AT_BUILD, 1, 65536, 64,
+                           "rows per cell that training takes at most, by a random sample"},
+};
+
+/* ---- Create and free ---- */
+
+static kith_status ivf_create(const ki_structure_env *env, ki_structure **structure, kith_error *err)
+{
+    *structure = NULL;
+    ki_ivf *ivf = ki_alloc_zero(env->allocator, 1, sizeof *ivf);
+    if (!ivf) return ki_fail_nomem(err, sizeof *ivf);
+    ivf->base.env = env;
+    ivf->n_cells = (size_t)env->args[0];
+    *structure = &ivf->base;
+    return KITH_OK;
+}
+
+static void drop_map(ki_ivf *ivf)
+{
+    ki_free(ivf->base.env->allocator, atomic_load(&ivf->cell_of));
+    atomic_store(&ivf->cell_of, NULL);
+    ivf->cell_room = 0;
+}
+
+/* Back to untrained. */
+static void ivf_reset(ki_ivf *ivf)
+{
+    drop_map(ivf);
+    ki_free(ivf->base.env->allocator, ivf->centroids);
+    ki_packed_free(ivf->nearest);
+    ki_packed_free(ivf->probing);
+    ki_postings_clear(&ivf->lists);
+    ivf->centroids = NULL;
+    ivf->nearest = ivf->probing = NULL;
+}
+
+static void ivf_free(ki_structure *structure)
+{
+    ivf_reset((ki_ivf *)structure);
+    ki_free(structure->env->allocator, structure);
+}
+
+/* What follows from the centroids: their packed forms, and empty lists. */
+static kith_status ivf_ready(ki_ivf *ivf, kith_error *err)
+{
+    const ki_structure_env *env = ivf->base.env;
+    KI_TRY(ki_packed_create(ivf->centroids, env->dim, ivf->n_cells, env->dim, KITH_L2SQ, env->allocator,
+                            &ivf->nearest, err));
+    if (env->metric == KITH_DOT && !env->unit)
+        KI_TRY(ki_packed_create(ivf->centroids, env->dim, ivf->n_cells, env->dim, KITH_DOT, env->allocator,
+                                &ivf->probing, err));
+    return ki_postings_init(&ivf->lists, ivf->n_cells, env->codec, env->allocator, err);
+}
+
+/* ---- Training ---- */
+
+static kith_status alloc_centroids(ki_ivf *ivf, kith_error *err)
+{
+    const ki_structure_env *env = ivf->base.env;
+    ivf->centroids = ki_alloc(env->allocator, ivf->n_cells, env->dim * sizeof *ivf->centroids);
+    return ivf->centroids ? KITH_OK : ki_fail_nomem(err, ivf->n_cells * env->dim * sizeof *ivf->centroids);
+}
+
+static kith_status train_centroids(ki_ivf *ivf, const float *x, size_t n, const kith_run *run,
+                                   kith_error *err)
+{
+    const ki_structure_env *env = ivf->base.env;
+    kith_kmeans_options options;
+    kith_kmeans_options_init(&options);
+    options.max_iterations = (size_t)env->params[KI_IVF_ITERATIONS];
+    options.max_points_per_centroid = 0; /* x is the sample */
+    options.seed = env->seed;
+    options.allocator = env->allocator;
+    return kith_kmeans_train(x, n, env->dim, ivf->n_cells, &options, run, ivf->centroids, NULL, err);
+}
+
+/* Train the codec on residuals (or plain rows) of a sample of x[n][dim]. */
+static kith_status train_codec(ki_ivf *ivf, const float *x, size_t n, const kith_run *run, kith_error *err)
+{
+    const ki_structure_env *env = ivf->base.env;
+    ki_codec *codec = env->codec;
+    if (!codec->ops->train) return KITH_OK;
+    ki_input input = {x, n, env->dim, 0, env->kernels};
+    float *sample;
+    const float *from;
+    size_t count;
+    uint64_t seed = env->seed ^ CODEC_STREAM;
+    KI_TRY(ki_input_sample(&input, env->codec_rows, seed, env->allocator, &sample, &from, &count, err));
+    float *residual = sample;
+    uint32_t *cell = NULL;
+    kith_status status = KITH_OK;
+    if (codec->residual) {
+        cell = ki_alloc(env->allocator, count, sizeof *cell);
+        if (!residual) residual = ki_alloc(env->allocator, count, env->dim * sizeof *residual);
+        if (!cell || !residual) status = ki_fail_nomem(err, count * env->dim * sizeof *residual);
+        if (status == KITH_OK)
+            status =
+                ki_product_argmin(ki_run_pool(run), from, env->dim, count, ivf->nearest, cell, NULL, err);
+        for (size_t i = 0; status == KITH_OK && i < count; i++)
+            env->kernels->sub_f32(residual + i * env->dim, from + i * env->dim,
+                                  ivf->centroids + (size_t)cell[i] * env->dim, env->dim);
+        from = residual;
+    }
+    if (status == KITH_OK) status = codec->ops->train(codec, from, count, env->seed, run, err);
+    ki_free(env->allocator, residual);
+    ki_free(env->allocator, cell);
+    return status;
+}
+
+static kith_status ivf_train(ki_structure *structure, const ki_input *input, const kith_run *run,
+                             kith_error *err)
+{
+    ki_ivf *ivf = (ki_ivf *)structure;
+    const ki_structure_env *env = structure->env;
+    if (input->n < ivf->n_cells)
+        return ki_fail(err, KITH_INVALID, "n is %zu, training %zu cells takes at least as many rows",
+                       input->n, ivf->n_cells);
+    size_t wanted = ivf->n_cells * (size_t)env->params[KI_IVF_TRAIN_ROWS];
+    if (env->codec->ops->train && wanted < env->codec_rows) wanted = env->codec_rows;
+    float *sample;
+    const float *x;
+    size_t n;
+    ivf_reset(ivf);
+    KI_TRY(ki_input_sample(input, wanted, env->seed, env->allocator, &sample, &x, &n, err));
+    kith_status status = alloc_centroids(ivf, err);
+    if (status == KITH_OK) status = train_centroids(ivf, x, n, run, err);
+    if (status == KITH_OK) status = ivf_ready(ivf, err);
+    if (status == KITH_OK) status = train_codec(ivf, x, n, run, err);
+    ki_free(env->allocator, sample);
+    if (status != KITH_OK) ivf_reset(ivf);
+    return status;
+}
+
+/* ---- The map of slots ---- */
+
+/* Cells of all slots below `room`, from the lists. NULL when there is no memory. */
+static uint32_t *map_build(const ki_ivf *ivf, size_t room)
+{
+    uint32_t *cell_of = ki_alloc(ivf->base.env->allocator, room, sizeof *cell_of);
+    if (!cell_of) return NULL;
+    memset(cell_of, 0xff, room * sizeof *cell_of);
+    for (size_t l = 0; l < ivf->n_cells; l++) {
+        const uint32_t *slots = ki_postings_slots(&ivf->lists, l);
+        for (size_t i = 0; i < ivf->lists.size[l]; i++) cell_of[slots[i]] = (uint32_t)l;
+    }
+    return cell_of;
+}
+
+/* Where a slot is: its cell and its place there. Several readers may ask at once; the first to finish a map
+ * publishes it. Without memory for a map all lists are searched. */
+static int locate(const ki_ivf *ivf, uint32_t slot, size_t *cell, size_t *place)
+{
+    uint32_t *map = atomic_load_explicit(&ivf->cell_of, memory_order_acquire);
+    if (!map && ivf->cell_room > 0 && (map = map_build(ivf, ivf->cell_room)) != NULL) {
+        ki_ivf *shared = (ki_ivf *)(uintptr_t)ivf; /* a cache: what readers can see does not change */
+        uint32_t *none = NULL;
+        if (!atomic_compare_exchange_strong(&shared->cell_of, &none, map)) {
+            ki_free(ivf->base.env->allocator, map);
+            map = none;
+        }
+    }
+    size_t first = 0, end = ivf->n_cells;
+    if (map) {
+        if (map[slot] == KI_IVF_NOWHERE) return 0;
+        first = map[slot];
+        end = first + 1;
+    }
+    for (size_t l = first; l < end; l++) {
+        ptrdiff_t found = ki_postings_find(&ivf->lists, l, slot);
+        if (found < 0) continue;
+        *cell = l;
+        *place = (size_t)found;
+        return 1;
+    }
+    return 0;
+}
+
+/* After rows came: the map covers n_slots slots. It is dropped when it would have to grow. */
+static void map_follow(ki_ivf *ivf, const uint32_t *slots, uint32_t first_slot, const uint32_t *cells,
+                       size_t n, size_t n_slots)
+{
+    uint32_t *map = atomic_load(&ivf->cell_of);
+    if (n_slots > ivf->cell_room) {
+        drop_map(ivf);
+        ivf->cell_room = ki_grown(n_slots, n_slots);
+        return;
+    }
+    for (size_t i = 0; map && i < n; i++) map[slots ? slots[i] : first_slot + i] = cells[i];
+}
+
+/* ---- Adding ---- */
+
+/* Scratch of adding a block; block_clear is allowed after block_init failed. */
+typedef struct add_block {
+    float *x; /* [rows][dim], for rows that must be scaled */
+    uint8_t *code;
+    float *factor;
+    size_t rows;
+} add_block;
+
+static void block_clear(const ki_structure_env *env, add_block *b)
+{
+    ki_free(env->allocator, b->x);
+    ki_free(env->allocator, b->code);
+    ki_free(env->allocator, b->factor);
+}
+
+static kith_status block_init(const ki_structure_env *env, const ki_input *input, add_block *b,
+                              kith_error *err)
+{
+    const ki_codec *codec = env->codec;
+    b->rows = input->n < ADD_BLOCK ? input->n : ADD_BLOCK;
+    b->x = ki_alloc(env->allocator, env->unit ? b->rows * env->dim : 1, sizeof *b->x);
+    b->code = ki_alloc(env->allocator, b->rows, codec->code_size);
+    b->factor = ki_alloc(env->allocator, b->rows * codec->n_factors, sizeof *b->factor);
+    if (b->x && b->code && b->factor) return KITH_OK;
+    return ki_fail_nomem(err, b->rows * (env->dim * sizeof *b->x + codec->code_size));
+}
+
+/* The cell of every row. */
+static kith_status assign(const ki_ivf *ivf, const ki_input *input, add_block *b, const kith_run *run,
+                          uint32_t *cells, kith_error *err)
+{
+    ki_stage stage;
+    ki_stage_begin(&stage, run, "assigning", input->n);
+    for (size_t first = 0; first < input->n; first += b->rows) {
+        size_t n = input->n - first < b->rows ? input->n - first : b->rows;
+        KI_TRY(ki_run_check(run, err));
+        const float *x = ki_input_block(input, first, n, b->x);
+        KI_TRY(ki_product_argmin(ki_run_pool(run), x, input->dim, n, ivf->nearest, cells + first, NULL, err));
+        ki_stage_report(&stage, first + n);
+    }
+    return KITH_OK;
+}
+
+/* Encode every row and append it to its list, which has room. */
+static kith_status fill(ki_ivf *ivf, const ki_input *input, add_block *b, const uint32_t *slots,
+                        uint32_t first_slot, const uint32_t *cells, const kith_run *run, kith_error *err)
+{
+    const ki_codec *codec = ivf->base.env->codec;
+    ki_stage stage;
+    ki_stage_begin(&stage, run, "adding", input->n);
+    for (size_t first = 0; first < input->n; first += b->rows) {
+        size_t n = input->n - first < b->rows ? input->n - first : b->rows;
+        KI_TRY(ki_run_check(run, err));
+        ki_origins from = {codec->residual ? ivf->centroids : NULL, codec->residual ? cells + first : NULL};
+        const float *x = ki_input_block(input, first, n, b->x);
+        KI_TRY(codec->ops->encode(codec, x, n, from, run, b->code, b->factor, err));
+        for (size_t i = 0; i < n; i++)
+            ki_postings_append(&ivf->lists, cells[first + i],
+                               slots ? slots[first + i] : first_slot + (uint32_t)(first + i),
+                               b->code + i * codec->code_size, b->factor + i * codec->n_factors);
+        ki_stage_report(&stage, first + n);
+    }
+    return KITH_OK;
+}
+
+static kith_status ivf_add(ki_structure *structure, const ki_input *input, const uint32_t *slots,
+                           uint32_t first_slot, size_t n_slots, const kith_run *run, kith_error *err)
+{
+    ki_ivf *ivf = (ki_ivf *)structure;
+    const ki_structure_env *env = structure->env;
+    add_block block = {0};
+    uint32_t *cells = ki_alloc(env->allocator, input->n, sizeof *cells);
+    uint32_t *count = ki_alloc_zero(env->allocator, ivf->n_cells, sizeof *count);
+    kith_status status = cells && count ? block_init(env, input, &block, err)
+                                        : ki_fail_nomem(err, (input->n + ivf->n_cells) * sizeof *cells);
+    if (status == KITH_OK) status = assign(ivf, input, &block, run, cells, err);
+    if (status == KITH_OK) {
+        for (size_t i = 0; i < input->n; i++) count[cells[i]]++;
+        status = ki_postings_reserve(&ivf->lists, count, err);
+    }
+    if (status == KITH_OK) {
+        /* From here on lists grow at their ends: back to the old sizes is back to the old lists. */
+        memcpy(count, ivf->lists.size, ivf->n_cells * sizeof *count);
+        status = fill(ivf, input, &block, slots, first_slot, cells, run, err);
+        if (status == KITH_OK)
+            map_follow(ivf, slots, first_slot, cells, input->n, n_slots);
+        else
+            memcpy(ivf->lists.size, count, ivf->n_cells * sizeof *count);
+    }
+    block_clear(env, &block);
+    ki_free(env->allocator, cells);
+    ki_free(env->allocator, count);
+    return status;
+}
+
+/* ---- Removing ---- */
+
+static kith_status ivf_prepare_remove(ki_structure *structure, const ki_rows *rows, kith_error *err)
+{
+    ki_ivf *ivf = (ki_ivf *)structure;
+    if (atomic_load(&ivf->cell_of)) return KITH_OK;
+    size_t room = rows->n_slots > ivf->cell_room ? rows->n_slots : ivf->cell_room;
+    uint32_t *map = map_build(ivf, room);
+    if (!map) return ki_fail_nomem(err, room * sizeof *map);
+    ivf->cell_room = room;
+    atomic_store(&ivf->cell_of, map);
+    return KITH_OK;
+}
+
+static void ivf_remove(ki_structure *structure, const uint32_t *slots, size_t n)
+{
+    ki_ivf *ivf = (ki_ivf *)structure;
+    uint32_t *map = atomic_load(&ivf->cell_of);
+    for (size_t i = 0; i < n; i++) {
+        if (map[slots[i]] == KI_IVF_NOWHERE) continue;
+        (void)ki_postings_remove(&ivf->lists, map[slots[i]], slots[i]);
+        map[slots[i]] = KI_IVF_NOWHERE;
+    }
+}
+
+static void ivf_decode(const ki_structure *structure, uint32_t slot, float *out)
+{
+    const ki_ivf *ivf = (const ki_ivf *)structure;
+    const ki_codec *codec = structure->env->codec;
+    size_t cell, place;
+    if (!locate(ivf, slot, &cell, &place)) { /* I2 does not hold: a file that kith_index_check refuses */
+        memset(out, 0, structure->env->dim * sizeof *out);
+        return;
+    }
+    ki_codes codes = ki_postings_codes(&ivf->lists, cell);
+    codec->ops->decode(codec, codes.code + place * codec->code_size,
+                       codes.factor ? codes.factor + place * codec->n_factors : NULL,
+                       codec->residual ? ivf->centroids + cell * structure->env->dim : NULL, out);
+}
+
+/* ---- Save and load ---- */
+
+static kith_status ivf_save(const ki_structure *structure, size_t n_slots, ki_store_writer *writer,
+                            kith_error *err)
+{
+    const ki_ivf *ivf = (const ki_ivf *)structure;
+    (void)n_slots;
+    KI_TRY(ki_store_put(writer, PREFIX ".centroids", ivf->centroids, ivf->n_cells,
+                        structure->env->dim * sizeof *ivf->centroids, err));
+    return ki_postings_save(&ivf->lists, PREFIX, writer, err);
+}
+
+static kith_status check_centroids(const ki_ivf *ivf, kith_error *err)
+{
+    size_t dim = ivf->base.env->dim;
+    for (size_t c = 0; c < ivf->n_cells; c++)
+        if (!ivf->base.env->kernels->finite_f32(ivf->centroids + c * dim, dim))
+            return ki_fail(err, KITH_CORRUPT, "I4: centroid %zu is not finite", c);
+    return KITH_OK;
+}
+
+static kith_status ivf_load(ki_structure *structure, ki_store *store, int mapped, const ki_rows *rows,
+                            kith_error *err)
+{
+    ki_ivf *ivf = (ki_ivf *)structure;
+    const ki_structure_env *env = structure->env;
+    size_t row = env->dim * sizeof *ivf->centroids;
+    uint64_t n_cells; /* before anything is allocated: whether the file holds so much */
+    KI_TRY(ki_store_count(store, PREFIX ".centroids", row, &n_cells, err));
+    if (n_cells != ivf->n_cells)
+        return ki_fail(err, KITH_CORRUPT, "%s: %llu centroids for %zu cells", ki_store_path(store),
+                       (unsigned long long)n_cells, ivf->n_cells);
+    KI_TRY(alloc_centroids(ivf, err));
+    KI_TRY(ki_store_load(store, PREFIX ".centroids", n_cells, row, ivf->centroids, err));
+    kith_status status = check_centroids(ivf, err);
+    if (status != KITH_OK) {
+        ki_error_prefix(err, "%s: ", ki_store_path(store));
+        return status;
+    }
+    KI_TRY(ivf_ready(ivf, err));
+    ivf->cell_room = rows->n_slots;
+    return ki_postings_load(&ivf->lists, PREFIX, env->codec, mapped, rows, store, err);
+}
+
+/* ---- Check and stats ---- */
+
+static kith_status ivf_check(const ki_structure *structure, const ki_rows *rows, kith_error *err)
+{
+    const ki_ivf *ivf = (const ki_ivf *)structure;
+    KI_TRY(check_centroids(ivf, err));
+    kith_status status = ki_postings_check(&ivf->lists, structure->env->codec, rows, 1, err);
+    if (status != KITH_OK) {
+        if (status == KITH_CORRUPT) ki_error_prefix(err, "I1, I2, I3: ");
+        return status;
+    }
+    const uint32_t *map = atomic_load(&((ki_ivf *)(uintptr_t)ivf)->cell_of);
+    for (size_t l = 0; map && l < ivf->n_cells; l++) {
+        const uint32_t *slots = ki_postings_slots(&ivf->lists, l);
+        for (size_t i = 0; i < ivf->lists.size[l]; i++)
+            if (map[slots[i]] != l)
+                return ki_fail(err, KITH_CORRUPT, "I5: slot %u is in list %zu, the map says %u", slots[i], l,
+                               map[slots[i]]);
+    }
+    return KITH_OK;
+}
+
+static uint64_t ivf_bytes(const ki_structure *structure)
+{
+    const ki_ivf *ivf = (const ki_ivf *)structure;
+    uint64_t bytes = (uint64_t)ivf->n_cells * structure->env->dim * sizeof *ivf->centroids;
+    if (!ivf->centroids) return 0;
+    bytes += ki_packed_bytes(ivf->nearest) + (ivf->probing ? ki_packed_bytes(ivf->probing) : 0);
+    return bytes + ki_postings_bytes(&ivf->lists);
+}
+
+static const ki_structure_ops ivf_ops = {
+    .create = ivf_create,
+    .free = ivf_free,
+    .train = ivf_train,
+    .add = ivf_add,
+    .prepare_remove = ivf_prepare_remove,
+    .remove = ivf_remove,
+    .decode = ivf_decode,
+    .scratch_create = ki_ivf_scratch_create,
+    .scratch_free = ki_ivf_scratch_free,
+    .search = ki_ivf_search,
+    .route_size = ki_ivf_route_size,
+    .route = ki_ivf_route,
+    .save = ivf_save,
+    .load = ivf_load,
+    .check = ivf_check,
+    .bytes = ivf_bytes,
+};
+
+const ki_structure_part ki_structure_ivf = {
+    .part =
+        {.info = {.pattern = "IVF<n>",
+                  .about =
+                      "structure: n cells by k-means, a query looks into the nprobe nearest; for some ten "
+                      "thousand to tens of millions of rows",
+                  .params = params,
+                  .n_params = sizeof params / sizeof *params},
+         .args = {{"n", 1, MAX_CELLS, 0}}},
+    .metrics = KI_FLOAT_METRICS,
+    .ops = &ivf_ops,
+    .residual = 1,
+};

@@ -1,0 +1,45 @@
+/* ivf_internal.h - what the files of the IVF family share; the essay is in ivf.c. */
+#ifndef KI_INDEX_IVF_INTERNAL_H
+#define KI_INDEX_IVF_INTERNAL_H
+
+#include "index/family.h"
+#include "index/postings.h"
+#include "math/product.h"
+
+#define KI_IVF_NOWHERE UINT32_MAX /* in the cells of slots: no row */
+
+/* The parameters, in the order of the table. */
+enum { KI_IVF_NPROBE, KI_IVF_ITERATIONS, KI_IVF_TRAIN_ROWS };
+
+typedef struct ki_ivf {
+    ki_structure base;
+    size_t n_cells;
+    float *centroids;   /* [n_cells][dim]; NULL: not trained */
+    ki_packed *nearest; /* the centroids under L2SQ: which cell is a row's, and near which is a query */
+    ki_packed *probing; /* the centroids under DOT, for queries of that metric; else NULL */
+    ki_postings lists;
+    uint32_t *_Atomic cell_of; /* [cell_room] the cell of each slot; made when a row is first looked up */
+    size_t cell_room;
+} ki_ivf;
+
+/* The cells of a query, nearest first: what route() leaves behind. */
+typedef struct ki_ivf_cell {
+    float key; /* distance to the centroid */
+    uint32_t cell;
+} ki_ivf_cell;
+
+/* By which distance cells are near a query. */
+static inline const ki_packed *ki_ivf_probing(const ki_ivf *ivf)
+{
+    return ivf->probing ? ivf->probing : ivf->nearest;
+}
+
+/* The search part of the vtable, ivf_search.c. */
+kith_status ki_ivf_scratch_create(const ki_structure *structure, ki_scratch **scratch, kith_error *err);
+void ki_ivf_scratch_free(const ki_structure *structure, ki_scratch *scratch);
+void ki_ivf_search(const ki_structure *structure, ki_scratch *scratch, ki_query *query);
+size_t ki_ivf_route_size(const ki_structure *structure, const double *settings);
+kith_status ki_ivf_route(const ki_structure *structure, const float *x, size_t nq, const double *settings,
+                         kith_pool *pool, void *routes, kith_error *err);
+
+#endif

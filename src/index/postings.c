@@ -1,0 +1,264 @@
+#include "index/postings.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/bitset.h"
+#include "base/error.h"
+#include "base/memory.h"
+
+kith_status ki_postings_init(ki_postings *p, size_t n_lists, const ki_codec *codec,
+                             const kith_allocator *allocator, kith_error *err)
+{
+    memset(p, 0, sizeof *p);
+    p->allocator = allocator;
+    p->n_lists = n_lists;
+    p->code_size = codec->code_size;
+    p->n_factors = codec->n_factors;
+    p->start = ki_alloc_zero(allocator, n_lists, sizeof *p->start);
+    p->size = ki_alloc_zero(allocator, n_lists, sizeof *p->size);
+    p->room = ki_alloc_zero(allocator, n_lists, sizeof *p->room);
+    if (!p->start || !p->size || !p->room)
+        return ki_fail_nomem(err, n_lists * (sizeof *p->start + sizeof *p->size + sizeof *p->room));
+    return KITH_OK;
+}
+
+static void drop_rows(ki_postings *p)
+{
+    ki_free(p->allocator, p->own_slots);
+    ki_free(p->allocator, p->own_codes);
+    ki_free(p->allocator, p->own_factors);
+}
+
+void ki_postings_clear(ki_postings *p)
+{
+    drop_rows(p);
+    ki_free(p->allocator, p->start);
+    ki_free(p->allocator, p->size);
+    ki_free(p->allocator, p->room);
+    memset(p, 0, sizeof *p);
+}
+
+/* ---- Room ---- */
+
+/* Room for a list that will hold `need` rows: exactly that in the first layout, a quarter more later. */
+static uint32_t room_for(uint32_t need, int first)
+{
+    if (first || need == 0) return need;
+    uint64_t room = (uint64_t)need + need / 4 + 4;
+    return room > UINT32_MAX ? UINT32_MAX : (uint32_t)room;
+}
+
+/* Three arrays for `positions` rows. */
+static int alloc_rows(const ki_postings *p, size_t positions, uint32_t **slots, uint8_t **codes,
+                      float **factors)
+{
+    *slots = ki_alloc(p->allocator, positions, sizeof **slots);
+    *codes = ki_alloc(p->allocator, positions, p->code_size);
+    *factors = p->n_factors ? ki_alloc(p->allocator, positions, p->n_factors * sizeof **factors) : NULL;
+    if (*slots && *codes && (*factors || !p->n_factors)) return 1;
+    ki_free(p->allocator, *slots);
+    ki_free(p->allocator, *codes);
+    ki_free(p->allocator, *factors);
+    return 0;
+}
+
+kith_status ki_postings_reserve(ki_postings *p, const uint32_t *more, kith_error *err)
+{
+    int fits = 1, first = p->own_slots == NULL;
+    for (size_t l = 0; l < p->n_lists; l++) fits = fits && more[l] <= p->room[l] - p->size[l];
+    if (fits) return KITH_OK;
+    size_t positions = 0;
+    for (size_t l = 0; l < p->n_lists; l++) positions += room_for(p->size[l] + more[l], first);
+    uint32_t *slots;
+    uint8_t *codes;
+    float *factors;
+    if (!alloc_rows(p, positions, &slots, &codes, &factors))
+        return ki_fail_nomem(err,
+                             positions * (sizeof *slots + p->code_size + p->n_factors * sizeof *factors));
+    uint64_t at = 0;
+    for (size_t l = 0; l < p->n_lists; l++) {
+        uint64_t from = p->start[l];
+        size_t size = p->size[l];
+        if (size > 0) {
+            memcpy(slots + at, p->own_slots + from, size * sizeof *slots);
+            memcpy(codes + at * p->code_size, p->own_codes + from * p->code_size, size * p->code_size);
+            if (factors)
+                memcpy(factors + at * p->n_factors, p->own_factors + from * p->n_factors,
+                       size * p->n_factors * sizeof *factors);
+        }
+        p->start[l] = at;
+        p->room[l] = room_for(p->size[l] + more[l], first);
+        at += p->room[l];
+    }
+    drop_rows(p);
+    p->slots = p->own_slots = slots;
+    p->codes = p->own_codes = codes;
+    p->factors = p->own_factors = factors;
+    return KITH_OK;
+}
+
+/* ---- Rows in and out ---- */
+
+void ki_postings_append(ki_postings *p, size_t list, uint32_t slot, const uint8_t *code, const float *factor)
+{
+    assert(p->size[list] < p->room[list]);
+    uint64_t at = p->start[list] + p->size[list]++;
+    p->own_slots[at] = slot;
+    memcpy(p->own_codes + at * p->code_size, code, p->code_size);
+    if (p->n_factors > 0) memcpy(p->own_factors + at * p->n_factors, factor, p->n_factors * sizeof *factor);
+}
+
+ptrdiff_t ki_postings_find(const ki_postings *p, size_t list, uint32_t slot)
+{
+    const uint32_t *slots = ki_postings_slots(p, list);
+    for (size_t i = 0; i < p->size[list]; i++)
+        if (slots[i] == slot) return (ptrdiff_t)i;
+    return -1;
+}
+
+int ki_postings_remove(ki_postings *p, size_t list, uint32_t slot)
+{
+    ptrdiff_t place = ki_postings_find(p, list, slot);
+    if (place < 0) return 0;
+    uint64_t at = p->start[list] + (uint64_t)place, last = p->start[list] + --p->size[list];
+    if (at == last) return 1;
+    p->own_slots[at] = p->own_slots[last];
+    memcpy(p->own_codes + at * p->code_size, p->own_codes + last * p->code_size, p->code_size);
+    if (p->n_factors > 0)
+        memcpy(p->own_factors + at * p->n_factors, p->own_factors + last * p->n_factors,
+               p->n_factors * sizeof *p->own_factors);
+    return 1;
+}
+
+/* ---- Save, load, check ---- */
+
+/* One array of all lists, without the room between them. */
+static kith_status save_array(const ki_postings *p, const char *prefix, const char *what, const void *data,
+                              size_t size, ki_store_writer *writer, kith_error *err)
+{
+    char name[KI_STORE_NAME_BYTES];
+    snprintf(name, sizeof name, "%s.%s", prefix, what);
+    uint64_t n = 0;
+    for (size_t l = 0; l < p->n_lists; l++) n += p->size[l];
+    KI_TRY(ki_store_begin(writer, name, size, n * size, err));
+    for (size_t l = 0; l < p->n_lists; l++)
+        if (p->size[l] > 0)
+            KI_TRY(
+                ki_store_append(writer, (const uint8_t *)data + p->start[l] * size, p->size[l] * size, err));
+    return ki_store_end(writer, err);
+}
+
+kith_status ki_postings_save(const ki_postings *p, const char *prefix, ki_store_writer *writer,
+                             kith_error *err)
+{
+    char name[KI_STORE_NAME_BYTES];
+    snprintf(name, sizeof name, "%s.sizes", prefix);
+    KI_TRY(ki_store_put(writer, name, p->size, p->n_lists, sizeof *p->size, err));
+    KI_TRY(save_array(p, prefix, "slots", p->slots, sizeof *p->slots, writer, err));
+    KI_TRY(save_array(p, prefix, "codes", p->codes, p->code_size, writer, err));
+    if (p->n_factors == 0) return KITH_OK;
+    return save_array(p, prefix, "factors", p->factors, p->n_factors * sizeof *p->factors, writer, err);
+}
+
+/* An array of n elements: a view of the map, or read into `own`. */
+static kith_status load_array(const char *prefix, const char *what, size_t n, size_t size, void *own,
+                              ki_store *store, const void **view, kith_error *err)
+{
+    char name[KI_STORE_NAME_BYTES];
+    snprintf(name, sizeof name, "%s.%s", prefix, what);
+    if (!own) return ki_store_array(store, name, n, size, view, err);
+    *view = own;
+    return ki_store_load(store, name, n, size, own, err);
+}
+
+kith_status ki_postings_load(ki_postings *p, const char *prefix, const ki_codec *codec, int mapped,
+                             const ki_rows *rows, ki_store *store, kith_error *err)
+{
+    const void *view;
+    KI_TRY(load_array(prefix, "sizes", p->n_lists, sizeof *p->size, p->size, store, &view, err));
+    uint64_t n = 0;
+    for (size_t l = 0; l < p->n_lists; l++) {
+        p->start[l] = n;
+        p->room[l] = p->size[l];
+        n += p->size[l];
+    }
+    if (n != rows->n)
+        return ki_fail(err, KITH_CORRUPT, "%s: lists of %llu rows, %zu in the index", ki_store_path(store),
+                       (unsigned long long)n, rows->n);
+    if (!mapped) {
+        char name[KI_STORE_NAME_BYTES];
+        uint64_t held; /* before anything is allocated: whether the file holds so much */
+        snprintf(name, sizeof name, "%s.codes", prefix);
+        KI_TRY(ki_store_count(store, name, p->code_size, &held, err));
+        if (held != n)
+            return ki_fail(err, KITH_CORRUPT, "%s: %llu codes for %zu rows", ki_store_path(store),
+                           (unsigned long long)held, rows->n);
+        if (!alloc_rows(p, n, &p->own_slots, &p->own_codes, &p->own_factors)) {
+            p->own_slots = NULL, p->own_codes = NULL, p->own_factors = NULL;
+            return ki_fail_nomem(err, n * (sizeof *p->own_slots + p->code_size));
+        }
+    }
+    KI_TRY(load_array(prefix, "slots", n, sizeof *p->slots, p->own_slots, store, &view, err));
+    p->slots = view;
+    KI_TRY(load_array(prefix, "codes", n, p->code_size, p->own_codes, store, &view, err));
+    p->codes = view;
+    if (p->n_factors > 0) {
+        KI_TRY(load_array(prefix, "factors", n, p->n_factors * sizeof *p->factors, p->own_factors, store,
+                          &view, err));
+        p->factors = view;
+    }
+    kith_status status = ki_postings_check(p, codec, rows, 0, err);
+    if (status == KITH_CORRUPT) ki_error_prefix(err, "%s: ", ki_store_path(store));
+    return status;
+}
+
+/* Each slot in use once: as many as there are rows, all different, all in use. */
+static kith_status check_slots(const ki_postings *p, const ki_rows *rows, kith_error *err)
+{
+    size_t words = ki_bits_words(rows->n_slots), n = 0;
+    uint64_t *seen = ki_alloc_zero(p->allocator, words, sizeof *seen);
+    if (!seen) return ki_fail_nomem(err, words * sizeof *seen);
+    kith_status status = KITH_OK;
+    for (size_t l = 0; l < p->n_lists && status == KITH_OK; l++) {
+        const uint32_t *slots = ki_postings_slots(p, l);
+        for (size_t i = 0; i < p->size[l] && status == KITH_OK; i++, n++) {
+            uint32_t slot = slots[i];
+            if (slot >= rows->n_slots || !ki_rows_used(rows, slot))
+                status = ki_fail(err, KITH_CORRUPT, "list %zu holds slot %u, which no row has", l, slot);
+            else if (ki_bits_get(seen, slot))
+                status = ki_fail(err, KITH_CORRUPT, "slot %u stands in list %zu and once before", slot, l);
+            else
+                ki_bits_set(seen, slot);
+        }
+    }
+    ki_free(p->allocator, seen);
+    if (status == KITH_OK && n != rows->n)
+        status = ki_fail(err, KITH_CORRUPT, "%zu rows in the lists, %zu in the index", n, rows->n);
+    return status;
+}
+
+kith_status ki_postings_check(const ki_postings *p, const ki_codec *codec, const ki_rows *rows, int deep,
+                              kith_error *err)
+{
+    KI_TRY(check_slots(p, rows, err));
+    if (!codec->ops->check) return KITH_OK;
+    for (size_t l = 0; l < p->n_lists; l++) {
+        if (p->size[l] == 0) continue;
+        kith_status status = codec->ops->check(codec, ki_postings_codes(p, l), p->size[l], deep, err);
+        if (status != KITH_OK) {
+            ki_error_prefix(err, "list %zu: ", l);
+            return status;
+        }
+    }
+    return KITH_OK;
+}
+
+uint64_t ki_postings_bytes(const ki_postings *p)
+{
+    size_t row = sizeof *p->slots + p->code_size + p->n_factors * sizeof *p->factors;
+    uint64_t positions = 0;
+    for (size_t l = 0; l < p->n_lists; l++) positions += p->room[l];
+    return positions * row + p->n_lists * (sizeof *p->start + sizeof *p->size + sizeof *p->room);
+}
