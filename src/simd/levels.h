@@ -33,7 +33,7 @@ typedef struct ki_cpu {
 #define KI_SCALAR_TOPICS(X) X(distance) X(hamming) X(pqscan) X(elementwise) X(product)
 #define KI_AVX2_TOPICS(X) X(distance) X(hamming) X(pqscan) X(elementwise) X(product)
 #define KI_AVX512_TOPICS(X) X(distance) X(hamming) X(elementwise) X(product)
-#define KI_NEON_TOPICS(X) X(distance) X(product)
+#define KI_NEON_TOPICS(X) X(distance) X(hamming) X(pqscan) X(elementwise) X(product)
 
 #define KI_FILLER(topic, isa) void ki_simd_##topic##_##isa(ki_kernels *table, const ki_cpu *cpu);
 #define KI_SCALAR_FILLER(topic) KI_FILLER(topic, scalar)
