@@ -63,8 +63,17 @@ kith_status kith_collection_meta_delete(kith_collection *c, const char *name, ki
     return status;
 }
 
-/* Copy name and value of a stepped statement into the handle. */
-static kith_status take(kith_collection *c, sqlite3_stmt *stmt, kith_meta *meta, kith_error *err)
+static int compare_names(const void *name, size_t length, const char *other)
+{
+    size_t n = strlen(other);
+    int order = memcmp(name, other, length < n ? length : n);
+    return order != 0 ? order : (length > n) - (length < n);
+}
+
+/* Copy name and value of a stepped statement into the handle. It was asked for by the name `asked`, and a damaged tree
+ * may have led elsewhere. */
+static kith_status take(kith_collection *c, sqlite3_stmt *stmt, enum ki_sql which, const char *asked,
+                        kith_meta *meta, kith_error *err)
 {
     const void *name = sqlite3_column_text(stmt, 0);
     size_t length = (size_t)sqlite3_column_bytes(stmt, 0);
@@ -74,6 +83,9 @@ static kith_status take(kith_collection *c, sqlite3_stmt *stmt, kith_meta *meta,
     /* A file made elsewhere may hold any name; a zero byte within would cut it short. */
     if (length < 1 || length > KITH_COLLECTION_MAX_META_NAME || memchr(name, 0, length) != NULL)
         return ki_corrupt(c, err, "a named value has a name that is not allowed");
+    int order = compare_names(name, length, asked);
+    if (which == KI_SQL_NAMED_GET ? order != 0 : which == KI_SQL_NAMED_FROM ? order < 0 : order <= 0)
+        return ki_corrupt(c, err, "the tree of named values is not in order");
     c->meta_name.size = c->meta_value.size = 0;
     KI_TRY(ki_buffer_append(&c->meta_name, name, length, c->allocator, err));
     KI_TRY(ki_buffer_append(&c->meta_name, "", 1, c->allocator, err));
@@ -97,7 +109,7 @@ static kith_status read_value(kith_collection *c, enum ki_sql which, const char 
         status = ki_db_step(c, which, found, err);
     }
     if (status == KITH_OK && *found) {
-        status = take(c, stmt, meta, err);
+        status = take(c, stmt, which, name, meta, err);
         ki_db_reset(c, which);
     }
     ki_read_end(c);

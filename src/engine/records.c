@@ -107,6 +107,16 @@ static kith_status take_row(kith_collection *c, sqlite3_stmt *stmt, unsigned par
     return KITH_OK;
 }
 
+/* A damaged index may lead to another row than the one asked for. Passing that on could make a caller who goes from
+ * row to row run in circles. */
+static kith_status check_order(const kith_collection *c, enum ki_sql which, int64_t asked, int64_t found,
+                               kith_error *err)
+{
+    if (which == KI_SQL_RECORD_GET ? found == asked : found > asked) return KITH_OK;
+    return ki_corrupt(c, err, "the index of keys leads from %lld to %lld", (long long)asked,
+                      (long long)found);
+}
+
 static kith_status read_row(kith_collection *c, enum ki_sql which, int64_t key, unsigned parts, int *found,
                             kith_row *row, kith_error *err)
 {
@@ -123,6 +133,7 @@ static kith_status read_row(kith_collection *c, enum ki_sql which, int64_t key, 
     }
     if (status == KITH_OK && *found) {
         status = take_row(c, stmt, parts, row, &slot, err);
+        if (status == KITH_OK) status = check_order(c, which, key, row->key, err);
         ki_db_reset(c, which);
         if (status == KITH_OK && (parts & KITH_ROW_ATTACHMENT)) status = take_attachment(c, slot, row, err);
     }

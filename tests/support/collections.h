@@ -9,6 +9,10 @@
 /* FOLDER/name in a static buffer; four calls may be alive at a time. */
 const char *test_path(const char *name);
 
+/* Put the test folder into memory, where there is a file system in memory: for tests that write much and for which
+ * nothing depends on a disk. Before the first test_folder. */
+void test_folder_in_memory(void);
+
 /* A collection in the test folder, new: what was there by this name is removed. */
 kith_collection *test_collection(const char *name, size_t dim, kith_metric metric);
 

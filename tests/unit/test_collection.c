@@ -915,5 +915,6 @@ int main(void)
         cmocka_unit_test(a_log_in_a_read_only_folder_is_not_passed_over),
         cmocka_unit_test(equal_content_gives_equal_hashes),
     };
+    test_folder_in_memory();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
