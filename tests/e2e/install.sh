@@ -24,8 +24,9 @@ version=${version#kith }
 for library in "$libdir"/libkith*.so; do
     name=$(basename "$library" .so)
     [ -e "$libdir/$name.a" ] || fail "$name.a is not installed"
-    readelf -d "$library" | grep -q "SONAME.*\[$name.so.[0-9]*\]" || fail "$name.so has no soname"
-    if readelf -d "$library" | grep -E 'R(UN)?PATH'; then fail "$name.so has a run path"; fi
+    dynamic=$(readelf -d "$library")
+    [[ $dynamic =~ SONAME.*\[$name\.so\.[0-9]+\] ]] || fail "$name.so has no soname"
+    if [[ $dynamic =~ R(UN)?PATH ]]; then fail "$name.so has a run path"; fi
     [ -e "$libdir/pkgconfig/${name#lib}.pc" ] || fail "${name#lib}.pc is not installed"
 done
 # The headers of the tree and the installed ones are the same set.
@@ -67,7 +68,8 @@ for language in "c -std=c17 cc" "c++ -std=c++17 c++"; do
     # shellcheck disable=SC2046
     "$compiler" -x "$name" "$standard" outside.c -x none -o "static-$name" $(pkg-config --cflags kith) \
         "$libdir/libkith.a" $(pkg-config --libs --static kith | sed 's/-lkith\b//g')
-    if readelf -d "static-$name" | grep -q libkith; then fail "the static program needs libkith.so"; fi
+    dynamic=$(readelf -d "static-$name")
+    if [[ $dynamic == *libkith* ]]; then fail "the static program needs libkith.so"; fi
     [ "$("./static-$name")" = "kith $version: row 42 is its own nearest" ] || fail "pkg-config, static, $name"
 done
 for pc in "$libdir"/pkgconfig/*.pc; do

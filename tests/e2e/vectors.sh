@@ -1,0 +1,149 @@
+#!/usr/bin/env bash
+# build, query, gt, bench, families over vector files, as a user runs them; and every way in which they can be refused.
+set -euo pipefail
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+cd "$scratch"
+fail() { echo "vectors.sh: $*" >&2; exit 1; }
+make_vectors=${KITH_BUILD:?}/bin/make_vectors
+
+# refuse STATUS PATTERN COMMAND...: the exit status, and one line on stderr that begins "kith VERB: " and matches.
+refuse() {
+    local wanted=$1 pattern=$2 status=0
+    shift 2
+    "$@" >out 2>err || status=$?
+    [ "$status" = "$wanted" ] || fail "status $status instead of $wanted: $*: $(cat err)"
+    [ "$(wc -l <err)" = 1 ] || fail "not one line on stderr: $*: $(cat err)"
+    grep -qE "^kith [a-z]+: " err || fail "not of the form kith VERB: what: why: $(cat err)"
+    grep -qiE -- "$pattern" err || fail "$*: expected '$pattern', got: $(cat err)"
+}
+
+# prints PATTERN COMMAND...: it succeeds, and a line that it prints matches. (Not a pipe into grep -q: that ends at the
+# first match, and the writer would die of it.)
+prints() {
+    local pattern=$1
+    shift
+    "$@" >printed || return 1
+    grep -qE -- "$pattern" printed
+}
+
+"$make_vectors" 2000 16 1 base.fvecs 50
+"$make_vectors" 100 16 2 query.fvecs 50
+"$make_vectors" 10 8 3 narrow.fvecs
+
+# Flat finds each row first, at distance 0.
+kith build Flat base.fvecs -o flat.kidx >build.out
+grep -q 'flat.kidx: Flat, 2,000 rows of 16, l2' build.out || fail "build said: $(cat build.out)"
+kith query flat.kidx base.fvecs -k 1 --limit 50 | awk 'NR > 1 && ($1 != $3 || $2 != 1 || $4 != 0) { exit 1 }' ||
+    fail "a row is not its own nearest"
+[ "$(kith query flat.kidx base.fvecs -k 3 --limit 50 | wc -l)" = 151 ] || fail "not three results a query"
+kith query flat.kidx query.fvecs -k 2 --json --limit 1 >one.json
+grep -qE '^\{"query":0,"results":\[\{"rank":1,"id":[0-9]+,"distance":[0-9.e-]+,"score":[0-9.e-]+\},\{"rank":2,.*\],"complete":true\}$' one.json ||
+    fail "JSON: $(cat one.json)"
+# More than there are: all rows, and the answer is complete.
+[ "$(kith query flat.kidx query.fvecs -k 3000 --json --limit 1 | grep -o '"rank"' | wc -l)" = 2000 ] || fail "k > n"
+
+# Exact neighbours: by threads alike, recall 1 for Flat, by both definitions.
+kith gt base.fvecs query.fvecs -k 20 -o gt.ivecs --quiet
+kith gt base.fvecs query.fvecs -k 20 -o gt2.ivecs --threads 2
+cmp gt.ivecs gt2.ivecs || fail "gt depends on the threads"
+[ "$(stat -c %s gt.ivecs)" = $((100 * (20 + 1) * 4)) ] || fail "gt.ivecs has another size"
+prints '^recall@10 1.0000 \(by distance\)' kith query flat.kidx query.fvecs --gt gt.ivecs --base base.fvecs || fail "recall of Flat"
+prints '"recall":1.0,"recall_by":"id"' kith query flat.kidx query.fvecs --gt gt.ivecs -k 20 --json || fail "recall of Flat by id"
+kith query flat.kidx query.fvecs -k 20 -o answers.ivecs
+cmp gt.ivecs answers.ivecs || fail "query -o and gt differ"
+
+# Every metric builds and is exact in Flat.
+for metric in l2 dot cosine l1; do
+    kith gt base.fvecs query.fvecs -k 10 -o gt-$metric.ivecs --metric $metric
+    kith bench base.fvecs query.fvecs gt-$metric.ivecs --spec Flat --metric $metric --json >bench.json
+    grep -qE '"metric":"'$metric'".*"recall":(1.0|0.99[0-9]*)' bench.json || fail "Flat by $metric: $(cat bench.json)"
+done
+
+# The same bytes with any number of threads; other bytes with another seed.
+for spec in Flat IVF32,Flat PQ8 IVF32,PQ8 IVF32,PQ8,RFlat; do
+    kith build $spec base.fvecs -o a.kidx --threads 1 >/dev/null
+    kith build $spec base.fvecs -o b.kidx --threads 2 >/dev/null
+    kith build $spec base.fvecs -o b3.kidx --threads 3 >/dev/null
+    cmp a.kidx b.kidx || fail "$spec depends on the number of threads"
+    cmp a.kidx b3.kidx || fail "$spec depends on the number of threads"
+done
+kith build IVF32,PQ8 base.fvecs -o c.kidx --seed 2 >/dev/null
+kith build IVF32,PQ8 base.fvecs -o d.kidx >/dev/null
+if cmp -s c.kidx d.kidx; then fail "the seed does nothing"; fi
+
+# bench: a line an operating point; more cells, more recall; all of them, exact.
+kith bench base.fvecs query.fvecs gt.ivecs --spec IVF32,Flat --sweep nprobe=1,4,32 --json --index kept.kidx >bench.json
+[ "$(wc -l <bench.json)" = 3 ] || fail "bench printed $(wc -l <bench.json) lines"
+for key in spec params n dim metric k build_seconds build_cpu_seconds train_seconds bytes_per_vector peak_rss_bytes recall qps \
+    p50_us p99_us threads simd; do
+    if grep -v "\"$key\":" bench.json; then fail "bench does not print $key"; fi
+done
+grep -o '"recall":[0-9.]*' bench.json | cut -d: -f2 | awk '$1 < last { exit 1 } { last = $1 } END { exit last != 1 }' ||
+    fail "recall over nprobe: $(cat bench.json)"
+cp kept.kidx before.kidx
+kith bench base.fvecs query.fvecs gt.ivecs --spec IVF32,Flat --set nprobe=32 --json --index kept.kidx --quiet >again.json
+grep -q '"build_seconds":null.*"recall":1.0' again.json || fail "the kept index: $(cat again.json)"
+cmp kept.kidx before.kidx || fail "the kept index was changed"
+prints '^ +1.0000 +[0-9]+ +- +- +nprobe=32$' \
+    kith bench base.fvecs query.fvecs gt.ivecs --spec IVF32,Flat --sweep nprobe=1,32 --threads 2 --batch 0 || fail "bench as a table"
+
+# families: every part, and the parameters of a spec.
+prints '^IVF<n>' kith families || fail "families does not list IVF"
+prints '^nprobe +search' kith families IVF32,PQ8 || fail "families SPEC does not list nprobe"
+prints '"name":"nprobe"' kith families --json || fail "families --json"
+
+# Refused: wrong usage is 2, what fails is 1; nothing is left behind.
+refuse 2 'output' kith build Flat base.fvecs
+refuse 2 'neighbours' kith query flat.kidx query.fvecs -k 0
+refuse 2 'not a whole number' kith query flat.kidx query.fvecs -k ten
+refuse 2 'name=value' kith build IVF8,Flat base.fvecs -o x.kidx --set nonsense
+refuse 2 'not a number' kith build IVF8,Flat base.fvecs -o x.kidx --set iterations=many
+refuse 1 'missing.fvecs' kith build Flat missing.fvecs -o x.kidx
+refuse 1 'nowhere' kith build Flat base.fvecs -o nowhere/x.kidx
+refuse 1 'Nonsense' kith build Nonsense base.fvecs -o x.kidx
+refuse 1 'Nonsense' kith build Flat,Nonsense base.fvecs -o x.kidx
+refuse 1 'divisor' kith build PQ7 base.fvecs -o x.kidx
+refuse 1 'nonsense' kith build IVF8,Flat base.fvecs -o x.kidx --set nonsense=1
+refuse 1 '2000|5000' kith build IVF5000,Flat base.fvecs -o x.kidx
+refuse 1 'nprobe' kith query kept.kidx query.fvecs --set nprobe=0
+refuse 1 'nonsense' kith query kept.kidx query.fvecs --set nonsense=1
+refuse 1 'dimension' kith query flat.kidx narrow.fvecs
+refuse 1 'dimension' kith gt base.fvecs narrow.fvecs -k 1 -o x.ivecs
+refuse 1 'rows' kith gt narrow.fvecs narrow.fvecs -k 11 -o x.ivecs
+refuse 1 'base.fvecs' kith query base.fvecs query.fvecs
+refuse 1 'missing.kidx' kith query missing.kidx query.fvecs
+refuse 1 'holds' kith bench base.fvecs query.fvecs gt.ivecs --spec Flat -k 50
+refuse 1 'holds' kith bench base.fvecs query.fvecs gt.ivecs --spec Flat --index kept.kidx
+: >empty.fvecs
+refuse 1 'empty.fvecs' kith build Flat empty.fvecs -o x.kidx
+for size in 3 4 67 68 100 135999; do
+    head -c $size base.fvecs >cut.fvecs
+    [ $size = 68 ] || refuse 1 'cut.fvecs' kith build Flat cut.fvecs -o x.kidx
+done
+{ printf '\x10\x00\x00\x00'; head -c 60 /dev/zero; printf '\x00\x00\xc0\x7f'; } >nan.fvecs
+refuse 1 'finite|nan' kith build Flat nan.fvecs -o x.kidx
+{ printf '\xff\xff\xff\x7f'; head -c 64 /dev/zero; } >lying.fvecs
+refuse 1 'lying.fvecs' kith build Flat lying.fvecs -o x.kidx
+for size in 0 1 8 63 64 100 1000 $(($(stat -c %s kept.kidx) - 1)); do
+    head -c "$size" kept.kidx >cut.kidx
+    refuse 1 'cut.kidx' kith query cut.kidx query.fvecs
+done
+if [ -e x.kidx ] || [ -e x.ivecs ]; then fail "a refused command left a file"; fi
+
+# A disk that fills up: the old file stands, no half-written one stays.
+cp flat.kidx old.kidx
+( trap '' XFSZ; ulimit -f 8; refuse 1 'old.kidx' kith build Flat base.fvecs -o old.kidx )
+cmp flat.kidx old.kidx || fail "a failed build damaged the old file"
+[ "$(find . -name '*old.kidx*' | wc -l)" = 1 ] || fail "a failed build left files: $(ls)"
+
+# Interrupted: status 1, one line, no file.
+"$make_vectors" 60000 64 4 large.fvecs
+kith build IVF1024,Flat large.fvecs -o interrupted.kidx --threads 1 >out 2>err &
+job=$!
+sleep 0.5
+kill -INT $job
+status=0
+wait $job || status=$?
+if [ $status != 1 ] || [ "$(wc -l <err)" != 1 ] || [ -e interrupted.kidx ]; then fail "interrupted: status $status, $(cat err)"; fi
+echo "build, query, gt, bench, families"
