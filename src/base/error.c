@@ -86,8 +86,12 @@ void ki_error_prefix(kith_error *err, const char *fmt, ...)
     va_start(args, fmt);
     int used = vsnprintf(err->message, sizeof err->message, fmt, args);
     va_end(args);
-    if (used < 0 || (size_t)used >= sizeof err->message) return;
-    size_t room = sizeof err->message - (size_t)used;
-    (void)(snprintf(err->message + used, room, ": %s", rest) < (int)room); /* cut off what does not fit */
+    if (used < 0 || (size_t)used + 3 > sizeof err->message) return;
+    size_t room = sizeof err->message - (size_t)used - 3, length = strlen(rest);
+    char *at = err->message + used;
+    if (length > room) length = room; /* what does not fit is cut off */
+    memcpy(at, ": ", 2);
+    memcpy(at + 2, rest, length);
+    at[2 + length] = 0;
     flatten(err->message);
 }
