@@ -24,8 +24,10 @@ typedef struct ki_cpu {
 #define KI_INLINE static inline __attribute__((always_inline))
 #if defined(__clang__)
 #define KI_UNROLL _Pragma("unroll")
+#define KI_ROLLED _Pragma("nounroll")
 #else
 #define KI_UNROLL _Pragma("GCC unroll 32")
+#define KI_ROLLED _Pragma("GCC unroll 1")
 #endif
 
 /* X(topic): for each there is a void ki_simd_<topic>_<isa>(ki_kernels *, const ki_cpu *) in

@@ -18,6 +18,7 @@
 #define SMALL_VECS 3
 typedef __m512 vec;
 typedef __m512i ivec;
+typedef __m256 gvec;
 
 KI_INLINE vec vec_load(const float *p)
 {
@@ -43,29 +44,21 @@ KI_INLINE vec vec_fma(vec a, vec b, vec c)
 {
     return _mm512_fmadd_ps(a, b, c);
 }
-KI_INLINE int vec_any_lt(vec a, vec b)
-{
-    return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ);
-}
 KI_INLINE int vec_any_le(vec a, vec b)
 {
     return _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ);
-}
-KI_INLINE uint32_t vec_mask_eq(vec a, vec b)
-{
-    return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ);
 }
 KI_INLINE uint32_t vec_mask_le(vec a, vec b)
 {
     return _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ);
 }
-KI_INLINE float vec_reduce_min(vec v)
-{
-    return _mm512_reduce_min_ps(v);
-}
 KI_INLINE ivec ivec_set1(int i)
 {
     return _mm512_set1_epi32(i);
+}
+KI_INLINE ivec ivec_load(const uint32_t *p)
+{
+    return _mm512_loadu_si512(p);
 }
 KI_INLINE void ivec_store(uint32_t *p, ivec v)
 {
@@ -76,14 +69,25 @@ KI_INLINE ivec vec_lt_select(vec a, vec b, ivec i, ivec j)
     return _mm512_mask_mov_epi32(i, _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), j);
 }
 
-/* The first of SMALL_COLS columns whose chain ends at `best`; x[d] lie KI_SMALL_ROWS apart. SMALL_COLS: none. */
-KI_INLINE uint32_t column_position(const float *x, size_t k, const float *b, const float *start, float best)
+KI_INLINE uint32_t vec_lowest(vec v, ivec i, float *value)
 {
-    __m256 v = _mm256_loadu_ps(start);
-    for (size_t d = 0; d < k; d++)
-        v = _mm256_fmadd_ps(_mm256_set1_ps(x[d * KI_SMALL_ROWS]), _mm256_loadu_ps(b + d * KI_PANEL), v);
-    return (uint32_t)__builtin_ctz(_mm256_cmp_ps_mask(v, _mm256_set1_ps(best), _CMP_EQ_OQ) |
-                                   1u << SMALL_COLS);
+    *value = _mm512_reduce_min_ps(v);
+    __mmask16 equal = _mm512_cmp_ps_mask(v, _mm512_set1_ps(*value), _CMP_EQ_OQ);
+    i = _mm512_add_epi32(i, _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+    return _mm512_mask_reduce_min_epu32(equal, i);
+}
+
+KI_INLINE gvec gvec_load(const float *p)
+{
+    return _mm256_loadu_ps(p);
+}
+KI_INLINE gvec gvec_fma(float x, gvec v, gvec s)
+{
+    return _mm256_fmadd_ps(_mm256_set1_ps(x), v, s);
+}
+KI_INLINE uint32_t gvec_mask_eq(gvec v, float x)
+{
+    return _mm256_cmp_ps_mask(v, _mm256_set1_ps(x), _CMP_EQ_OQ);
 }
 
 #include "simd/product_loops.h"

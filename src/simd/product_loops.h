@@ -5,13 +5,13 @@
  *     vec, LANES                       a register of float and its width
  *     MR, WIDTH                        a tile is MR rows x WIDTH registers, whole panels of columns
  *     vec_load(p), vec_store(p, v), vec_set1(x), vec_add, vec_min, vec_fma(a, b, c) = a * b + c
- *     vec_any_lt(a, b), vec_any_le(a, b)      whether some lane of a is < (<=) that of b
- *     vec_mask_eq(a, b), vec_mask_le(a, b)    the lanes that are, as bits
- *     vec_reduce_min(v)
+ *     vec_any_le(a, b)                 whether some lane of a is <= that of b
+ *     vec_mask_le(a, b)                the lanes that are, as bits
+ *     vec_lowest(v, i, value)          *value = the least lane of v; the least of (lane of i) + (its number) among equals
  *     ROW_PANELS                       panels side by side in product_row, enough to cover the latency of the FMA
  *     SMALL_COLS, SMALL_VECS           a tile of product_small: columns x registers of rows
- *     ivec, ivec_set1(i), ivec_store(p, v), vec_lt_select(a, b, i, j): j in the lanes where a < b, else i
- *     column_position(x, k, b, start, best)   see small_resolve below
+ *     ivec, ivec_set1(i), ivec_load(p), ivec_store(p, v), vec_lt_select(a, b, i, j): j where a < b, else i
+ *     gvec, gvec_load(p), gvec_fma(x, v, s) = x * v + s, gvec_mask_eq(v, x)     SMALL_COLS lanes
  *
  * A tile's accumulators are arrays of registers: all loops over them have constant bounds and are unrolled. Fewer rows
  * than MR are done by the next smaller variant; micro-panels are filled up with zeros, and what those rows
@@ -98,36 +98,44 @@ KI_INLINE void store_rows(const ki_tiles *t, const int rows)
     }
 }
 
-/* --- argmin ------------------------------------------------------------------------------------------------------*/
+/* --- argmin ------------------------------------------------------------------------------------------------------
+ * The running minimum of each lane and its column are kept apart for all lanes of a row, without a branch: six
+ * operations a row and register pair. A test "is anything in this tile better than the row's best" would be cheaper
+ * when it is hardly ever true, but among the first hundred tiles it mostly is, for one of the rows, and mispredicted. */
 
-/* The lowest position of `value` in a row of a tile that holds it. */
-KI_INLINE uint32_t tile_position(const vec sum[WIDTH], float value)
-{
-    vec v = vec_set1(value);
-    uint32_t mask = 0;
-    KI_UNROLL
-    for (int w = 0; w < WIDTH; w++) mask |= vec_mask_eq(sum[w], v) << (w * LANES);
-    return (uint32_t)__builtin_ctz(mask);
-}
+typedef struct lanes_best {
+    float value[MR][LANES];
+    uint32_t column[MR][LANES]; /* of the register's first lane */
+} lanes_best;
 
 KI_INLINE void argmin_rows(const ki_tiles *t, const int rows, uint32_t first, float *best, uint32_t *index)
 {
+    lanes_best lanes;
+    for (int r = 0; r < rows; r++) {
+        vec_store(lanes.value[r], vec_set1(INFINITY));
+        ivec_store(lanes.column[r], ivec_set1(0));
+    }
     for (size_t panel = 0; panel < t->panels; panel += TILE_PANELS) {
         vec sum[MR][WIDTH];
         tile_run(t, panel, rows, sum);
-        int better = 0;
-        KI_UNROLL
-        for (int r = 0; r < rows; r++)
-            if ((size_t)r < t->rows) better |= vec_any_lt(tile_row_min(sum[r]), vec_set1(best[r]));
-        if (!better) continue;
         KI_UNROLL
         for (int r = 0; r < rows; r++) {
-            if ((size_t)r >= t->rows) continue;
-            float value = vec_reduce_min(tile_row_min(sum[r]));
-            if (!(value < best[r])) continue;
-            best[r] = value;
-            index[r] = first + (uint32_t)(panel * KI_PANEL) + tile_position(sum[r], value);
+            vec lowest = vec_load(lanes.value[r]);
+            ivec column = ivec_load(lanes.column[r]);
+            KI_UNROLL
+            for (int w = 0; w < WIDTH; w++) {
+                column =
+                    vec_lt_select(sum[r][w], lowest, column, ivec_set1((int)(panel * KI_PANEL) + w * LANES));
+                lowest = vec_min(sum[r][w], lowest);
+            }
+            vec_store(lanes.value[r], lowest);
+            ivec_store(lanes.column[r], column);
         }
+    }
+    for (size_t r = 0; r < t->rows; r++) {
+        float value;
+        uint32_t column = vec_lowest(vec_load(lanes.value[r]), ivec_load(lanes.column[r]), &value);
+        if (value < best[r]) best[r] = value, index[r] = first + column;
     }
 }
 
@@ -227,6 +235,7 @@ KI_INLINE void small_group(const float *xt, size_t k, const float *b, const floa
         KI_UNROLL
         for (int i = 0; i < SMALL_VECS; i++) v[c][i] = s;
     }
+    KI_ROLLED
     for (size_t d = 0; d < k; d++, xt += KI_SMALL_ROWS, b += KI_PANEL) {
         vec x[SMALL_VECS];
         KI_UNROLL
@@ -240,24 +249,40 @@ KI_INLINE void small_group(const float *xt, size_t k, const float *b, const floa
     }
     KI_UNROLL
     for (int i = 0; i < SMALL_VECS; i++) {
-        least[i] = v[0][i];
+        least[i] = vec_min(v[0][i], v[1][i]);
         KI_UNROLL
-        for (int c = 1; c < SMALL_COLS; c++) least[i] = vec_min(least[i], v[c][i]);
+        for (int c = 2; c < SMALL_COLS; c += 2) least[i] = vec_min(least[i], vec_min(v[c][i], v[c + 1][i]));
     }
 }
 
-/* Which column of its best group gave a row its best value: the group's chains once more, for that row alone. */
-KI_INLINE uint32_t small_resolve(const float *x, size_t k, const float *b, size_t b_stride,
-                                 const float *start, uint32_t group, float best)
+/* Which column of its best group gave a row its best value: the group's chains once more, for that row alone, four rows
+ * side by side. index[4] holds the groups and is overwritten. */
+KI_INLINE void small_resolve(const float *x, size_t k, const float *b, size_t b_stride, const float *start,
+                             const float *best, uint32_t *index)
 {
     const size_t groups = KI_PANEL / SMALL_COLS;
-    uint32_t position = column_position(x, k, b + group / groups * b_stride + group % groups * SMALL_COLS,
-                                        start + (size_t)group * SMALL_COLS, best);
-    return position < SMALL_COLS ? group * SMALL_COLS + position : 0; /* else nothing was finite */
+    const float *at[4];
+    gvec sum[4];
+    KI_UNROLL
+    for (int r = 0; r < 4; r++) {
+        at[r] = b + index[r] / groups * b_stride + index[r] % groups * SMALL_COLS;
+        sum[r] = gvec_load(start + (size_t)index[r] * SMALL_COLS);
+    }
+    for (size_t d = 0; d < k; d++) {
+        KI_UNROLL
+        for (int r = 0; r < 4; r++)
+            sum[r] = gvec_fma(x[d * KI_SMALL_ROWS + (size_t)r], gvec_load(at[r] + d * KI_PANEL), sum[r]);
+    }
+    KI_UNROLL
+    for (int r = 0; r < 4; r++) {
+        uint32_t equal = gvec_mask_eq(sum[r], best[r]);
+        index[r] =
+            equal ? index[r] * SMALL_COLS + (uint32_t)__builtin_ctz(equal) : 0; /* 0: nothing was finite */
+    }
 }
 
-static void product_small(const float *xt, size_t k, const float *b, size_t b_stride, size_t panels,
-                          const float *start, float *best, uint32_t *index)
+KI_INLINE void small(const float *xt, const size_t k, const float *b, size_t b_stride, size_t panels,
+                     const float *start, float *best, uint32_t *index)
 {
     const size_t groups = KI_PANEL / SMALL_COLS;
     for (size_t rows = 0; rows < KI_SMALL_ROWS; rows += SMALL_VECS * LANES) {
@@ -281,8 +306,20 @@ static void product_small(const float *xt, size_t k, const float *b, size_t b_st
             ivec_store(index + rows + i * LANES, group[i]);
         }
     }
-    for (size_t r = 0; r < KI_SMALL_ROWS; r++)
-        index[r] = small_resolve(xt + r, k, b, b_stride, start, index[r], best[r]);
+    for (size_t r = 0; r < KI_SMALL_ROWS; r += 4)
+        small_resolve(xt + r, k, b, b_stride, start, best + r, index + r);
+}
+
+/* The usual numbers of components get loops without a count. */
+static void product_small(const float *xt, size_t k, const float *b, size_t b_stride, size_t panels,
+                          const float *start, float *best, uint32_t *index)
+{
+    switch (k) {
+    case 4: small(xt, 4, b, b_stride, panels, start, best, index); break;
+    case 8: small(xt, 8, b, b_stride, panels, start, best, index); break;
+    case 16: small(xt, 16, b, b_stride, panels, start, best, index); break;
+    default: small(xt, k, b, b_stride, panels, start, best, index); break;
+    }
 }
 
 /* --- The variants by number of rows ----------------------------------------------------------------------------------*/

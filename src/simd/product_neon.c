@@ -14,6 +14,7 @@
 #define SMALL_VECS 4
 typedef float32x4_t vec;
 typedef uint32x4_t ivec;
+typedef float32x4_t gvec;
 
 KI_INLINE vec vec_load(const float *p)
 {
@@ -39,10 +40,6 @@ KI_INLINE vec vec_fma(vec a, vec b, vec c)
 {
     return vfmaq_f32(c, a, b);
 }
-KI_INLINE int vec_any_lt(vec a, vec b)
-{
-    return vmaxvq_u32(vcltq_f32(a, b)) != 0;
-}
 KI_INLINE int vec_any_le(vec a, vec b)
 {
     return vmaxvq_u32(vcleq_f32(a, b)) != 0;
@@ -53,21 +50,17 @@ KI_INLINE uint32_t bits_of(uint32x4_t lanes)
     static const uint32_t bit[4] = {1, 2, 4, 8};
     return vaddvq_u32(vandq_u32(lanes, vld1q_u32(bit)));
 }
-KI_INLINE uint32_t vec_mask_eq(vec a, vec b)
-{
-    return bits_of(vceqq_f32(a, b));
-}
 KI_INLINE uint32_t vec_mask_le(vec a, vec b)
 {
     return bits_of(vcleq_f32(a, b));
 }
-KI_INLINE float vec_reduce_min(vec v)
-{
-    return vminvq_f32(v);
-}
 KI_INLINE ivec ivec_set1(int i)
 {
     return vdupq_n_u32((uint32_t)i);
+}
+KI_INLINE ivec ivec_load(const uint32_t *p)
+{
+    return vld1q_u32(p);
 }
 KI_INLINE void ivec_store(uint32_t *p, ivec v)
 {
@@ -78,13 +71,25 @@ KI_INLINE ivec vec_lt_select(vec a, vec b, ivec i, ivec j)
     return vbslq_u32(vcltq_f32(a, b), j, i);
 }
 
-/* The first of SMALL_COLS columns whose chain ends at `best`; x[d] lie KI_SMALL_ROWS apart. SMALL_COLS: none. */
-KI_INLINE uint32_t column_position(const float *x, size_t k, const float *b, const float *start, float best)
+KI_INLINE uint32_t vec_lowest(vec v, ivec i, float *value)
 {
-    vec v = vld1q_f32(start);
-    for (size_t d = 0; d < k; d++)
-        v = vfmaq_f32(v, vdupq_n_f32(x[d * KI_SMALL_ROWS]), vld1q_f32(b + d * KI_PANEL));
-    return (uint32_t)__builtin_ctz(bits_of(vceqq_f32(v, vdupq_n_f32(best))) | 1u << SMALL_COLS);
+    static const uint32_t lane[4] = {0, 1, 2, 3};
+    *value = vminvq_f32(v);
+    uint32x4_t other = vmvnq_u32(vceqq_f32(v, vdupq_n_f32(*value))); /* all ones, the largest number */
+    return vminvq_u32(vorrq_u32(other, vaddq_u32(i, vld1q_u32(lane))));
+}
+
+KI_INLINE gvec gvec_load(const float *p)
+{
+    return vld1q_f32(p);
+}
+KI_INLINE gvec gvec_fma(float x, gvec v, gvec s)
+{
+    return vfmaq_n_f32(s, v, x);
+}
+KI_INLINE uint32_t gvec_mask_eq(gvec v, float x)
+{
+    return bits_of(vceqq_f32(v, vdupq_n_f32(x)));
 }
 
 #include "simd/product_loops.h"
