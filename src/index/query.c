@@ -4,13 +4,9 @@
 #include "base/memory.h"
 #include "base/run.h"
 
-/* How many rows are looked at between two looks at the clock (which costs as much as some ten rows). */
-#define CLOCK_ROWS 4096
-
-int ki_query_clock(ki_query *query)
+int ki_query_late(ki_query *query)
 {
-    query->until_clock = CLOCK_ROWS;
-    if (query->deadline_ns && ki_now_ns() >= query->deadline_ns) query->stopped = 1;
+    if (ki_now_ns() >= query->deadline_ns) query->stopped = 1;
     return query->stopped;
 }
 
@@ -89,7 +85,7 @@ void ki_query_scan(ki_query *query, ki_scorer *scorer, ki_codes codes, const uin
     int selective = ki_query_selective(query);
     for (size_t done = 0; done < n; done += KI_SCAN_BLOCK) {
         size_t block = n - done < KI_SCAN_BLOCK ? n - done : KI_SCAN_BLOCK;
-        if (ki_query_stop(query, block)) return;
+        if (ki_query_stop(query)) return;
         const uint32_t *block_slots = slots ? slots + done : NULL;
         uint32_t block_first = first + (uint32_t)done;
         size_t admitted = block;

@@ -47,7 +47,6 @@ typedef struct ki_query {
     /* The budget. */
     const kith_cancel *cancel;
     uint64_t deadline_ns; /* 0: none */
-    uint32_t until_clock; /* rows until the clock is read again */
     int stopped;          /* the search was cut short */
 
     uint64_t scored, visited;
@@ -89,21 +88,16 @@ void ki_query_offer(ki_query *query, float distance, uint32_t slot);
 void ki_query_scan(ki_query *query, ki_scorer *scorer, ki_codes codes, const uint32_t *slots, uint32_t first,
                    size_t n);
 
-/* Reads the clock. */
-int ki_query_clock(ki_query *query);
+/* Whether the deadline has passed; stops the query then. */
+int ki_query_late(ki_query *query);
 
-/* Told how many rows are about to be looked at: whether to stop instead, because the caller cancelled, time is
- * up or memory ran out. */
-static inline int ki_query_stop(ki_query *query, size_t rows)
+/* Asked before each block of rows: whether to stop instead, because the caller cancelled, time is up or memory
+ * ran out. */
+static inline int ki_query_stop(ki_query *query)
 {
     if (query->stopped) return 1;
     if (kith_cancel_raised(query->cancel)) return query->stopped = 1;
-    if (query->deadline_ns == 0) return 0;
-    if (query->until_clock > rows) {
-        query->until_clock -= (uint32_t)rows;
-        return 0;
-    }
-    return ki_query_clock(query);
+    return query->deadline_ns ? ki_query_late(query) : 0;
 }
 
 #endif

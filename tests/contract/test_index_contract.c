@@ -1,0 +1,553 @@
+/* What every family promises, tested for every family x metric x SIMD level: searching. Changing and keeping indexes is
+ * in test_index_life.c. A family is added in tests/support/index_cases.c. */
+#include "index_cases.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static kith_error err;
+
+/* ---- The judge ---- */
+
+typedef struct judged {
+    double dist;
+    uint64_t id;
+} judged;
+
+static int by_distance(const void *a, const void *b)
+{
+    const judged *x = a, *y = b;
+    if (x->dist != y->dist) return x->dist < y->dist ? -1 : 1;
+    return (x->id > y->id) - (x->id < y->id);
+}
+
+/* All standard rows that pass, by true distance. */
+static size_t judge(kith_metric metric, const float *query, const kith_filter *filter, judged *out)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < CASE_N; i++) {
+        uint64_t id = case_id(i);
+        if (filter && filter->bits && (id >= filter->n_bits || !(filter->bits[id / 64] >> (id % 64) & 1)))
+            continue;
+        if (filter && filter->allow && !filter->allow(filter->ctx, id)) continue;
+        out[n++] = (judged){true_distance(metric, query, case_rows() + i * CASE_DIM, CASE_DIM), id};
+    }
+    qsort(out, n, sizeof *out, by_distance);
+    return n;
+}
+
+static const float *row_of(uint64_t id)
+{
+    for (size_t i = 0; i < CASE_N; i++)
+        if (case_id(i) == id) return case_rows() + i * CASE_DIM;
+    fail_msg("id %llu is no row's", (unsigned long long)id);
+    return NULL;
+}
+
+/* Sorted by (distance, id), no id twice, every id a row's, distances as computed anew where they are true ones, the tail
+ * filled. */
+static void check_results(const index_case *c, const float *query, const uint64_t *ids, const float *dist,
+                          size_t k, size_t found)
+{
+    for (size_t i = 0; i < found; i++) {
+        assert_true(isfinite(dist[i]));
+        if (i > 0 && !(dist[i - 1] < dist[i] || (dist[i - 1] == dist[i] && ids[i - 1] < ids[i])))
+            fail_msg("results %zu and %zu: (%.9g, %llu), (%.9g, %llu)", i - 1, i, (double)dist[i - 1],
+                     (unsigned long long)ids[i - 1], (double)dist[i], (unsigned long long)ids[i]);
+        for (size_t j = 0; j < i; j++) assert_true(ids[i] != ids[j]);
+        const float *row = row_of(ids[i]);
+        double truth = true_distance(c->metric, query, row, CASE_DIM);
+        double off = fabs(truth - (double)dist[i]);
+        if (c->family->true_distances && off > distance_tolerance(c->metric, query, row, CASE_DIM))
+            fail_msg("row %llu is at %.9g, not %.9g", (unsigned long long)ids[i], truth, (double)dist[i]);
+    }
+    for (size_t i = found; i < k; i++) {
+        assert_true(ids[i] == KITH_NO_ID);
+        assert_true(dist[i] == INFINITY);
+    }
+}
+
+static kith_searcher *searcher_of(const kith_index *index)
+{
+    kith_searcher *searcher;
+    assert_ok(kith_searcher_create(index, &searcher, &err), &err);
+    return searcher;
+}
+
+/* ---- Answers ---- */
+
+static void answers(const index_case *c)
+{
+    kith_index *index = case_full(c);
+    kith_searcher *searcher = searcher_of(index);
+    static uint64_t ids[CASE_NQ * CASE_K];
+    static float dist[CASE_NQ * CASE_K];
+    kith_search_stats stats[CASE_NQ];
+    size_t hits = 0;
+    assert_ok(kith_search(searcher, case_queries(), CASE_NQ, CASE_K, NULL, ids, dist, stats, &err), &err);
+    for (size_t q = 0; q < CASE_NQ; q++) {
+        const float *query = case_queries() + q * CASE_DIM;
+        judged truth[CASE_N];
+        check_results(c, query, ids + q * CASE_K, dist + q * CASE_K, CASE_K, CASE_K);
+        judge(c->metric, query, NULL, truth);
+        for (size_t i = 0; i < CASE_K; i++) {
+            const float *row = row_of(ids[q * CASE_K + i]);
+            hits += true_distance(c->metric, query, row, CASE_DIM) <= truth[CASE_K - 1].dist;
+        }
+        assert_int_equal(stats[q].found, CASE_K);
+        assert_int_equal(stats[q].complete, 1);
+        assert_true(stats[q].scored >= CASE_K && stats[q].scored <= CASE_N);
+        if (c->family->exhaustive) assert_int_equal(stats[q].scored, CASE_N);
+    }
+    double recall = (double)hits / (CASE_NQ * CASE_K);
+    if (getenv("KITH_TEST_SHOW"))
+        fprintf(stderr, "%s %s %d recall %.3f\n", c->spec, kith_metric_name(c->metric), (int)c->level,
+                recall);
+    if (recall < c->family->recall_floor)
+        fail_msg("recall %.3f, the floor is %.3f", recall, c->family->recall_floor);
+    kith_searcher_free(searcher);
+    kith_index_free(index);
+}
+static void test_answers(void **state)
+{
+    (void)state;
+    for_each_case(1, answers);
+}
+
+/* One query or many, one thread or four: the same bits. */
+static void batches(const index_case *c)
+{
+    kith_index *index = case_full(c);
+    kith_searcher *searcher = searcher_of(index);
+    static uint64_t ids[CASE_NQ * CASE_K], again[CASE_NQ * CASE_K];
+    static float dist[CASE_NQ * CASE_K], dist_again[CASE_NQ * CASE_K];
+    kith_search_stats stats[CASE_NQ], stats_again[CASE_NQ];
+    for (size_t q = 0; q < CASE_NQ; q++)
+        assert_ok(kith_search(searcher, case_queries() + q * CASE_DIM, 1, CASE_K, NULL, ids + q * CASE_K,
+                              dist + q * CASE_K, &stats[q], &err),
+                  &err);
+    static const size_t threads[] = {1, 2, 4};
+    for (size_t t = 0; t < 3; t++) {
+        kith_search_options options;
+        kith_search_options_init(&options);
+        kith_pool *pool;
+        assert_ok(kith_pool_create(threads[t], NULL, &pool, &err), &err);
+        options.pool = pool;
+        assert_ok(kith_search(searcher, case_queries(), CASE_NQ, CASE_K, &options, again, dist_again,
+                              stats_again, &err),
+                  &err);
+        assert_memory_equal(ids, again, sizeof ids);
+        assert_memory_equal(dist, dist_again, sizeof dist);
+        for (size_t q = 0; q < CASE_NQ; q++) {
+            assert_int_equal(stats[q].scored, stats_again[q].scored);
+            assert_int_equal(stats[q].visited, stats_again[q].visited);
+            assert_int_equal(stats[q].found, stats_again[q].found);
+        }
+        kith_pool_free(pool);
+    }
+    kith_searcher_free(searcher);
+    kith_index_free(index);
+}
+static void test_batches(void **state)
+{
+    (void)state;
+    for_each_case(1, batches);
+}
+
+static void all_rows(const index_case *c)
+{
+    kith_index *index = case_full(c);
+    kith_searcher *searcher = searcher_of(index);
+    enum { K = CASE_N + 50 };
+    static uint64_t ids[9 * K];
+    static float dist[9 * K];
+    kith_search_stats stats[9];
+    /* one alone, then nine together: both ways through the front door */
+    for (size_t nq = 1; nq <= 9; nq += 8) {
+        assert_ok(kith_search(searcher, case_queries(), nq, K, NULL, ids, dist, stats, &err), &err);
+        for (size_t q = 0; q < nq; q++) {
+            check_results(c, case_queries() + q * CASE_DIM, ids + q * K, dist + q * K, K, CASE_N);
+            assert_int_equal(stats[q].found, CASE_N);
+            assert_int_equal(stats[q].complete, 1);
+        }
+    }
+    kith_searcher_free(searcher);
+    kith_index_free(index);
+}
+static void test_k_beyond_n(void **state)
+{
+    (void)state;
+    for_each_case(0, all_rows);
+}
+
+static void empty(const index_case *c)
+{
+    kith_index *index = case_trained(c);
+    kith_searcher *searcher = searcher_of(index);
+    uint64_t ids[9 * 2], id = 5;
+    const uint64_t *range_ids;
+    float dist[9 * 2];
+    const float *range_dist;
+    kith_search_stats stats[9];
+    size_t n = 99, removed = 99;
+    assert_ok(kith_search(searcher, case_queries(), 9, 2, NULL, ids, dist, stats, &err), &err);
+    for (size_t q = 0; q < 9; q++) {
+        check_results(c, case_queries(), ids + q * 2, dist + q * 2, 2, 0);
+        assert_int_equal(stats[q].found, 0);
+        assert_int_equal(stats[q].scored, 0);
+        assert_int_equal(stats[q].complete, 1);
+    }
+    assert_ok(kith_search(searcher, case_queries(), 0, 2, NULL, ids, dist, NULL, &err), &err);
+    assert_ok(
+        kith_search_range(searcher, case_queries(), 1e9f, NULL, &n, &range_ids, &range_dist, NULL, &err),
+        &err);
+    assert_int_equal(n, 0);
+    kith_searcher_free(searcher);
+    assert_ok(kith_index_remove(index, &id, 1, &removed, &err), &err);
+    assert_int_equal(removed, 0);
+    assert_int_equal(kith_index_has(index, 5), 0);
+    assert_int_equal(kith_index_reconstruct(index, 5, dist, &err), KITH_NOTFOUND);
+    assert_ok(kith_index_add(index, NULL, NULL, 0, NULL, &err), &err);
+    assert_ok(kith_index_check(index, &err), &err);
+    kith_index_free(index);
+}
+static void test_empty(void **state)
+{
+    (void)state;
+    for_each_case(0, empty);
+}
+
+/* ---- Filters ---- */
+
+static int allow_some(void *ctx, uint64_t id)
+{
+    return id * 2654435761u % 1000 < *(const uint64_t *)ctx;
+}
+
+static void check_filtered(const index_case *c, kith_searcher *searcher, const kith_filter *filter)
+{
+    kith_search_options options;
+    kith_search_options_init(&options);
+    options.filter = filter;
+    static uint64_t ids[9 * CASE_K];
+    static float dist[9 * CASE_K];
+    kith_search_stats stats[9];
+    for (size_t nq = 1; nq <= 9; nq += 8) {
+        assert_ok(kith_search(searcher, case_queries(), nq, CASE_K, &options, ids, dist, stats, &err), &err);
+        for (size_t q = 0; q < nq; q++) {
+            const float *query = case_queries() + q * CASE_DIM;
+            judged truth[CASE_N];
+            size_t matches = judge(c->metric, query, filter, truth);
+            size_t found = matches < CASE_K ? matches : CASE_K;
+            assert_int_equal(stats[q].found, found);
+            assert_int_equal(stats[q].complete, 1);
+            assert_true(stats[q].scored <= matches);
+            check_results(c, query, ids + q * CASE_K, dist + q * CASE_K, CASE_K, found);
+            for (size_t i = 0; i < found; i++) {
+                size_t place = 0;
+                while (place < matches && truth[place].id != ids[q * CASE_K + i]) place++;
+                assert_true(place < matches);
+            }
+        }
+    }
+}
+
+static void filters(const index_case *c)
+{
+    kith_index *index = case_full(c);
+    kith_searcher *searcher = searcher_of(index);
+    static const uint64_t shares[] = {0, 3, 10, 100, 500, 990, 1000}; /* of a thousand */
+    for (size_t s = 0; s < sizeof shares / sizeof *shares; s++) {
+        uint64_t share = shares[s], bits[64] = {0};
+        kith_filter filter;
+        kith_filter_init(&filter);
+        for (size_t i = 0; i < CASE_N; i++)
+            if (allow_some(&share, case_id(i))) bits[case_id(i) / 64] |= (uint64_t)1 << (case_id(i) % 64);
+        filter.bits = bits;
+        filter.n_bits = sizeof bits * 8;
+        check_filtered(c, searcher, &filter);
+        filter.n_bits = 1500; /* ids beyond are out */
+        check_filtered(c, searcher, &filter);
+        uint64_t third = 333;
+        filter.allow = allow_some;
+        filter.ctx = &third; /* both must say yes */
+        check_filtered(c, searcher, &filter);
+        filter.bits = NULL;
+        filter.ctx = &share;
+        check_filtered(c, searcher, &filter);
+    }
+    kith_searcher_free(searcher);
+    kith_index_free(index);
+}
+static void test_filters(void **state)
+{
+    (void)state;
+    for_each_case(0, filters);
+}
+
+/* ---- Range ---- */
+
+static void check_range(const index_case *c, kith_searcher *searcher, size_t q, float radius,
+                        const kith_search_options *options)
+{
+    const float *query = case_queries() + q * CASE_DIM;
+    size_t n, inside = 0;
+    const uint64_t *ids;
+    const float *dist;
+    kith_search_stats stats;
+    judged truth[CASE_N];
+    assert_ok(kith_search_range(searcher, query, radius, options, &n, &ids, &dist, &stats, &err), &err);
+    assert_int_equal(stats.found, n);
+    assert_int_equal(stats.complete, 1);
+    check_results(c, query, ids, dist, n, n);
+    for (size_t i = 0; i < n; i++) assert_true(dist[i] <= radius);
+    size_t matches = judge(c->metric, query, options ? options->filter : NULL, truth);
+    while (inside < matches && truth[inside].dist <= (double)radius) inside++;
+    if (c->family->exhaustive && c->family->true_distances) {
+        /* the radius lies between two rows, so rounding does not matter */
+        assert_int_equal(n, inside);
+        for (size_t i = 0; i < n; i++)
+            assert_true(truth[i].id == ids[i] || truth[i].dist == truth[i + 1].dist);
+    } else if (c->family->true_distances) {
+        assert_true(n <= inside);
+    }
+}
+
+static void ranges(const index_case *c)
+{
+    kith_index *index = case_full(c);
+    kith_searcher *searcher = searcher_of(index);
+    static const size_t counts[] = {0, 1, 20, 300, CASE_N - 1};
+    uint64_t share = 200;
+    kith_filter filter;
+    kith_filter_init(&filter);
+    filter.allow = allow_some;
+    filter.ctx = &share;
+    kith_search_options options;
+    kith_search_options_init(&options);
+    options.filter = &filter;
+    for (size_t q = 0; q < 4; q++) {
+        judged truth[CASE_N];
+        judge(c->metric, case_queries() + q * CASE_DIM, NULL, truth);
+        for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+            size_t at = counts[i];
+            double below = at > 0 ? truth[at - 1].dist : truth[0].dist - 1;
+            float radius = (float)((below + truth[at].dist) / 2);
+            check_range(c, searcher, q, radius, NULL);
+            check_range(c, searcher, q, radius, &options);
+        }
+        check_range(c, searcher, q, INFINITY, NULL);
+        check_range(c, searcher, q, -1e30f, NULL);
+    }
+    size_t n;
+    const uint64_t *ids;
+    const float *dist;
+    assert_int_equal(kith_search_range(searcher, case_queries(), NAN, NULL, &n, &ids, &dist, NULL, &err),
+                     KITH_INVALID);
+    kith_searcher_free(searcher);
+    kith_index_free(index);
+}
+static void test_ranges(void **state)
+{
+    (void)state;
+    for_each_case(0, ranges);
+}
+
+/* ---- Budgets ---- */
+
+typedef struct interrupter {
+    kith_cancel cancel;
+    size_t calls, raise_at;
+    unsigned sleep_us;
+} interrupter;
+
+static int interrupt(void *ctx, uint64_t id)
+{
+    (void)id;
+    interrupter *in = ctx;
+    if (in->calls++ == in->raise_at) {
+        if (in->sleep_us)
+            usleep(in->sleep_us);
+        else
+            kith_cancel_raise(&in->cancel);
+    }
+    return 1;
+}
+
+/* Search with something that happens in the middle of it: the answer is short but sound. */
+static void check_interrupted(const index_case *c, kith_searcher *searcher, interrupter *in, uint64_t budget)
+{
+    kith_filter filter;
+    kith_filter_init(&filter);
+    filter.allow = interrupt;
+    filter.ctx = in;
+    kith_search_options options;
+    kith_search_options_init(&options);
+    options.filter = &filter;
+    options.cancel = &in->cancel;
+    options.max_microseconds = budget;
+    enum { K = CASE_N }; /* so that every family has to look at everything */
+    static uint64_t ids[K];
+    static float dist[K];
+    kith_search_stats stats;
+    assert_ok(kith_search(searcher, case_queries(), 1, K, &options, ids, dist, &stats, &err), &err);
+    assert_int_equal(stats.complete, 0);
+    assert_true(stats.found < K);
+    check_results(c, case_queries(), ids, dist, K, stats.found);
+    const uint64_t *range_ids;
+    const float *range_dist;
+    size_t n;
+    in->calls = 0;
+    assert_ok(kith_search_range(searcher, case_queries(), INFINITY, &options, &n, &range_ids, &range_dist,
+                                &stats, &err),
+              &err);
+    assert_int_equal(stats.complete, 0);
+}
+
+static void budgets(const index_case *c)
+{
+    kith_index *index = case_full(c);
+    kith_searcher *searcher = searcher_of(index);
+    interrupter in = {.raise_at = 3};
+    check_interrupted(c, searcher, &in, 0); /* cancelled in the middle; still up in the range search */
+    in = (interrupter){.raise_at = 3, .sleep_us = 3000};
+    check_interrupted(c, searcher, &in, 1000);
+    in = (interrupter){.raise_at = SIZE_MAX};
+    kith_cancel_raise(&in.cancel);
+    check_interrupted(c, searcher, &in, 0); /* before it began */
+
+    uint64_t ids[9 * CASE_K];
+    float dist[9 * CASE_K];
+    kith_search_stats stats[9];
+    kith_search_options options;
+    kith_search_options_init(&options);
+    options.max_microseconds = UINT64_MAX; /* no budget is that long, and none overflows */
+    assert_ok(kith_search(searcher, case_queries(), 9, CASE_K, &options, ids, dist, stats, &err), &err);
+    for (size_t q = 0; q < 9; q++) assert_int_equal(stats[q].complete, 1);
+    options.cancel = &in.cancel;
+    assert_ok(kith_search(searcher, case_queries(), 9, CASE_K, &options, ids, dist, stats, &err), &err);
+    for (size_t q = 0; q < 9; q++) assert_int_equal(stats[q].complete, 0);
+    kith_searcher_free(searcher);
+    kith_index_free(index);
+}
+static void test_budgets(void **state)
+{
+    (void)state;
+    for_each_case(0, budgets);
+}
+
+/* ---- Bad arguments: refused with a message, outputs untouched ---- */
+
+static void check_setting(const index_case *c, kith_searcher *searcher, kith_index *fresh,
+                          const kith_param_info *info, double value, kith_status expected)
+{
+    (void)c;
+    uint64_t id = 77;
+    float dist = 77;
+    if (info->when == KITH_AT_BUILD) {
+        assert_int_equal(kith_index_set(fresh, info->name, value, &err), expected);
+    } else {
+        kith_setting setting = {info->name, value};
+        kith_search_options options;
+        kith_search_options_init(&options);
+        options.settings = &setting;
+        options.n_settings = 1;
+        assert_int_equal(kith_search(searcher, case_queries(), 1, 1, &options, &id, &dist, NULL, &err),
+                         expected);
+        assert_true((id == 77) == (expected != KITH_OK));
+    }
+    if (expected != KITH_OK) assert_non_null(strstr(err.message, info->name));
+}
+
+static void parameters(const index_case *c)
+{
+    kith_index *index = case_full(c), *fresh;
+    kith_searcher *searcher = searcher_of(index);
+    kith_param_info infos[16];
+    size_t n = 16, needed = 0;
+    fresh = case_create(c, CASE_DIM, 1, NULL);
+    assert_ok(kith_spec_params(c->spec, NULL, &needed, &err), &err);
+    assert_ok(kith_spec_params(c->spec, infos, &n, &err), &err);
+    assert_int_equal(n, needed);
+    for (size_t i = 0; i < n; i++) {
+        const kith_param_info *p = &infos[i];
+        assert_true(p->name && p->about && p->low <= p->initial && p->initial <= p->high);
+        check_setting(c, searcher, fresh, p, p->low, KITH_OK);
+        check_setting(c, searcher, fresh, p, p->low - 1, KITH_INVALID);
+        check_setting(c, searcher, fresh, p, p->high + 1, KITH_INVALID);
+        check_setting(c, searcher, fresh, p, NAN, KITH_INVALID);
+        if (p->kind == KITH_PARAM_INT) check_setting(c, searcher, fresh, p, p->low + 0.5, KITH_INVALID);
+        check_setting(c, searcher, fresh, p, p->high, KITH_OK);
+        /* at the wrong time */
+        kith_param_info wrong = *p;
+        wrong.when = p->when == KITH_AT_BUILD ? KITH_AT_SEARCH : KITH_AT_BUILD;
+        check_setting(c, searcher, fresh, &wrong, p->initial, KITH_INVALID);
+    }
+    kith_param_info none = {.name = "no_such_thing", .when = KITH_AT_SEARCH};
+    check_setting(c, searcher, fresh, &none, 1, KITH_INVALID);
+    none.when = KITH_AT_BUILD;
+    check_setting(c, searcher, fresh, &none, 1, KITH_INVALID);
+    kith_searcher_free(searcher);
+    kith_index_free(index);
+    kith_index_free(fresh);
+}
+static void test_parameters(void **state)
+{
+    (void)state;
+    for_each_case(0, parameters);
+}
+
+static void bad_searches(const index_case *c)
+{
+    kith_index *index = case_full(c);
+    kith_searcher *searcher = searcher_of(index);
+    uint64_t id[2] = {77, 77};
+    float dist[2] = {77, 77}, bad[2 * CASE_DIM];
+    memcpy(bad, case_queries(), sizeof bad);
+    assert_int_equal(kith_search(searcher, bad, 1, 0, NULL, id, dist, NULL, &err), KITH_INVALID);
+    assert_int_equal(kith_search(NULL, bad, 1, 1, NULL, id, dist, NULL, &err), KITH_INVALID);
+    assert_int_equal(kith_search(searcher, NULL, 1, 1, NULL, id, dist, NULL, &err), KITH_INVALID);
+    assert_int_equal(kith_search(searcher, bad, 1, 1, NULL, NULL, dist, NULL, &err), KITH_INVALID);
+    assert_int_equal(kith_search(searcher, bad, 1, 1, NULL, id, NULL, NULL, &err), KITH_INVALID);
+    static const float poison[] = {NAN, INFINITY, -INFINITY};
+    for (size_t p = 0; p < 3; p++) {
+        bad[CASE_DIM + 3] = poison[p];
+        assert_int_equal(kith_search(searcher, bad, 2, 1, NULL, id, dist, NULL, &err), KITH_INVALID);
+        assert_non_null(strstr(err.message, "component 3 of row 1"));
+        size_t n = 77;
+        const uint64_t *ids = NULL;
+        const float *dists = NULL;
+        assert_int_equal(kith_search_range(searcher, bad + CASE_DIM, 1, NULL, &n, &ids, &dists, NULL, &err),
+                         KITH_INVALID);
+        assert_true(n == 77 && !ids && !dists);
+    }
+    kith_search_options options = {0};
+    assert_int_equal(kith_search(searcher, bad, 1, 1, &options, id, dist, NULL, &err), KITH_INVALID);
+    assert_true(id[0] == 77 && id[1] == 77 && dist[0] == 77 && dist[1] == 77);
+    kith_searcher_free(searcher);
+    kith_index_free(index);
+}
+static void test_bad_searches(void **state)
+{
+    (void)state;
+    for_each_case(0, bad_searches);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(test_answers, case_teardown),
+        cmocka_unit_test_teardown(test_batches, case_teardown),
+        cmocka_unit_test_teardown(test_k_beyond_n, case_teardown),
+        cmocka_unit_test_teardown(test_empty, case_teardown),
+        cmocka_unit_test_teardown(test_filters, case_teardown),
+        cmocka_unit_test_teardown(test_ranges, case_teardown),
+        cmocka_unit_test_teardown(test_budgets, case_teardown),
+        cmocka_unit_test_teardown(test_parameters, case_teardown),
+        cmocka_unit_test_teardown(test_bad_searches, case_teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,77 @@
+/* index_cases.h - the families, metrics and instruction sets that the index suites walk through. A new family adds its
+ * line in index_cases.c and inherits them all. */
+#ifndef KI_TEST_INDEX_CASES_H
+#define KI_TEST_INDEX_CASES_H
+
+#include <kith/index.h>
+#include <kith/simd.h>
+
+#include "support.h"
+
+#define CASE_N 700 /* rows of the standard index; their ids are not in order: see case_id */
+#define CASE_DIM 16
+#define CASE_NQ 24 /* standard queries */
+#define CASE_K 10
+
+typedef struct family_case {
+    const char *spec;    /* '@' stands for the number of segments of a product quantiser */
+    int exhaustive;      /* every row is looked at */
+    int true_distances;  /* distances are those of the vectors, not estimates */
+    double recall_floor; /* recall@10 of the standard index with default settings under L2 */
+} family_case;
+
+extern const family_case families[];
+extern const size_t n_families;
+
+/* One of the combinations. */
+typedef struct index_case {
+    const family_case *family;
+    kith_metric metric;
+    kith_simd level;
+    char spec[64];
+} index_case;
+
+/* Call test for every family x metric x SIMD level of this machine (levels 0: only the one in use). What is being tested
+ * is printed when an assertion fails. */
+void for_each_case(int levels, void (*test)(const index_case *c));
+
+/* To be the teardown of every test that uses for_each_case. */
+int case_teardown(void **state);
+
+/* A spec of a family with m segments in place of '@'. */
+void case_spec(const family_case *family, size_t m, char spec[64]);
+
+/* The standard rows[CASE_N][CASE_DIM] and queries[CASE_NQ][CASE_DIM]; static. */
+const float *case_rows(void);
+const float *case_queries(void);
+
+/* The id of row i of the standard index: distinct, neither dense nor ascending. */
+uint64_t case_id(size_t i);
+const uint64_t *case_ids(void); /* [CASE_N] */
+
+/* An empty index, trained where that is needed (small training parameters); fails the test otherwise. */
+kith_index *case_create(const index_case *c, size_t dim, uint64_t seed, const kith_allocator *allocator);
+kith_index *case_trained(const index_case *c);
+
+/* The standard index: the standard rows under their ids. Made once for each case, then opened from a file. */
+kith_index *case_full(const index_case *c);
+
+/* Set the small training parameters. */
+void case_quick(kith_index *index);
+
+/* The distance as kith/metric.h defines it, in double. */
+double true_distance(kith_metric metric, const float *a, const float *b, size_t dim);
+
+/* How far a float32 result may be from it. */
+double distance_tolerance(kith_metric metric, const float *a, const float *b, size_t dim);
+
+/* The bytes of a file, malloc'ed. */
+unsigned char *file_bytes(const char *path, size_t *size);
+
+/* A path in the test's folder; four static buffers in turn. */
+const char *case_path(const char *name);
+
+/* Write bytes to a file. */
+void write_file(const char *path, const void *data, size_t size);
+
+#endif
