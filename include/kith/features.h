@@ -58,7 +58,7 @@ static inline void kith_features_options_init(kith_features_options *options)
 
 /* Training needs at least so many pictures with detail in them; beyond the second number more do not help. */
 #define KITH_FEATURES_TRAIN_MIN 100
-#define KITH_FEATURES_TRAIN_MAX 2000
+#define KITH_FEATURES_TRAIN_MAX 1000
 
 /* Make a way of making vectors.
  * In:       options may be NULL for CLASSIC with its defaults.
@@ -96,7 +96,7 @@ KITH_API const char *kith_features_description(const kith_features *features);
 KITH_API void kith_features_limits(const kith_features *features, kith_image_limits *limits);
 
 /* What training wants to know about one picture, as bytes to send from a worker to the process that trains.
- * Out:      *sample, *size (up to 100 KB): to be given back with kith_features_bytes_free.
+ * Out:      *sample, *size (up to 110 KB): to be given back with kith_features_bytes_free.
  * Errors:   KITH_INVALID for a kind without training or an empty picture; KITH_NOMEM. */
 KITH_API kith_status kith_features_sample(kith_features *features, const kith_image *image, uint8_t **sample,
                                           size_t *size, kith_error *err);
@@ -104,7 +104,8 @@ KITH_API void kith_features_bytes_free(const kith_features *features, void *byte
 
 /* Learn the codebook and the projections from samples of n pictures. The result depends on the samples, their
  * order and the seed, not on the number of threads. May be called again, to renew.
- * In:       samples[n], each of sizes[n] bytes, as kith_features_sample made them (checked, not trusted).
+ * In:       samples[n], each of sizes[n] bytes, as kith_features_sample made them (checked, not trusted);
+ *           those beyond KITH_FEATURES_TRAIN_MAX are ignored.
  * Errors:   KITH_UNTRAINED fewer than KITH_FEATURES_TRAIN_MIN pictures, or too little detail in them: use
  * PLAIN; KITH_CORRUPT a damaged sample; KITH_INVALID a kind without training; KITH_CANCELLED; KITH_NOMEM. The
  * features are unchanged unless KITH_OK is returned. */

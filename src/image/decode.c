@@ -14,6 +14,7 @@
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "base/options.h"
 #include "image/vips.h"
 
 kith_image_format kith_image_sniff(const void *bytes, size_t size)
@@ -131,8 +132,10 @@ static void read_date(VipsImage *image, kith_image *out)
 
 /* ---- decoding ---- */
 
-static kith_status check_limits(const kith_image_limits *limits, kith_error *err)
+static kith_status read_limits(const kith_image_limits *given, kith_image_limits *limits, kith_error *err)
 {
+    kith_image_limits_init(limits);
+    KI_TRY(ki_options_read(limits, sizeof *limits, given, "limits", err));
     if (!(limits->max_megapixels > 0))
         return ki_fail(err, KITH_INVALID, "max_megapixels is %g, must be above 0", limits->max_megapixels);
     if (limits->long_side > VIPS_MAX_COORD || limits->short_side > VIPS_MAX_COORD)
@@ -252,11 +255,10 @@ static kith_status decode_checked(const void *bytes, size_t size, const kith_ima
 kith_status kith_image_decode(const void *bytes, size_t size, const kith_image_limits *limits,
                               const kith_allocator *allocator, kith_image *image, kith_error *err)
 {
-    kith_image_limits standard;
-    kith_image_limits_init(&standard);
-    if (!limits) limits = &standard;
+    kith_image_limits own;
     memset(image, 0, sizeof *image);
-    KI_TRY(check_limits(limits, err));
+    KI_TRY(read_limits(limits, &own, err));
+    limits = &own;
     KI_TRY(kith_image_start(err));
     kith_image_format format = kith_image_sniff(bytes, size);
     if (size == 0) return ki_fail(err, KITH_UNSUPPORTED, "the file is empty");
@@ -309,12 +311,12 @@ static kith_status read_file(const char *path, uint64_t max_bytes, const kith_al
 kith_status kith_image_decode_file(const char *path, const kith_image_limits *limits,
                                    const kith_allocator *allocator, kith_image *image, kith_error *err)
 {
-    kith_image_limits standard;
-    kith_image_limits_init(&standard);
+    kith_image_limits own;
     uint8_t *bytes;
     size_t size;
     memset(image, 0, sizeof *image);
-    KI_TRY(read_file(path, limits ? limits->max_bytes : standard.max_bytes, allocator, &bytes, &size, err));
+    KI_TRY(read_limits(limits, &own, err));
+    KI_TRY(read_file(path, own.max_bytes, allocator, &bytes, &size, err));
     kith_status status = kith_image_decode(bytes, size, limits, allocator, image, err);
     ki_free(allocator, bytes);
     return status;
