@@ -312,7 +312,7 @@ kith_status ki_dataset_open_text(const ki_dataset_file *file, kith_dataset_sourc
     text *t = ki_alloc_zero(file->allocator, 1, sizeof *t);
     if (!t) return ki_fail_nomem(err, sizeof *t);
     t->file = file;
-    t->room = KI_DATASET_CHUNK;
+    t->room = file->bytes < KI_DATASET_CHUNK ? (size_t)file->bytes : KI_DATASET_CHUNK;
     t->buffer = ki_alloc(file->allocator, t->room, 1);
     kith_status status = t->buffer ? KITH_OK : ki_fail_nomem(err, t->room);
     if (!status) status = count_lines(t, err);
