@@ -175,10 +175,11 @@ KITH_API kith_status kith_collection_reset_vectors(kith_collection *collection, 
                                                    kith_metric metric, kith_error *err);
 
 /* Make the batch durable and visible.
- * Errors:   KITH_IO, KITH_NOMEM, ...: the batch is undone, as by rollback. After an I/O error in commit the
- *           handle refuses to work (KITH_IO) until it is opened anew: whether the disk still takes writes is
- *           unknown.
- * Out:      KITH_OK: the batch is on the disk. */
+ * Out:      KITH_OK: the batch is on the disk.
+ * Errors:   KITH_IO, KITH_NOMEM, ...: the batch is undone, as by rollback. Only after an I/O error of the
+ *           very last step, the write and sync of the log, can nobody tell whether the disk has it: then the
+ *           handle refuses to work (KITH_IO) until it is opened anew, and the batch is there wholly or not at
+ *           all. */
 KITH_API kith_status kith_collection_commit(kith_collection *collection, kith_error *err);
 
 /* Undo the batch. Without a batch nothing happens. */
@@ -338,7 +339,7 @@ typedef struct kith_collection_stats {
     uint64_t segment_version; /* the version that the segment covers */
     uint64_t segment_rows;    /* vectors in it */
     uint64_t uncovered;       /* rows changed since then; without a segment the number of vectors */
-    char segment_spec[64];    /* "" without a segment */
+    char segment_spec[256];   /* "" without a segment */
 } kith_collection_stats;
 
 /* Cost: the first call of a handle checks the checksums of the segment, later ones are cheap. */

@@ -209,7 +209,9 @@ static kith_status segment_stats(kith_collection *c, kith_collection_stats *stat
     stats->uncovered = c->state.vectors;
     if (c->state.dim == 0) return KITH_OK;
     kith_status status = KITH_OK;
-    int known = v && v->tail && v->version == c->state.version && v->stamp == c->state.stamp;
+    struct timespec seen = v ? v->folder_modified : (struct timespec){0};
+    int known = v && v->tail && v->version == c->state.version && v->stamp == c->state.stamp &&
+                !ki_segment_folder_changed(c, &seen);
     if (!known) status = ki_segment_find(c, 0, &bad, &found, NULL, err);
     const ki_segment *segment = known ? &v->segment : &found;
     if (status == KITH_OK && segment->index) {

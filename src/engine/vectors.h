@@ -28,7 +28,7 @@ typedef struct ki_segment {
     uint64_t rows, bytes;    /* vectors in it, size of the file */
     double max_nprobe;       /* cells of an IVF; 0: it takes no nprobe */
     double max_refine;       /* of refine_k; 0: it takes none */
-    char spec[64];
+    char spec[256];          /* as in the header of the file */
 } ki_segment;
 
 typedef struct ki_vectors {

@@ -1,0 +1,102 @@
+/* The collection files of released versions open and hold what they held. KITH_WRITE_GOLDEN=FILE writes the one of the
+ * present version anew: only before its release. */
+#include "collections.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { N = 25, DIM = 3 };
+
+static const uint64_t v1_hash = 0xd49084af10451e7a;
+
+static void golden_vector(int64_t key, float *vector)
+{
+    for (int d = 0; d < DIM; d++) vector[d] = (float)(key * (d + 1) % 17) / 4;
+}
+
+static void write_golden(const char *path)
+{
+    kith_error err;
+    kith_collection *c;
+    assert_ok(kith_collection_create(path, DIM, KITH_COSINE, NULL, &c, &err), &err);
+    assert_ok(kith_collection_begin(c, &err), &err);
+    for (int64_t key = 1; key <= N; key++) {
+        float vector[DIM];
+        golden_vector(key, vector);
+        kith_row row = {.key = key * 3,
+                        .payload = "{\"z\":[1,2.50,null],\"name\":\"\\u00e9\\t\"}",
+                        .vector = key % 5 ? vector : NULL,
+                        .dim = DIM,
+                        .attachment = "thumbnail",
+                        .attachment_size = (size_t)key % 10};
+        assert_ok(kith_collection_put(c, KITH_ROW_ALL, &row, NULL, &err), &err);
+    }
+    assert_ok(kith_collection_commit(c, &err), &err);
+    assert_ok(kith_collection_begin(c, &err), &err);
+    assert_ok(kith_collection_delete(c, 6, &err), &err);
+    assert_ok(kith_collection_meta_set(c, "descriptor", "classic", 7, &err), &err);
+    assert_ok(kith_collection_commit(c, &err), &err);
+    kith_collection_close(c);
+}
+
+static void version_1_opens(void **state)
+{
+    (void)state;
+    kith_error err;
+    kith_collection *c;
+    const char *given = getenv("KITH_WRITE_GOLDEN");
+    if (given) write_golden(given);
+    const char *path = test_path("golden.kith");
+    test_copy_file(given ? given : KITH_SOURCE_DIR "/tests/golden/collection-v1.kith", path);
+    for (int writing = 0; writing < 2; writing++) {
+        kith_collection_options options;
+        kith_collection_options_init(&options);
+        options.read_only = !writing;
+        assert_ok(kith_collection_open(path, &options, &c, &err), &err);
+        assert_ok(kith_collection_check(c, NULL, &err), &err);
+        uint64_t hash, rows, vectors;
+        assert_ok(kith_collection_hash(c, NULL, &hash, &err), &err);
+        if (hash != v1_hash) fail_msg("content hash 0x%016llx", (unsigned long long)hash);
+        assert_ok(kith_collection_count(c, &rows, &vectors, &err), &err);
+        assert_int_equal(rows, N - 1);
+        assert_int_equal(vectors, N - 1 - N / 5);
+        assert_int_equal(kith_collection_dim(c), DIM);
+        assert_int_equal(kith_collection_metric(c), KITH_COSINE);
+        kith_row row = {0};
+        for (int64_t key = 1; key <= N; key++) {
+            float vector[DIM];
+            if (key == 2) continue;
+            golden_vector(key, vector);
+            assert_ok(kith_collection_next(c, row.key, KITH_ROW_ALL, &row, &err), &err);
+            assert_int_equal(row.key, key * 3);
+            assert_string_equal(row.payload, "{\"name\":\"\xc3\xa9\\t\",\"z\":[1,2.5,null]}");
+            assert_int_equal(row.vector != NULL, key % 5 != 0);
+            if (row.vector) assert_memory_equal(row.vector, vector, sizeof vector);
+            assert_int_equal(row.attachment_size, key % 10);
+            assert_memory_equal(row.attachment, "thumbnail", row.attachment_size);
+        }
+        kith_meta meta;
+        assert_ok(kith_collection_meta_get(c, "descriptor", &meta, &err), &err);
+        assert_int_equal(meta.size, 7);
+        assert_memory_equal(meta.value, "classic", 7);
+        if (writing) { /* the free slot is used, the next key follows the largest */
+            kith_row added = {.payload = "{}"};
+            int64_t key;
+            assert_ok(kith_collection_begin(c, &err), &err);
+            assert_ok(kith_collection_put(c, KITH_ROW_ALL, &added, &key, &err), &err);
+            assert_ok(kith_collection_commit(c, &err), &err);
+            assert_int_equal(key, 3 * N + 1);
+            assert_ok(kith_collection_check(c, NULL, &err), &err);
+        }
+        kith_collection_close(c);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(version_1_opens),
+    };
+    test_folder_in_memory();
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
