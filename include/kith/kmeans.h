@@ -65,8 +65,10 @@ typedef struct kith_kmeans_result {
  * Errors:   KITH_INVALID, KITH_NOMEM, KITH_CANCELLED; centroids are then undefined.
  * Threads:  the pool of run; the result is the same with any number. run's stages: "seeding" (k-means++),
  *           "training", counted in points x iterations.
- * Memory:   two uint32 and one float a point, the centroids three times, a copy of the sample where one is taken.
- * Cost:     iterations x points x k x dim multiply-adds. */
+ * Memory:   two uint32 and one float a point, the centroids three times, a copy of the sample where one is
+ *           taken; from 48 components and 256 centroids on, up to half of the points again, for a bound.
+ * Cost:     iterations x points x k x dim multiply-adds at most; a third of it or less where a few directions
+ *           hold most of the variance, as in most features. */
 KITH_API kith_status kith_kmeans_train(const float *x, size_t n, size_t dim, size_t k,
                                        const kith_kmeans_options *options, const kith_run *run,
                                        float *centroids, kith_kmeans_result *result, kith_error *err);

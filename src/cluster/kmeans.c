@@ -7,12 +7,17 @@
  * sum of these exact distances.
  *
  * Update. A counting sort lists the points of each centroid in their order; each centroid is then the float64
- * mean over its list. So a sum has one order however many threads work, and there is nothing to merge.
+ * mean over its list. So a sum has one order however many threads work, and there is nothing to merge. One thread
+ * whose sums all stay in cache does better to stream through the points and spare the lists, adding in that same
+ * order.
  *
  * Empty clusters. Each takes half of the largest cluster with more than one distinct point: the two centroids
  * are put at the mean, plus and minus a short vector of random signs, and the next assignment cuts the
  * cluster by the plane between them. Where no cluster can be cut (fewer distinct points than k) an empty
  * centroid stays where it is. A split may raise the objective by SPLIT_STEP^2 of the cluster's share.
+ *
+ * From the second iteration on a bound may stand in for most of the product (kmeans_filter.c); it finds the same
+ * nearest centroids, by exact distances.
  *
  * Deterministic: blocks have a size that depends on the shape alone, their partial sums are added in order.
  */
@@ -34,7 +39,21 @@
 /* A spread below this part of the sum that it was computed from is rounding: all points are equal. */
 #define SPREAD_FLOOR 1e-6
 
+/* The filter (kmeans_filter.c) costs about half a plain iteration to make, and more than it spares when more than one
+ * centroid in FILTER_MAX_SHARE gets through. */
+#define FILTER_MIN_ITERATIONS 3
+#define FILTER_MAX_SHARE 12
+
+#define STREAM_SUMS 32768 /* doubles, 256 KiB: a part of any L2 cache */
+
 #define UPDATE_BLOCK 32 /* centroids a block of the update: enough to make handing it out cheap */
+
+/* What one block found; in block order these make the totals of an iteration. */
+typedef struct block_result {
+    double sum; /* of exact distances */
+    size_t changed;
+    size_t looked_at; /* centroids that the filter let through */
+} block_result;
 
 /* One assignment pass, for training and for kith_kmeans_assign. */
 typedef struct assign_pass {
@@ -43,14 +62,15 @@ typedef struct assign_pass {
     const kith_allocator *allocator;
     const kith_run *run;
     ki_nearest nearest;
+    ki_filter *filter; /* NULL: the plain product */
     uint32_t *assign;  /* [n] */
     float *dist;       /* [n] or NULL */
     int has_previous;  /* assign[] holds the previous iteration's answer */
     size_t block_size; /* points */
     size_t n_blocks;
-    uint32_t *found;       /* [threads][block_size]: scratch, the product's answer */
-    double *block_sum;     /* [n_blocks]: of exact distances */
-    size_t *block_changed; /* [n_blocks] */
+    uint32_t *found;       /* [threads][block_size]: scratch, the product's answer or the previous one */
+    float *limit;          /* [threads][block_size]: scratch of the filter, NULL without one */
+    block_result *results; /* [n_blocks] */
     ki_stage *stage;       /* told by the calling thread */
     uint64_t done;         /* points assigned so far, atomic */
     int no_memory;         /* a block had none, atomic */
@@ -62,7 +82,9 @@ typedef struct lloyd {
     size_t k;
     uint32_t *order; /* [n]: points by centroid, ascending within one */
     size_t *start;   /* [k + 1]: order[start[j]..start[j+1]) belong to j */
-    double *sums;    /* [threads][dim]: scratch */
+    int streams;     /* update by one pass over the points, without order[] and start[] */
+    double *sums;    /* scratch: [threads][dim], or [k][dim] for streams */
+    size_t *size;    /* [k]: points of a centroid */
     double *spread;  /* [k]: sum of squared distances of a centroid's points to their mean */
     size_t splits;
 } lloyd;
@@ -78,10 +100,8 @@ static kith_status pass_init(assign_pass *pass, const float *x, size_t n, size_t
     KI_TRY(ki_nearest_init(&pass->nearest, dim, k, allocator, err));
     size_t scratch = kith_pool_threads(ki_run_pool(run)) * pass->block_size;
     pass->found = ki_alloc(allocator, scratch, sizeof *pass->found);
-    pass->block_sum = ki_alloc(allocator, pass->n_blocks, sizeof *pass->block_sum);
-    pass->block_changed = ki_alloc(allocator, pass->n_blocks, sizeof *pass->block_changed);
-    if (!pass->found || !pass->block_sum || !pass->block_changed)
-        return ki_fail_nomem(err, scratch * sizeof *pass->found);
+    pass->results = ki_alloc(allocator, pass->n_blocks, sizeof *pass->results);
+    if (!pass->found || !pass->results) return ki_fail_nomem(err, scratch * sizeof *pass->found);
     return KITH_OK;
 }
 
@@ -89,8 +109,9 @@ static void pass_clear(assign_pass *pass)
 {
     ki_nearest_clear(&pass->nearest);
     ki_free(pass->allocator, pass->found);
-    ki_free(pass->allocator, pass->block_sum);
-    ki_free(pass->allocator, pass->block_changed);
+    ki_free(pass->allocator, pass->limit);
+    ki_free(pass->allocator, pass->results);
+    ki_filter_free(pass->filter);
 }
 
 /* Give point i the centroid `found`, unless the one it has is at least as near. Returns the exact distance.
@@ -111,39 +132,67 @@ static float settle(assign_pass *pass, size_t i, uint32_t found, size_t *changed
     return distance;
 }
 
+/* The plain way: the product's answer, judged. */
+static kith_status assign_plain(assign_pass *pass, size_t begin, size_t n, uint32_t *found,
+                                block_result *result)
+{
+    KI_TRY(ki_nearest_find(&pass->nearest, pass->x + begin * pass->dim, n, found));
+    for (size_t i = 0; i < n; i++) {
+        float distance = settle(pass, begin + i, found[i], &result->changed);
+        if (pass->dist) pass->dist[begin + i] = distance;
+        result->sum += (double)distance;
+    }
+    return KITH_OK;
+}
+
+/* By the bound, from the previous answer. */
+static kith_status assign_filtered(assign_pass *pass, size_t begin, size_t n, uint32_t *before, float *limit,
+                                   block_result *result)
+{
+    uint32_t *assign = pass->assign + begin;
+    float *dist = pass->dist + begin;
+    memcpy(before, assign, n * sizeof *before);
+    KI_TRY(ki_filter_find(pass->filter, begin, n, assign, dist, limit, &result->looked_at));
+    for (size_t i = 0; i < n; i++) {
+        result->changed += assign[i] != before[i];
+        result->sum += (double)dist[i];
+    }
+    return KITH_OK;
+}
+
 static void assign_block(void *ctx, size_t block, size_t worker)
 {
     assign_pass *pass = ctx;
-    size_t begin = block * pass->block_size, changed = 0;
+    size_t begin = block * pass->block_size, at = worker * pass->block_size;
     size_t n = pass->n - begin < pass->block_size ? pass->n - begin : pass->block_size;
+    block_result *result = &pass->results[block];
     if (pass->run && kith_cancel_raised(pass->run->cancel)) return;
-    uint32_t *found = pass->found + worker * pass->block_size;
-    if (ki_nearest_find(&pass->nearest, pass->x + begin * pass->dim, n, found) != KITH_OK) {
+    *result = (block_result){0};
+    kith_status status = pass->filter
+                             ? assign_filtered(pass, begin, n, pass->found + at, pass->limit + at, result)
+                             : assign_plain(pass, begin, n, pass->found + at, result);
+    if (status != KITH_OK) {
         __atomic_store_n(&pass->no_memory, 1, __ATOMIC_RELAXED);
         return;
     }
-    double sum = 0;
-    for (size_t i = 0; i < n; i++) {
-        float distance = settle(pass, begin + i, found[i], &changed);
-        if (pass->dist) pass->dist[begin + i] = distance;
-        sum += (double)distance;
-    }
-    pass->block_sum[block] = sum;
-    pass->block_changed[block] = changed;
     uint64_t done = __atomic_add_fetch(&pass->done, n, __ATOMIC_RELAXED);
     if (worker == 0) ki_stage_report(pass->stage, done);
 }
 
-static kith_status assign_all(assign_pass *pass, double *objective, size_t *changed, kith_error *err)
+static kith_status assign_all(assign_pass *pass, const float *centroids, block_result *total, kith_error *err)
 {
+    if (pass->filter)
+        KI_TRY(ki_filter_set(pass->filter, centroids, err));
+    else
+        ki_nearest_set(&pass->nearest, centroids);
     ki_pool_run(ki_run_pool(pass->run), pass->n_blocks, assign_block, pass);
     KI_TRY(ki_run_check(pass->run, err));
     if (pass->no_memory) return ki_fail(err, KITH_NOMEM, "out of memory for the distances of a block");
-    *objective = 0;
-    *changed = 0;
+    *total = (block_result){0};
     for (size_t block = 0; block < pass->n_blocks; block++) {
-        *objective += pass->block_sum[block];
-        *changed += pass->block_changed[block];
+        total->sum += pass->results[block].sum;
+        total->changed += pass->results[block].changed;
+        total->looked_at += pass->results[block].looked_at;
     }
     return KITH_OK;
 }
@@ -164,20 +213,14 @@ static void sort_by_centroid(lloyd *l)
     start[0] = 0;
 }
 
-static void move_to_mean(lloyd *l, size_t j, double *sum)
+/* Move centroid j to the mean; spread[j] holds the sum of squared distances to where it was. */
+static void move_to_mean(lloyd *l, size_t j, const double *sum)
 {
-    const assign_pass *pass = &l->pass;
-    size_t dim = pass->dim, size = l->start[j + 1] - l->start[j];
+    size_t dim = l->pass.dim, size = l->size[j];
     float *centroid = l->centroids + j * dim;
+    double around_old = l->spread[j], step = 0;
     l->spread[j] = 0;
     if (size == 0) return;
-    double around_old = 0, step = 0;
-    memset(sum, 0, dim * sizeof *sum);
-    for (size_t at = l->start[j]; at < l->start[j + 1]; at++) {
-        const float *x = pass->x + l->order[at] * dim;
-        pass->nearest.kernels->add_f64(sum, x, dim);
-        around_old += (double)pass->dist[l->order[at]];
-    }
     for (size_t d = 0; d < dim; d++) {
         double mean = sum[d] / (double)size, moved = mean - (double)centroid[d];
         step += moved * moved;
@@ -192,12 +235,45 @@ static void move_to_mean(lloyd *l, size_t j, double *sum)
 static void update_block(void *ctx, size_t block, size_t worker)
 {
     lloyd *l = ctx;
+    const assign_pass *pass = &l->pass;
     size_t end = (block + 1) * UPDATE_BLOCK < l->k ? (block + 1) * UPDATE_BLOCK : l->k;
-    for (size_t j = block * UPDATE_BLOCK; j < end; j++) move_to_mean(l, j, l->sums + worker * l->pass.dim);
+    double *sum = l->sums + worker * pass->dim;
+    for (size_t j = block * UPDATE_BLOCK; j < end; j++) {
+        memset(sum, 0, pass->dim * sizeof *sum);
+        l->size[j] = l->start[j + 1] - l->start[j];
+        l->spread[j] = 0;
+        for (size_t at = l->start[j]; at < l->start[j + 1]; at++) {
+            size_t i = l->order[at];
+            pass->nearest.kernels->add_f64(sum, pass->x + i * pass->dim, pass->dim);
+            l->spread[j] += (double)pass->dist[i];
+        }
+        move_to_mean(l, j, sum);
+    }
+}
+
+/* The points in their order, each to the sum of its centroid: the same additions in the same order as by the lists. */
+static void update_in_stream(lloyd *l)
+{
+    const assign_pass *pass = &l->pass;
+    size_t dim = pass->dim;
+    memset(l->sums, 0, l->k * dim * sizeof *l->sums);
+    memset(l->size, 0, l->k * sizeof *l->size);
+    for (size_t j = 0; j < l->k; j++) l->spread[j] = 0;
+    for (size_t i = 0; i < pass->n; i++) {
+        size_t j = pass->assign[i];
+        pass->nearest.kernels->add_f64(l->sums + j * dim, pass->x + i * dim, dim);
+        l->spread[j] += (double)pass->dist[i];
+        l->size[j]++;
+    }
+    for (size_t j = 0; j < l->k; j++) move_to_mean(l, j, l->sums + j * dim);
 }
 
 static void update(lloyd *l)
 {
+    if (l->streams) {
+        update_in_stream(l);
+        return;
+    }
     sort_by_centroid(l);
     ki_pool_run(ki_run_pool(l->pass.run), (l->k + UPDATE_BLOCK - 1) / UPDATE_BLOCK, update_block, l);
 }
@@ -215,11 +291,10 @@ static void split(lloyd *l, size_t from, size_t to, double step, ki_rng *rng)
     }
 }
 
-/* Returns how many empty centroids took half of another. size[] is in start[] afterwards: sort anew. */
+/* Returns how many empty centroids took half of another. */
 static size_t fill_empty(lloyd *l, uint64_t seed, size_t iteration)
 {
-    size_t *size = l->start, splits = 0;
-    for (size_t j = 0; j < l->k; j++) size[j] = l->start[j + 1] - l->start[j];
+    size_t *size = l->size, splits = 0;
     ki_rng rng;
     ki_rng_init(&rng, seed, 2 + iteration);
     for (size_t j = 0; j < l->k; j++) {
@@ -242,6 +317,26 @@ static size_t fill_empty(lloyd *l, uint64_t seed, size_t iteration)
 
 /* ---- the loop ---- */
 
+/* From the second iteration on every point has a centroid to compare with: then a filter can spare most of the
+ * product. `looked_at` tells whether it does. */
+static kith_status choose_way(lloyd *l, const kith_kmeans_options *options, size_t iteration,
+                              size_t looked_at, kith_error *err)
+{
+    assign_pass *pass = &l->pass;
+    if (iteration == 1 && options->max_iterations >= FILTER_MIN_ITERATIONS) {
+        KI_TRY(ki_filter_create(pass->x, pass->n, pass->dim, l->k, options->seed, pass->allocator, pass->run,
+                                &pass->filter, err));
+        if (!pass->filter) return KITH_OK;
+        size_t scratch = kith_pool_threads(ki_run_pool(pass->run)) * pass->block_size;
+        pass->limit = ki_alloc(pass->allocator, scratch, sizeof *pass->limit);
+        if (!pass->limit) return ki_fail_nomem(err, scratch * sizeof *pass->limit);
+    } else if (pass->filter && looked_at / pass->n > l->k / FILTER_MAX_SHARE) {
+        ki_filter_free(pass->filter);
+        pass->filter = NULL;
+    }
+    return KITH_OK;
+}
+
 static kith_status lloyd_run(lloyd *l, const kith_kmeans_options *options, kith_kmeans_result *result,
                              kith_error *err)
 {
@@ -250,16 +345,18 @@ static kith_status lloyd_run(lloyd *l, const kith_kmeans_options *options, kith_
     ki_stage_begin(&stage, pass->run, "training", (uint64_t)options->max_iterations * pass->n);
     pass->stage = &stage;
     while (result->iterations < options->max_iterations && !result->converged) {
-        size_t changed;
-        ki_nearest_set(&pass->nearest, l->centroids);
-        KI_TRY(assign_all(pass, &result->objective, &changed, err));
+        block_result total;
+        KI_TRY(assign_all(pass, l->centroids, &total, err));
         pass->has_previous = 1;
         result->iterations++;
-        result->converged = changed == 0;
+        result->objective = total.sum;
+        result->converged = total.changed == 0;
         if (options->iteration)
             options->iteration(options->iteration_ctx, result->iterations, result->objective);
         update(l); /* after the last change too: a split that cut nothing left its centroid beside the mean */
-        if (!result->converged) result->splits += fill_empty(l, options->seed, result->iterations);
+        if (result->converged) break;
+        result->splits += fill_empty(l, options->seed, result->iterations);
+        KI_TRY(choose_way(l, options, result->iterations, total.looked_at, err));
     }
     ki_stage_report(&stage, stage.total);
     return KITH_OK;
@@ -273,11 +370,14 @@ static kith_status lloyd_init(lloyd *l, const float *x, size_t n, size_t dim, si
     l->k = k;
     l->pass.assign = ki_alloc(allocator, n, sizeof *l->pass.assign);
     l->pass.dist = ki_alloc(allocator, n, sizeof *l->pass.dist);
-    l->order = ki_alloc(allocator, n, sizeof *l->order);
+    size_t threads = kith_pool_threads(ki_run_pool(run));
+    l->streams = threads == 1 && k * dim <= STREAM_SUMS;
+    l->order = ki_alloc(allocator, l->streams ? 0 : n, sizeof *l->order);
     l->start = ki_alloc(allocator, k + 1, sizeof *l->start);
+    l->size = ki_alloc(allocator, k, sizeof *l->size);
     l->spread = ki_alloc(allocator, k, sizeof *l->spread);
-    l->sums = ki_alloc(allocator, kith_pool_threads(ki_run_pool(run)) * dim, sizeof *l->sums);
-    if (!l->pass.assign || !l->pass.dist || !l->order || !l->start || !l->spread || !l->sums)
+    l->sums = ki_alloc(allocator, (l->streams ? k : threads) * dim, sizeof *l->sums);
+    if (!l->pass.assign || !l->pass.dist || !l->order || !l->start || !l->size || !l->spread || !l->sums)
         return ki_fail_nomem(err, n * sizeof *l->order);
     return KITH_OK;
 }
@@ -289,6 +389,7 @@ static void lloyd_clear(lloyd *l)
     ki_free(allocator, l->pass.dist);
     ki_free(allocator, l->order);
     ki_free(allocator, l->start);
+    ki_free(allocator, l->size);
     ki_free(allocator, l->spread);
     ki_free(allocator, l->sums);
     pass_clear(&l->pass);
@@ -396,14 +497,12 @@ kith_status kith_kmeans_assign(const float *x, size_t n, size_t dim, const float
     kith_status status = pass_init(&pass, x, n, dim, k, allocator, run, err);
     if (status == KITH_OK) {
         ki_stage stage;
-        double objective;
-        size_t changed;
+        block_result total;
         ki_stage_begin(&stage, run, "assigning", n);
         pass.stage = &stage;
         pass.assign = assign;
         pass.dist = dist;
-        ki_nearest_set(&pass.nearest, centroids);
-        status = assign_all(&pass, &objective, &changed, err);
+        status = assign_all(&pass, centroids, &total, err);
         if (status == KITH_OK) ki_stage_report(&stage, n);
     }
     pass_clear(&pass);

@@ -38,6 +38,25 @@ void ki_nearest_form(const float *centroids, size_t k, size_t dim, double *mean,
 /* How many points one block of parallel work takes: a function of the shape alone. */
 size_t ki_nearest_block(size_t dim, size_t k);
 
+/* The same answer by a bound that spares most of the product: see kmeans_filter.c. */
+typedef struct ki_filter ki_filter;
+
+/* Learn the bound from x[n][dim], which must live and stay.
+ * Out:      *filter; NULL when it would not pay, on these points or for this shape.
+ * Errors:   KITH_NOMEM, KITH_CANCELLED. */
+kith_status ki_filter_create(const float *x, size_t n, size_t dim, size_t k, uint64_t seed,
+                             const kith_allocator *allocator, const kith_run *run, ki_filter **filter,
+                             kith_error *err);
+void ki_filter_free(ki_filter *filter);
+
+/* Take centroids[k][dim], as ki_nearest_set. */
+kith_status ki_filter_set(ki_filter *filter, const float *centroids, kith_error *err);
+
+/* Points first..first + n - 1. In: assign[n], of each any centroid, the nearer the better. Out: the nearest (ties: the
+ * lower index), dist[n], and how many other centroids were looked at. limit[n] is scratch. KITH_NOMEM. */
+kith_status ki_filter_find(const ki_filter *filter, size_t first, size_t n, uint32_t *assign, float *dist,
+                           float *limit, size_t *looked_at);
+
 /* The seeds of k-means: centroids[k][dim] from x[n][dim]. distance[n] is scratch. */
 kith_status ki_kmeans_seed(const float *x, size_t n, size_t dim, size_t k, kith_kmeans_init init,
                            uint64_t seed, const kith_allocator *allocator, const kith_run *run,

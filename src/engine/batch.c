@@ -22,6 +22,7 @@ kith_status kith_collection_begin(kith_collection *c, kith_error *err)
     if (c->read_only) return ki_fail(err, KITH_READONLY, "%s: was opened for reading only", c->path);
     if (c->broken)
         return ki_fail(err, KITH_IO, "%s: an earlier commit failed to reach the disk; open it anew", c->path);
+    if (!sqlite3_get_autocommit(c->db)) KI_TRY(ki_db_do(c, KI_SQL_ROLLBACK, err));
     KI_TRY(ki_db_do(c, KI_SQL_BEGIN_WRITE, err));
     kith_status status = ki_state_read(c, err);
     if (status != KITH_OK) {

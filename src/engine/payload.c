@@ -152,6 +152,22 @@ static kith_status write_value(writer *w, const json_t *value)
     return ki_fail(w->err, KITH_INTERNAL, "payload holds a value of an unknown kind");
 }
 
+/* Parse, telling bad text and missing memory apart. jansson does so in most places, but where its lexer cannot grow a
+ * buffer it complains of the text: so a failure must repeat itself while memory can be had. */
+static kith_status parse(const char *text, size_t size, json_t **value, kith_error *err)
+{
+    json_error_t fault;
+    for (int tries = 0; tries < 2; tries++)
+        if ((*value = json_loadb(text, size, JSON_REJECT_DUPLICATES, &fault)) != NULL) return KITH_OK;
+    json_t *probe = json_string("");
+    if (!probe || json_error_code(&fault) == json_error_out_of_memory || fault.text[0] == 0) {
+        json_decref(probe);
+        return ki_fail_nomem(err, size);
+    }
+    json_decref(probe);
+    return ki_fail(err, KITH_INVALID, "payload is not valid JSON at byte %d: %s", fault.position, fault.text);
+}
+
 kith_status ki_payload_canonical(const char *text, size_t size, ki_buffer *out,
                                  const kith_allocator *allocator, kith_error *err)
 {
@@ -160,14 +176,8 @@ kith_status ki_payload_canonical(const char *text, size_t size, ki_buffer *out,
                        KITH_COLLECTION_MAX_PAYLOAD);
     KI_TRY(check_depth(text, size, err));
     out->size = 0;
-    json_error_t fault;
-    json_t *value = json_loadb(text, size, JSON_REJECT_DUPLICATES, &fault);
-    /* Some of jansson's allocations fail without a code. */
-    if (!value && (json_error_code(&fault) == json_error_out_of_memory || fault.text[0] == 0))
-        return ki_fail_nomem(err, size);
-    if (!value)
-        return ki_fail(err, KITH_INVALID, "payload is not valid JSON at byte %d: %s", fault.position,
-                       fault.text);
+    json_t *value = NULL;
+    KI_TRY(parse(text, size, &value, err));
     writer w = {.out = out, .allocator = allocator, .err = err};
     kith_status status = json_is_object(value)
                              ? write_object(&w, value)

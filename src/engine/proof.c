@@ -40,6 +40,8 @@ static kith_status scan(pass *p, enum ki_sql which, const char *stage_name, visi
         if (slot < 1 || slot > c->state.last_slot || key < 1 || key > c->state.last_key) /* C1 */
             status = ki_corrupt(c, p->err, "row %lld in slot %lld is outside of what was ever used",
                                 (long long)key, (long long)slot);
+        else if (!payload && sqlite3_errcode(c->db) == SQLITE_NOMEM)
+            status = ki_fail_nomem(p->err, size);
         else if (!payload)
             status = ki_corrupt(c, p->err, "the payload of row %lld cannot be read", (long long)key);
         else

@@ -47,6 +47,7 @@ static kith_status take_payload(kith_collection *c, sqlite3_stmt *stmt, int colu
 {
     const void *text = sqlite3_column_text(stmt, column);
     size_t size = (size_t)sqlite3_column_bytes(stmt, column);
+    if (!text && sqlite3_errcode(c->db) == SQLITE_NOMEM) return ki_fail_nomem(err, size);
     if (!text) return ki_corrupt(c, err, "the payload of row %lld cannot be read", (long long)row->key);
     c->payload.size = c->canonical.size = 0;
     kith_error why;

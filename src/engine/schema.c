@@ -134,8 +134,9 @@ static kith_status read_schema(const kith_collection *c, sqlite3 *db, ki_buffer 
         rc = SQLITE_OK;
         for (int i = 0; i < 4 && status == KITH_OK; i++) {
             const char *text = (const char *)sqlite3_column_text(stmt, i);
+            if (!text && sqlite3_errcode(db) == SQLITE_NOMEM) status = ki_fail_nomem(err, 0);
             if (!text) text = "";
-            status = ki_buffer_append(out, text, strlen(text) + 1, c->allocator, err);
+            if (status == KITH_OK) status = ki_buffer_append(out, text, strlen(text) + 1, c->allocator, err);
         }
     }
     if (status == KITH_OK && rc != SQLITE_DONE) status = ki_db_fail(c, rc, err, "tables cannot be read");

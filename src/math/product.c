@@ -21,7 +21,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "base/pool.h"
-#include "base/topk.h"
+#include "base/select.h"
 #include "simd/kernels.h"
 
 #include <assert.h>
@@ -32,6 +32,8 @@
 #define A_BYTES (128u << 10)            /* aim for a row block */
 #define B_BYTES (256u << 10)            /* aim for a column block: half of a small L2 */
 #define MAX_TILES 16                    /* tiles of a row block: 16 x 14 = 224 rows share a column block */
+#define KEYS_MAX (64u << 10)            /* keys of the rows of a block in topk: 512 KiB */
+#define VISIT_MAX 32                    /* values of a visit */
 #define SMALL_BLOCK (8 * KI_SMALL_ROWS) /* rows of a block on the small path */
 #define SEARCH_BYTES (8u << 20)         /* columns that ki_product_search packs at a time: fits an L3 */
 
@@ -182,11 +184,13 @@ typedef struct plan {
     size_t panels;          /* of a column block */
 } plan;
 
-static plan plan_of(const ki_packed *packed)
+/* reservoir: keys that a row needs for topk, else 0; many of them make for fewer rows in a block. */
+static plan plan_of(const ki_packed *packed, size_t reservoir)
 {
     plan p = {.mr = packed->kernels->product_mr};
     p.tiles = A_BYTES / (p.mr * packed->dim * sizeof(float));
     p.tiles = p.tiles < 1 ? 1 : p.tiles > MAX_TILES ? MAX_TILES : p.tiles;
+    while (p.tiles > 1 && p.tiles * p.mr * reservoir > KEYS_MAX) p.tiles /= 2;
     p.rows = p.tiles * p.mr;
     p.panels = B_BYTES / (KI_PANEL * packed->dim * sizeof(float)) / 2 * 2;
     if (p.panels < 2) p.panels = 2;
@@ -202,7 +206,7 @@ typedef struct scratch {
     float *best;  /* best[rows] */
     float *limit; /* limit[rows] */
     uint32_t *index;
-    ki_topk *top;
+    uint64_t *keys; /* keys[rows][reservoir], for topk only */
 } scratch;
 
 typedef struct job job;
@@ -227,6 +231,7 @@ struct job {
     uint32_t *index; /* argmin */
     float *dist;     /* argmin and topk */
     size_t k;        /* topk */
+    size_t reservoir;
     uint64_t *id;
     float *out; /* store */
     size_t ldo;
@@ -247,8 +252,8 @@ static kith_status job_prepare(job *j, size_t threads, kith_error *err)
     const plan *p = &j->plan;
     size_t a = aligned(p->rows * j->packed->dim * sizeof(float));
     size_t c = aligned(p->mr * p->panels * KI_PANEL * sizeof(float));
-    size_t row = aligned(p->rows * sizeof(float)), top = aligned(p->rows * sizeof(ki_topk));
-    size_t each = a + c + 4 * row + top;
+    size_t row = aligned(p->rows * sizeof(float)), keys = aligned(p->rows * j->reservoir * sizeof(uint64_t));
+    size_t each = a + c + 4 * row + keys;
     j->scratch = ki_alloc(j->packed->allocator, threads, sizeof *j->scratch);
     j->memory = ki_alloc(j->packed->allocator, threads, each);
     if (!j->scratch || !j->memory) {
@@ -265,7 +270,7 @@ static kith_status job_prepare(job *j, size_t threads, kith_error *err)
         s->best = (float *)(at += row);
         s->limit = (float *)(at += row);
         s->index = (uint32_t *)(at += row);
-        s->top = (ki_topk *)(at + row);
+        s->keys = (uint64_t *)(at + row);
     }
     return KITH_OK;
 }
@@ -339,7 +344,7 @@ static void run_block(void *ctx, size_t block, size_t worker)
 
 static kith_status job_run(job *j, kith_pool *pool, kith_error *err)
 {
-    j->plan = plan_of(j->packed);
+    j->plan = plan_of(j->packed, j->reservoir);
     KI_TRY(job_prepare(j, kith_pool_threads(pool), err));
     ki_pool_run(pool, (j->n + j->plan.rows - 1) / j->plan.rows, run_block, j);
     job_clear(j);
@@ -487,25 +492,48 @@ kith_status ki_product_below(kith_pool *pool, const float *x, size_t ldx, size_t
     return job_run(&j, pool, err);
 }
 
+/* Candidates are kept as keys in a reservoir of some times k; when it is full, the k nearest are selected and the worst
+ * of them becomes the limit. Each candidate costs a write and its share of a linear selection, where a heap would
+ * take log k steps that no branch predictor foresees. */
+static size_t reservoir_of(size_t k, size_t m)
+{
+    size_t most = m + VISIT_MAX;
+    return k < most / 2 ? k + (k > 64 ? k : 64) + VISIT_MAX : most;
+}
+
 static void topk_begin(const job *j, scratch *s, size_t first_row, size_t rows)
 {
-    for (size_t row = 0; row < rows; row++) {
-        size_t at = (first_row + row) * j->k;
-        ki_topk_init(&s->top[row], j->k, j->dist + at, j->id + at);
-        s->limit[row] = INFINITY;
-    }
+    (void)j, (void)first_row;
+    for (size_t row = 0; row < rows; row++) s->limit[row] = INFINITY;
+    memset(s->index, 0, rows * sizeof *s->index); /* how many keys a row has */
+}
+
+/* Keep the k nearest of a row. */
+static size_t topk_shrink(uint64_t *keys, size_t count, size_t k, float *limit)
+{
+    ki_keys_select(keys, count, k);
+    uint64_t worst = keys[0];
+    for (size_t i = 1; i < k; i++) worst = keys[i] > worst ? keys[i] : worst;
+    /* Columns to come have higher numbers: at the same distance they would lose. */
+    *limit = nextafterf(ki_key_dist(worst), -INFINITY);
+    return k;
 }
 
 static void topk_visit(void *ctx, size_t row, uint32_t column, const float *values, uint32_t mask)
 {
     below_ctx *below = ctx;
     const job *j = below->job;
-    ki_topk *top = &below->scratch->top[below->row + row];
+    scratch *s = below->scratch;
+    row += below->row;
+    uint64_t *keys = s->keys + row * j->reservoir;
+    size_t count = s->index[row];
     for (uint32_t bits = real_columns(j->packed, column, mask); bits; bits &= bits - 1) {
         uint32_t i = (uint32_t)__builtin_ctz(bits);
-        ki_topk_push(top, finished(j->packed, values[i], 0), column + i);
+        keys[count++] = ki_key(finished(j->packed, values[i], 0), column + i);
     }
-    below->scratch->limit[below->row + row] = ki_topk_worst(top);
+    if (count + VISIT_MAX > j->reservoir && count > j->k)
+        count = topk_shrink(keys, count, j->k, &s->limit[row]);
+    s->index[row] = (uint32_t)count;
 }
 
 static void topk_tile(const job *j, scratch *s, const ki_tiles *tile, size_t first_row, size_t row,
@@ -517,8 +545,17 @@ static void topk_tile(const job *j, scratch *s, const ki_tiles *tile, size_t fir
 
 static void topk_end(const job *j, scratch *s, size_t first_row, size_t rows)
 {
-    (void)j, (void)first_row;
-    for (size_t row = 0; row < rows; row++) ki_topk_sort(&s->top[row]);
+    for (size_t row = 0; row < rows; row++) {
+        uint64_t *keys = s->keys + row * j->reservoir, *id = j->id + (first_row + row) * j->k;
+        float *dist = j->dist + (first_row + row) * j->k;
+        size_t count = s->index[row];
+        if (count > j->k) count = topk_shrink(keys, count, j->k, &s->limit[row]);
+        ki_keys_sort(keys, count);
+        for (size_t i = 0; i < j->k; i++) {
+            dist[i] = i < count ? ki_key_dist(keys[i]) : INFINITY;
+            id[i] = i < count ? ki_key_number(keys[i]) : UINT64_MAX;
+        }
+    }
 }
 
 static const epilogue topk_epilogue = {topk_begin, topk_tile, topk_end};
@@ -533,6 +570,7 @@ kith_status ki_product_topk(kith_pool *pool, const float *x, size_t ldx, size_t 
              .ldx = ldx,
              .n = n,
              .k = k,
+             .reservoir = reservoir_of(k, packed->m),
              .dist = dist,
              .id = id};
     return job_run(&j, pool, err);
@@ -644,7 +682,7 @@ kith_status ki_product_search(kith_pool *pool, const float *x, size_t ldx, size_
              .limit = limit,
              .visit = visit,
              .visit_ctx = ctx,
-             .plan = plan_of(packed)};
+             .plan = plan_of(packed, 0)};
     kith_status status = job_prepare(&j, kith_pool_threads(pool), err);
     if (status == KITH_OK) {
         for (size_t first = 0; first < m; first += columns) {

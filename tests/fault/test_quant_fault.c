@@ -39,6 +39,19 @@ static kith_status train_random(const kith_allocator *allocator, const kith_run 
     return kith_kmeans_train(x, n, 8, k, &options, run, centroids, NULL, err);
 }
 
+/* Large enough, and on points of few directions, for the filter of k-means. */
+static kith_status train_filtered(const kith_allocator *allocator, const kith_run *run, kith_error *err)
+{
+    enum { points = 300, wide = 48, many = 256 };
+    static float flat[points * wide], centroids[many * wide];
+    for (size_t i = 0; i < points * wide; i++) flat[i] = i % wide < 5 ? x[i % (n * dim)] : 0;
+    kith_kmeans_options options;
+    kith_kmeans_options_init(&options);
+    options.allocator = allocator;
+    options.max_iterations = 3;
+    return kith_kmeans_train(flat, points, wide, many, &options, run, centroids, NULL, err);
+}
+
 static kith_status assign(const kith_allocator *allocator, const kith_run *run, kith_error *err)
 {
     static uint32_t which[n];
@@ -145,6 +158,7 @@ static void test_kmeans(void **state)
     (void)state;
     fail_each(train_kmeans);
     fail_each(train_random);
+    fail_each(train_filtered);
     fail_each(assign);
 }
 

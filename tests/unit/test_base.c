@@ -15,6 +15,7 @@
 #include "base/options.h"
 #include "base/pool.h"
 #include "base/rng.h"
+#include "base/select.h"
 #include "base/topk.h"
 
 static void error_messages_are_one_line(void **state)
@@ -91,6 +92,46 @@ static int by_distance(const void *a, const void *b)
 {
     const float *x = a, *y = b;
     return (x[0] > y[0]) - (x[0] < y[0]);
+}
+
+static int by_key(const void *a, const void *b)
+{
+    uint64_t left = *(const uint64_t *)a, right = *(const uint64_t *)b;
+    return (left > right) - (left < right);
+}
+
+static void keys_order_distances_and_select_them(void **state)
+{
+    (void)state;
+    static const float order[] = {-INFINITY, -3.5f, -1e-40f, 0, 1e-40f, 2, 65504, INFINITY};
+    for (size_t i = 0; i < 8; i++) {
+        assert_true(ki_key_dist(ki_key(order[i], 7)) == order[i]);
+        assert_int_equal(ki_key_number(ki_key(order[i], 123456)), 123456);
+        if (i) assert_true(ki_key(order[i], 0) > ki_key(order[i - 1], UINT32_MAX));
+    }
+    assert_true(ki_key(-0.0f, 5) == ki_key(0, 5));
+    ki_rng rng;
+    ki_rng_init(&rng, test_seed(), 9);
+    enum { N = 1000 };
+    uint64_t keys[N], sorted[N], mine[N];
+    for (size_t round = 0; round < 300; round++) {
+        size_t n = ki_rng_below(&rng, N) + 1, k = ki_rng_below(&rng, n + 1), kind = round % 5;
+        for (size_t i = 0; i < n;
+             i++) /* random, few values, ascending, descending, all equal to the largest key */
+            keys[i] = kind == 0   ? ki_rng_u64(&rng)
+                      : kind == 1 ? ki_rng_below(&rng, 4)
+                      : kind == 2 ? i
+                      : kind == 3 ? n - i
+                                  : UINT64_MAX;
+        memcpy(sorted, keys, n * sizeof *keys);
+        qsort(sorted, n, sizeof *keys, by_key);
+        memcpy(mine, keys, n * sizeof *keys);
+        ki_keys_sort(mine, n);
+        assert_memory_equal(mine, sorted, n * sizeof *keys);
+        ki_keys_select(keys, n, k);
+        qsort(keys, k, sizeof *keys, by_key);
+        assert_memory_equal(keys, sorted, k * sizeof *keys);
+    }
 }
 
 static void topk_equals_sorting(void **state)
@@ -206,11 +247,17 @@ static void options_grow_at_the_end(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(error_messages_are_one_line), cmocka_unit_test(metrics_parse_and_score),
-        cmocka_unit_test(rng_matches_the_reference),   cmocka_unit_test(rng_samples_are_sorted_and_fair),
-        cmocka_unit_test(gauss_has_the_moments),       cmocka_unit_test(topk_equals_sorting),
-        cmocka_unit_test(pool_runs_every_block_once),  cmocka_unit_test(memory_fails_cleanly),
-        cmocka_unit_test(bits_and_checksums),          cmocka_unit_test(options_grow_at_the_end),
+        cmocka_unit_test(error_messages_are_one_line),
+        cmocka_unit_test(metrics_parse_and_score),
+        cmocka_unit_test(rng_matches_the_reference),
+        cmocka_unit_test(rng_samples_are_sorted_and_fair),
+        cmocka_unit_test(gauss_has_the_moments),
+        cmocka_unit_test(topk_equals_sorting),
+        cmocka_unit_test(keys_order_distances_and_select_them),
+        cmocka_unit_test(pool_runs_every_block_once),
+        cmocka_unit_test(memory_fails_cleanly),
+        cmocka_unit_test(bits_and_checksums),
+        cmocka_unit_test(options_grow_at_the_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
