@@ -3,16 +3,16 @@
  *
  * Three nested cuts, sizes from plan_of():
  *
- *     row block      some tiles of product_mr rows, packed as a[tile][d][mr] by the thread that works on it;
- *                    the unit of parallel work (64..128 KiB: stays in L2 beside the column block)
- *     column block   panels of 16 columns, about 256 KiB of the packed side: read from L2 once per tile of
- * rows depth block    KC components: the slice a[KC][mr] of one tile stays in L1
+ *     row block      up to 16 tiles of product_mr rows, packed as a[tile][d][mr] by the thread that works on it;
+ *                    the unit of parallel work
+ *     column block   panels of 16 columns, read from L3 or memory once per row block, from L2 once per tile
+ *     depth block    at most KC components, all depths about equal: a tile's slice a[kc][mr] stays in L1
  *
  *     for each row block (in parallel)
  *         pack its rows
- *         for each column block, for each tile of rows
- *             for each depth block but the last: c = start + a*b   partial sums, a few KiB, only when dim >
- * KC the last one reduces the tile in registers: argmin, visit, or store
+ *         for each column block, for each depth block, for each tile of rows
+ *             all depths but the last: c = start + a * b, partial sums of the row block, in L2
+ *             the last one reduces the tile in registers: argmin, visit, or store
  *
  * Since partial sums continue the chain where it stopped, cutting the depth changes no bit of a value.
  */
@@ -28,12 +28,13 @@
 #include <math.h>
 #include <string.h>
 
-#define KC 384                          /* 14 rows x 384 x 4 bytes = 21 KiB of a 32 KiB L1 */
-#define A_BYTES (128u << 10)            /* aim for a row block */
-#define B_BYTES (256u << 10)            /* aim for a column block: half of a small L2 */
-#define MAX_TILES 16                    /* tiles of a row block: 16 x 14 = 224 rows share a column block */
-#define KEYS_MAX (64u << 10)            /* keys of the rows of a block in topk: 512 KiB */
-#define VISIT_MAX 32                    /* values of a visit */
+#define KC 384               /* 14 rows x 384 x 4 bytes = 21 KiB of a 32 KiB L1 */
+#define A_BYTES (192u << 10) /* aim for a row block of one depth */
+#define A_DEEP (2u << 20)    /* the same of more depths: streams from L3, one slice after the other */
+#define B_BYTES (256u << 10) /* aim for one depth of a column block: half of a small L2 */
+#define MAX_TILES 16         /* tiles of a row block: 16 x 14 = 224 rows share a column block */
+#define KEYS_MAX (64u << 10) /* keys of the rows of a block in topk: 512 KiB */
+#define VISIT_MAX 32         /* values of a visit */
 #define SMALL_BLOCK (8 * KI_SMALL_ROWS) /* rows of a block on the small path */
 #define SEARCH_BYTES (8u << 20)         /* columns that ki_product_search packs at a time: fits an L3 */
 
@@ -182,26 +183,31 @@ size_t ki_packed_bytes(const ki_packed *packed)
 typedef struct plan {
     size_t mr, tiles, rows; /* of a row block: rows = tiles * mr */
     size_t panels;          /* of a column block */
+    size_t kc;              /* of a depth block */
+    size_t c_rows;          /* of partial sums: those of the block, or of a tile when there is one depth */
 } plan;
 
-/* reservoir: keys that a row needs for topk, else 0; many of them make for fewer rows in a block. */
-static plan plan_of(const ki_packed *packed, size_t reservoir)
+/* reservoir: keys that a row needs for topk, else 0; many of them make for fewer rows in a block. Nothing here shapes a
+ * result: blocks may be cut smaller for the sake of the threads. */
+static plan plan_of(const ki_packed *packed, size_t n, size_t threads, size_t reservoir)
 {
-    plan p = {.mr = packed->kernels->product_mr};
-    p.tiles = A_BYTES / (p.mr * packed->dim * sizeof(float));
+    size_t depths = (packed->dim + KC - 1) / KC;
+    plan p = {.mr = packed->kernels->product_mr, .kc = (packed->dim + depths - 1) / depths};
+    p.tiles = (depths > 1 ? A_DEEP : A_BYTES) / (p.mr * packed->dim * sizeof(float));
     p.tiles = p.tiles < 1 ? 1 : p.tiles > MAX_TILES ? MAX_TILES : p.tiles;
     while (p.tiles > 1 && p.tiles * p.mr * reservoir > KEYS_MAX) p.tiles /= 2;
+    while (p.tiles > 1 && threads > 1 && n / (p.tiles * p.mr) < 4 * threads) p.tiles /= 2;
     p.rows = p.tiles * p.mr;
-    p.panels = B_BYTES / (KI_PANEL * packed->dim * sizeof(float)) / 2 * 2;
-    if (p.panels < 2) p.panels = 2;
+    p.panels = B_BYTES / (KI_PANEL * p.kc * sizeof(float)) / 2 * 2;
     if (p.panels > packed->panels) p.panels = packed->panels;
+    p.c_rows = depths > 1 ? p.rows : p.mr;
     return p;
 }
 
 /* What one thread needs. */
 typedef struct scratch {
     float *a;     /* a[tiles][dim][mr] */
-    float *c;     /* c[mr][panels * 16]: partial sums, and the last panel of a store */
+    float *c;     /* c[c_rows][panels * 16]: partial sums, and tiles that are stored */
     float *add;   /* add[rows]: |x|^2, or 0; while packing for COSINE, 1/|x| */
     float *best;  /* best[rows] */
     float *limit; /* limit[rows] */
@@ -251,7 +257,7 @@ static kith_status job_prepare(job *j, size_t threads, kith_error *err)
 {
     const plan *p = &j->plan;
     size_t a = aligned(p->rows * j->packed->dim * sizeof(float));
-    size_t c = aligned(p->mr * p->panels * KI_PANEL * sizeof(float));
+    size_t c = aligned(p->c_rows * p->panels * KI_PANEL * sizeof(float));
     size_t row = aligned(p->rows * sizeof(float)), keys = aligned(p->rows * j->reservoir * sizeof(uint64_t));
     size_t each = a + c + 4 * row + keys;
     j->scratch = ki_alloc(j->packed->allocator, threads, sizeof *j->scratch);
@@ -302,28 +308,26 @@ static void pack_rows(const job *j, scratch *s, const float *x, size_t rows)
     if (packed->form != FORM_L2SQ) memset(s->add, 0, rows * sizeof *s->add);
 }
 
-/* One tile of rows against one block of columns, all depths; the epilogue takes the last. */
+/* One tile of rows against one block of columns at depth d; the epilogue takes the last depth. */
 static void run_tile(const job *j, scratch *s, size_t first_row, size_t row, size_t rows, size_t panel,
-                     size_t panels)
+                     size_t panels, size_t d)
 {
     const ki_packed *packed = j->packed;
-    size_t dim = packed->dim, mr = j->plan.mr;
-    ki_tiles tile = {.rows = rows,
+    const plan *p = &j->plan;
+    size_t dim = packed->dim, ldc = p->panels * KI_PANEL;
+    ki_tiles tile = {.a = s->a + row * dim + d * p->mr,
+                     .rows = rows,
+                     .k = dim - d < p->kc ? dim - d : p->kc,
+                     .b = packed->b + panel * dim * KI_PANEL + d * KI_PANEL,
                      .b_stride = dim * KI_PANEL,
                      .panels = panels,
-                     .start = packed->start + panel * KI_PANEL,
-                     .c = s->c,
-                     .ldc = j->plan.panels * KI_PANEL};
-    for (size_t d = 0; d < dim; d += KC) {
-        tile.a = s->a + row * dim + d * mr;
-        tile.b = packed->b + panel * tile.b_stride + d * KI_PANEL;
-        tile.k = dim - d < KC ? dim - d : KC;
-        if (dim - d > KC)
-            packed->kernels->product_store(&tile);
-        else
-            j->epilogue->tile(j, s, &tile, first_row, row, panel * KI_PANEL);
-        tile.start = NULL;
-    }
+                     .start = d ? NULL : packed->start + panel * KI_PANEL,
+                     .c = p->c_rows > p->mr ? s->c + row * ldc : s->c,
+                     .ldc = ldc};
+    if (d + p->kc < dim)
+        packed->kernels->product_store(&tile);
+    else
+        j->epilogue->tile(j, s, &tile, first_row, row, panel * KI_PANEL);
 }
 
 static void run_block(void *ctx, size_t block, size_t worker)
@@ -336,16 +340,18 @@ static void run_block(void *ctx, size_t block, size_t worker)
     if (j->epilogue->begin) j->epilogue->begin(j, s, first, rows);
     for (size_t panel = 0; panel < j->packed->panels; panel += p->panels) {
         size_t panels = j->packed->panels - panel < p->panels ? j->packed->panels - panel : p->panels;
-        for (size_t row = 0; row < rows; row += p->mr)
-            run_tile(j, s, first, row, rows - row < p->mr ? rows - row : p->mr, panel, panels);
+        for (size_t d = 0; d < j->packed->dim; d += p->kc)
+            for (size_t row = 0; row < rows; row += p->mr)
+                run_tile(j, s, first, row, rows - row < p->mr ? rows - row : p->mr, panel, panels, d);
     }
     if (j->epilogue->end) j->epilogue->end(j, s, first, rows);
 }
 
 static kith_status job_run(job *j, kith_pool *pool, kith_error *err)
 {
-    j->plan = plan_of(j->packed, j->reservoir);
-    KI_TRY(job_prepare(j, kith_pool_threads(pool), err));
+    size_t threads = kith_pool_threads(pool);
+    j->plan = plan_of(j->packed, j->n, threads, j->reservoir);
+    KI_TRY(job_prepare(j, threads, err));
     ki_pool_run(pool, (j->n + j->plan.rows - 1) / j->plan.rows, run_block, j);
     job_clear(j);
     return KITH_OK;
@@ -670,7 +676,8 @@ kith_status ki_product_search(kith_pool *pool, const float *x, size_t ldx, size_
     ki_packed *packed = NULL;
     KI_TRY(form_of(metric, &how, err));
     if (m == 0 || n == 0) return KITH_OK;
-    size_t columns = SEARCH_BYTES / (dim * sizeof(float)) / KI_PANEL * KI_PANEL;
+    size_t threads = kith_pool_threads(pool),
+           columns = SEARCH_BYTES / (dim * sizeof(float)) / KI_PANEL * KI_PANEL;
     if (columns < 16 * KI_PANEL) columns = 16 * KI_PANEL;
     if (columns > m) columns = m;
     KI_TRY(make_packed(columns, dim, how, allocator, &packed, err));
@@ -682,8 +689,8 @@ kith_status ki_product_search(kith_pool *pool, const float *x, size_t ldx, size_
              .limit = limit,
              .visit = visit,
              .visit_ctx = ctx,
-             .plan = plan_of(packed, 0)};
-    kith_status status = job_prepare(&j, kith_pool_threads(pool), err);
+             .plan = plan_of(packed, n, threads, 0)};
+    kith_status status = job_prepare(&j, threads, err);
     if (status == KITH_OK) {
         for (size_t first = 0; first < m; first += columns) {
             packed->m = m - first < columns ? m - first : columns;

@@ -35,7 +35,7 @@
  * simd/kernels.h. Overflow: squared norms and products must stay below 3.4e38, components below about 1e18.
  *
  * Everywhere: rows x[n][dim] begin ldx floats apart (ldx >= dim; a subspace of longer rows needs no copy),
- * finite. pool NULL: this thread. Scratch memory (about 1 MiB a thread, for topk 112 k bytes at least) comes from the packed object's
+ * finite. pool NULL: this thread. Scratch memory (about 1 MiB a thread; topk at least 230 bytes times k) comes from the packed object's
  * allocator: KITH_NOMEM is the only error unless others are named; outputs are then undefined. A ki_packed is
  * read-only in all of them: any number of threads may use one at once.
  */
