@@ -7,7 +7,7 @@
 #include "cluster/kmeans_internal.h"
 #include "support.h"
 
-enum { N = 900, K = 260 };
+enum { N = 500, K = 256 };
 
 /* `rank` strong directions and a noise of `noise` in all: what real features look like. */
 static float *low_rank(size_t n, size_t dim, size_t rank, float noise, float offset, uint64_t seed)
@@ -53,8 +53,8 @@ static double assert_exact(ki_filter *filter, const float *x, size_t dim, const 
     }
     for (int pass = 0; pass < 2; pass++) { /* from anywhere, then from the nearest */
         looked_at = 0;
-        for (size_t first = 0; first < N; first += 400) {
-            size_t n = N - first < 400 ? N - first : 400, looked;
+        for (size_t first = 0; first < N; first += 200) {
+            size_t n = N - first < 200 ? N - first : 200, looked;
             assert_int_equal(ki_filter_find(filter, first, n, assign + first, dist + first, limit, &looked),
                              KITH_OK);
             looked_at += looked;
@@ -87,7 +87,7 @@ static void exact_case(size_t dim, size_t rank, float noise, float offset, doubl
     /* Means, and one centroid far from all. */
     for (size_t j = 0; j < K; j++)
         for (size_t d = 0; d < dim; d++)
-            centroids[j * dim + d] = (x[j * dim + d] + x[(j + 300) * dim + d] + x[(j + 600) * dim + d]) / 3;
+            centroids[j * dim + d] = (x[j * dim + d] + x[(j + 120) * dim + d] + x[(j + 240) * dim + d]) / 3;
     for (size_t d = 0; d < dim; d++) centroids[d] += 100;
     assert_exact(filter, x, dim, centroids, seed);
     ki_filter_free(filter);
@@ -101,7 +101,7 @@ static void cases(uint64_t seed)
     exact_case(128, 20, 0.5f, 0, 0.5, seed);
     exact_case(50, 3, 0, 0, 1, seed);       /* nothing is left beside the directions */
     exact_case(96, 10, 0.3f, 500, 1, seed); /* far from the origin */
-    exact_case(300, 30, 0.2f, 3, 0.5, seed);
+    exact_case(160, 30, 0.2f, 3, 0.5, seed);
 }
 
 static void test_exact(void **state)
