@@ -29,6 +29,8 @@ for library in "$libdir"/libkith*.so; do
     if [[ $dynamic =~ R(UN)?PATH ]]; then fail "$name.so has a run path"; fi
     [ -e "$libdir/pkgconfig/${name#lib}.pc" ] || fail "${name#lib}.pc is not installed"
 done
+# The plug-in of the networks, beside the libraries.
+[ ! -e "$build/lib/kith/libkith-dnn.so" ] || [ -e "$libdir/kith/libkith-dnn.so" ] || fail "libkith-dnn.so is not installed"
 # The headers of the tree and the installed ones are the same set, where all libraries were built.
 [ "$(find "$libdir" -name 'libkith*.so' | wc -l)" -lt 5 ] || diff <(cd "$source/include/kith" && ls) <(cd "$prefix/include/kith" && ls) || fail "headers are missing"
 
