@@ -25,9 +25,12 @@
 #define NAME_LENGTH 38 /* 16 digits, '-', 16 digits, ".kidx" */
 #define LOCK_NAME "lock"
 
-/* Rows of the sample per cell. 39 is where FAISS warns that there are too few, 256 where more do not help k-means
- * any more; recall on sift1m differs by less than 0.005 between 64 and 256 (bench in docs/perf.md). */
+/* Rows of the sample per cell: k-means has use for 256, FAISS warns below 39. Re-ranking forgives a cruder division
+ * into cells, and the sample is held in memory. */
 #define SAMPLE_PER_CELL 64
+#define SAMPLE_LEAST_PER_CELL 39
+#define SAMPLE_LEAST 65536               /* for the codebooks of PQ: 256 rows for each of 256 centroids */
+#define SAMPLE_BYTES ((size_t)512 << 20) /* wide vectors: no more than this, unless the cells need it */
 
 /* ---- Names ---- */
 
@@ -313,6 +316,15 @@ static kith_status take_sampled(void *ctx, uint64_t i, int64_t key, const float 
     return KITH_OK;
 }
 
+static uint64_t sample_size(const ki_state *s, unsigned cells)
+{
+    uint64_t m = (uint64_t)SAMPLE_PER_CELL * cells, least = (uint64_t)SAMPLE_LEAST_PER_CELL * cells;
+    if (m < SAMPLE_LEAST) m = SAMPLE_LEAST;
+    uint64_t fits = SAMPLE_BYTES / (s->dim * sizeof(float));
+    if (m > fits) m = fits > least ? fits : least;
+    return m < s->vectors ? m : s->vectors;
+}
+
 static kith_status train(kith_collection *c, kith_index *index, const kith_fold_options *options,
                          kith_error *err)
 {
@@ -321,9 +333,7 @@ static kith_status train(kith_collection *c, kith_index *index, const kith_fold_
     unsigned cells = 0;
     if (info.trained) return KITH_OK;
     if (sscanf(info.spec, "IVF%u", &cells) != 1) cells = 1024; /* as for a codec alone */
-    uint64_t n = c->state.vectors, m = (uint64_t)SAMPLE_PER_CELL * cells;
-    if (m < 65536) m = 65536;
-    if (m > n) m = n;
+    uint64_t n = c->state.vectors, m = sample_size(&c->state, cells);
     sample s = {.m = m, .dim = c->state.dim};
     uint64_t *picked = ki_alloc(c->allocator, m, sizeof *picked);
     s.x = ki_alloc(c->allocator, m, s.dim * sizeof *s.x);
