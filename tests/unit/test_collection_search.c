@@ -226,6 +226,32 @@ static void follows_every_change(void **state)
     free(before);
 }
 
+/* What a search saw inside a batch that was then undone is forgotten, even if the versions go beyond it again. */
+static void an_undone_batch_leaves_no_trace(void **state)
+{
+    (void)state;
+    enum { N = 50, DIM = 3 };
+    kith_error err;
+    float *x = test_vectors(N, DIM, 0, test_seed()), other[DIM] = {9, 9, 9};
+    kith_collection *c = test_collection("undone.kith", DIM, KITH_L2SQ);
+    test_put_rows(c, 1, N, x, DIM);
+    assert_ok(kith_collection_begin(c, &err), &err);
+    for (int64_t key = 1; key <= 5; key++) {
+        kith_row row = {.key = key, .vector = other, .dim = DIM};
+        assert_ok(kith_collection_put(c, KITH_ROW_VECTOR, &row, NULL, &err), &err);
+    }
+    int64_t keys[10];
+    float distances[10];
+    assert_ok(kith_collection_search(c, 1, DIM, other, NULL, keys, distances, NULL, &err), &err);
+    assert_int_equal(keys[4], 5);
+    assert_true(distances[4] == 0);
+    kith_collection_rollback(c);
+    test_put_rows(c, 20, 10, x, DIM); /* more changes than were undone, of other rows */
+    search_and_compare(c, x, NULL, N, DIM, KITH_L2SQ, other, 1, NULL);
+    kith_collection_close(c);
+    free(x);
+}
+
 /* A reader that is behind more changes than the log keeps reads everything anew. */
 static void a_reader_far_behind_catches_up(void **state)
 {
@@ -597,6 +623,7 @@ int main(void)
         cmocka_unit_test(equals_plain_loops),
         cmocka_unit_test(filters),
         cmocka_unit_test(follows_every_change),
+        cmocka_unit_test(an_undone_batch_leaves_no_trace),
         cmocka_unit_test(a_reader_far_behind_catches_up),
         cmocka_unit_test(like_a_row),
         cmocka_unit_test(bad_queries_are_refused),
