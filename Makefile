@@ -18,6 +18,7 @@ fmt:
 	find src include apps tests bench examples -name '*.[ch]' -o -name '*.cpp' | xargs clang-format-14 -i
 
 bench: all
+	@test -e $(DATA)/base.fvecs || { echo "make bench DATA=FOLDER: one with base.fvecs, query.fvecs, gt100.ivecs" >&2; exit 1; }
 	bench/compare --lib $(BUILD)/lib/libkith.so --data $(DATA)
 
 coverage:
