@@ -5,7 +5,7 @@
 #include <kith/features.h>
 #include <kith/image.h>
 
-#include "gallery/bytes.h"
+#include "gallery/wire.h"
 #include "gallery/worker.h"
 
 extern const ki_worker_job ki_decoder_job;

@@ -390,7 +390,7 @@ static kith_status submit(indexer *ix, size_t i, kith_error *err)
         if (err) *err = why;
         return status;
     }
-    if (fd >= 0) ix->report->read++;
+    if (fd >= 0 && !s->decoded_only) ix->report->read++;
     if (fd < 0) {
         s->gone = status == KITH_OK;
         finish_slot(ix, s, status, why.message);

@@ -24,7 +24,7 @@
 #include <kith/allocator.h>
 #include <kith/status.h>
 
-#include "gallery/bytes.h"
+#include "gallery/wire.h"
 #include "gallery/frame.h"
 
 typedef struct ki_workers ki_workers;

@@ -1,7 +1,7 @@
-/* bytes.h - a growing block, and a careful reader of one. Memory from the C library: both sides of a fork
+/* wire.h - a growing block, and a careful reader of one. Memory from the C library: both sides of a fork
  * use it. */
-#ifndef KI_GALLERY_BYTES_H
-#define KI_GALLERY_BYTES_H
+#ifndef KI_GALLERY_WIRE_H
+#define KI_GALLERY_WIRE_H
 
 #include <stddef.h>
 #include <stdint.h>
