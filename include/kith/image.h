@@ -103,6 +103,12 @@ KITH_API kith_status kith_image_thumbnail(const kith_image *image, uint32_t side
                                           size_t *size, kith_error *err);
 KITH_API void kith_image_bytes_free(const kith_image *image, void *bytes);
 
+/* Write a picture to a file, in the format of the path's ending: .png, .webp (lossless) and .tif or .tiff keep
+ * every pixel, .jpg or .jpeg (quality 95) does not. No metadata.
+ * Errors:   KITH_INVALID for another ending or an empty picture; KITH_IO, KITH_NOTFOUND, KITH_READONLY; KITH_NOMEM;
+ *           KITH_INTERNAL. A file that was there is replaced whole or not at all. */
+KITH_API kith_status kith_image_save(const kith_image *image, const char *path, kith_error *err);
+
 /* A 64-bit perceptual hash: pictures that look alike differ in few bits (KITH_HAMMING).
  * The luma is averaged over 32 x 32 cells, its DCT-II taken, and each of the 64 lowest frequencies but the
  * constant (rows and columns 1..8) gives one bit: whether it is above their median. Row 1, column 1 is the
