@@ -44,38 +44,45 @@ static int search(kith_gallery *gallery, const char *picture)
     return 0;
 }
 
-/* The gallery is opened first: it forks the process that will start the decoders. */
-static int index_and_search(const char *collection, const char *folder, const char *picture)
+static int index_and_search(kith_gallery *gallery, const char *folder, const char *picture)
 {
-    kith_gallery *gallery;
     kith_gallery_report report;
     kith_error err;
     kith_gallery_report_init(&report);
+    if (kith_gallery_index(gallery, folder, NULL, NULL, &report, &err) != KITH_OK) return fail(folder, &err);
+    printf("%llu pictures, %llu new, %llu bad; %s\n", (unsigned long long)report.found,
+           (unsigned long long)report.added, (unsigned long long)report.bad,
+           kith_gallery_description(gallery));
+    return search(gallery, picture);
+}
+
+/* A gallery is opened before anything else is done with pictures: it forks the process that starts the decoders. */
+static int with_gallery(const char *collection, const char *folder, const char *picture, int with_drawing)
+{
+    kith_gallery *gallery;
+    kith_error err;
     if (kith_gallery_open(collection, NULL, &gallery, &err) != KITH_OK) return fail(collection, &err);
     int status = 0;
-    if (kith_gallery_index(gallery, folder, NULL, NULL, &report, &err) != KITH_OK)
-        status = fail(folder, &err);
-    else
-        printf("%llu pictures, %llu new, %llu bad; %s\n", (unsigned long long)report.found,
-               (unsigned long long)report.added, (unsigned long long)report.bad,
-               kith_gallery_description(gallery));
-    if (status == 0) status = search(gallery, picture);
+    if (with_drawing) {
+        char other[100];
+        snprintf(other, sizeof other, "%s/broad.png", folder);
+        status = draw(picture, 3) || draw(other, 24);
+    }
+    if (status == 0) status = index_and_search(gallery, folder, picture);
     kith_gallery_close(gallery);
     return status;
 }
 
 int main(int argc, char **argv)
 {
-    char folder[] = "/tmp/kith-example-XXXXXX", pictures[64], collection[64], first[80], second[80],
-         remove[128];
-    if (argc == 3) return index_and_search("example.kith", argv[1], argv[2]);
+    char folder[] = "/tmp/kith-example-XXXXXX", pictures[64], collection[64], picture[80], remove[128];
+    if (argc == 3) return with_gallery("example.kith", argv[1], argv[2], 0);
     if (!mkdtemp(folder)) return perror(folder), 1;
     snprintf(pictures, sizeof pictures, "%s/pictures", folder);
     snprintf(collection, sizeof collection, "%s/example.kith", folder);
-    snprintf(first, sizeof first, "%s/fine.png", pictures);
-    snprintf(second, sizeof second, "%s/broad.png", pictures);
+    snprintf(picture, sizeof picture, "%s/fine.png", pictures);
     mkdir(pictures, 0777);
-    int status = draw(first, 3) || draw(second, 24) || index_and_search(collection, pictures, first);
+    int status = with_gallery(collection, pictures, picture, 1);
     snprintf(remove, sizeof remove, "rm -r %s", folder);
     return system(remove) == 0 ? status : 1;
 }

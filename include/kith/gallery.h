@@ -15,12 +15,15 @@
  *
  * Pictures are decoded in processes of their own, never in this one: a broken or hostile file costs one
  * picture, not the program. kith_gallery_open forks a small process that starts the decoders when they are
- * needed; call it early, before other threads run, as with any fork.
+ * needed; call it early, before other threads run, as with any fork, and before this process decodes or saves
+ * a picture itself: the decoders cannot use a libvips that was at work before they were forked, and say so.
  *
  * Threads: a kith_gallery belongs to one thread at a time. Linux.
  */
 #ifndef KITH_GALLERY_H
 #define KITH_GALLERY_H
+
+#include <string.h>
 
 #include <kith/collection.h>
 #include <kith/features.h>
@@ -129,7 +132,8 @@ typedef struct kith_gallery_report {
 
 static inline void kith_gallery_report_init(kith_gallery_report *report)
 {
-    *report = (kith_gallery_report){.struct_size = sizeof *report};
+    memset(report, 0, sizeof *report);
+    report->struct_size = sizeof *report;
 }
 
 /* Bring the collection in step with a folder: find the pictures, read those that are new or changed, drop the

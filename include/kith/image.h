@@ -64,7 +64,7 @@ typedef struct kith_image {
 
 /* Start libvips: one thread, no operation cache, every loader blocked but the five. The other functions do it
  * themselves when needed; a process that confines itself (seccomp, limits) calls it before.
- * Errors:   KITH_INTERNAL when libvips refuses to start.
+ * Errors:   KITH_INTERNAL when libvips refuses to start, or was started before this process was forked.
  * Threads:  any; the work is done once a process. A child made by fork() must not use a libvips that its
  *           parent has already decoded with: fork first, start after. */
 KITH_API kith_status kith_image_start(kith_error *err);

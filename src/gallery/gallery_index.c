@@ -29,7 +29,7 @@
 #define REMOVE_BATCH 1000 /* rows */
 #define WAIT_MS 200       /* how soon a cancel is noticed */
 
-typedef enum slot_state { SLOT_TODO, SLOT_RUNNING, SLOT_DONE } slot_state;
+typedef enum slot_state { SLOT_FREE, SLOT_RUNNING, SLOT_DONE } slot_state;
 
 /* One file on its way from the folder to the collection. */
 typedef struct slot {
@@ -444,7 +444,7 @@ static void take_reply(indexer *ix, ki_reply *reply)
 static void clear_slot(slot *s)
 {
     ki_reply_clear(&s->reply);
-    *s = (slot){.state = SLOT_TODO};
+    *s = (slot){.state = SLOT_FREE};
 }
 
 static kith_status forget_bad(indexer *ix, const char *path, kith_error *err)
@@ -613,7 +613,7 @@ static kith_status write_finished(indexer *ix, int all, kith_error *err)
 /* A picture at the head that has to be decoded after all comes before new ones. */
 static kith_status submit_some(indexer *ix, kith_error *err)
 {
-    if (ix->next_out < ix->next_in && slot_of(ix, ix->next_out)->state == SLOT_TODO &&
+    if (ix->next_out < ix->next_in && slot_of(ix, ix->next_out)->state == SLOT_FREE &&
         ki_workers_room(ix->g->workers) > 0)
         KI_TRY(submit(ix, ix->next_out, err));
     while (ix->next_in < ix->plan.n && ix->next_in - ix->next_out < ix->ring_size &&

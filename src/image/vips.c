@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "base/memory.h"
@@ -15,7 +16,7 @@ static const char *const open_loaders[] = {"VipsForeignLoadJpeg", "VipsForeignLo
                                            "VipsForeignLoadNsgif", "VipsForeignLoadTiff"};
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
-static int started;
+static pid_t started_by; /* 0: nobody */
 
 /* libvips and glib print warnings about odd files; a library prints nothing. */
 static void be_silent(const gchar *domain, GLogLevelFlags level, const gchar *message, gpointer ctx)
@@ -35,13 +36,16 @@ static void start(void)
     for (size_t i = 0; i < sizeof open_loaders / sizeof *open_loaders; i++)
         vips_operation_block_set(open_loaders[i], FALSE);
     g_log_set_handler("VIPS", G_LOG_LEVEL_WARNING | G_LOG_LEVEL_INFO | G_LOG_LEVEL_MESSAGE, be_silent, NULL);
-    started = 1;
+    started_by = getpid();
 }
 
 kith_status kith_image_start(kith_error *err)
 {
     pthread_once(&once, start);
-    if (!started) return ki_vips_fail(err, KITH_INTERNAL, "libvips does not start");
+    if (!started_by) return ki_vips_fail(err, KITH_INTERNAL, "libvips does not start");
+    /* Its threads stayed in the parent, and a call that waits for one of them would wait for ever. */
+    if (started_by != getpid())
+        return ki_fail(err, KITH_INTERNAL, "libvips was started before this process was forked");
     return KITH_OK;
 }
 

@@ -78,7 +78,8 @@ expect 0 kith search album.kith album/a/0000.jpg --min-score 0.999 --json
 mkdir -p 'odd<b>&"'
 cp album/a/0000.jpg "odd<b>&\"/it's<script>.jpg"
 expect 0 kith search album.kith "odd<b>&\"/it's<script>.jpg" -k 5 --html sheet.html
-[ "$(grep -c '<li>' sheet.html)" = 5 ] && [ "$(grep -o 'data:image/jpeg;base64,/9j/' sheet.html | wc -l)" = 6 ] || fail "sheet"
+[ "$(grep -c '<li>' sheet.html)" = 5 ] || fail "the sheet has not five cards"
+[ "$(grep -o 'data:image/jpeg;base64,/9j/' sheet.html | wc -l)" = 6 ] || fail "the sheet has not six thumbnails"
 if grep -qE '<script|src="[^d]|href|http://|https://' sheet.html; then fail "the sheet is not self-contained"; fi
 grep -q 'odd&lt;b&gt;&amp;&quot;/it&#39;s&lt;script&gt;.jpg' sheet.html || fail "the sheet is not escaped"
 [ "$(find . -name '*.tmp' | wc -l)" = 0 ] || fail "temporary files are left"

@@ -129,7 +129,7 @@ grep -q '"added":1,' out || fail "$(cat out)"
 for limit in 200 700; do
     status=0
     (trap '' XFSZ; ulimit -f "$limit"; exec kith index album -o "full$limit.kith" --batch 16) >out 2>err || status=$?
-    [ "$status" = 1 ] && [ "$(wc -l <err)" = 1 ] || fail "status $status with a full disk: $(cat err)"
+    if [ "$status" != 1 ] || [ "$(wc -l <err)" != 1 ]; then fail "status $status with a full disk: $(cat err)"; fi
     kith index album -o "full$limit.kith" --batch 16 >/dev/null || fail "after a full disk"
     same_as_whole "full$limit.kith"
 done
@@ -148,7 +148,8 @@ wait "$one" || fail "the first of two: $(cat err1)"
 if [ "$status" = 0 ]; then
     echo "the first was done before the second began"
 else
-    [ "$status" = 1 ] && grep -q 'being indexed by another process' err2 || fail "the second of two: $(cat err2)"
+    [ "$status" = 1 ] || fail "the second of two: status $status"
+    grep -q 'being indexed by another process' err2 || fail "the second of two: $(cat err2)"
 fi
 [ "$(rows_of both.kith)" = 600 ] || fail "two at once"
 
