@@ -22,12 +22,6 @@ typedef struct ki_ivf {
     size_t cell_room;
 } ki_ivf;
 
-/* The cells of a query, nearest first: what route() leaves behind. */
-typedef struct ki_ivf_cell {
-    float key; /* distance to the centroid */
-    uint32_t cell;
-} ki_ivf_cell;
-
 /* By which distance cells are near a query. */
 static inline const ki_packed *ki_ivf_probing(const ki_ivf *ivf)
 {
