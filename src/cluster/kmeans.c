@@ -16,8 +16,8 @@
  * cluster by the plane between them. Where no cluster can be cut (fewer distinct points than k) an empty
  * centroid stays where it is. A split may raise the objective by SPLIT_STEP^2 of the cluster's share.
  *
- * From the second iteration on a bound may stand in for most of the product (kmeans_filter.c); it finds the same
- * nearest centroids, by exact distances.
+ * Where the points have directions that tell most, a bound stands in for most of the product (kmeans_bound.c); it
+ * finds the same nearest centroids, by exact distances.
  *
  * Deterministic: blocks have a size that depends on the shape alone, their partial sums are added in order.
  */
@@ -31,6 +31,7 @@
 #include "base/options.h"
 #include "base/pool.h"
 #include "base/rng.h"
+#include "cluster/assigner.h"
 
 /* Half the distance of the two centroids of a split, over the root mean square distance of the cluster's
  * points to their mean. Arbitrary: small against the cluster, large against float32 rounding. */
@@ -39,10 +40,10 @@
 /* A spread below this part of the sum that it was computed from is rounding: all points are equal. */
 #define SPREAD_FLOOR 1e-6
 
-/* The filter (kmeans_filter.c) costs about half a plain iteration to make, and more than it spares when more than one
- * centroid in FILTER_MAX_SHARE gets through. */
-#define FILTER_MIN_ITERATIONS 3
+/* The bound (kmeans_bound.c) costs more than it spares when it lets more than one centroid in this many through. */
 #define FILTER_MAX_SHARE 12
+
+#define ASSIGN_ROWS 65536 /* of kith_kmeans_assign between two reports of progress */
 
 #define STREAM_SUMS 32768 /* doubles, 256 KiB: a part of any L2 cache */
 
@@ -52,109 +53,84 @@
 typedef struct block_result {
     double sum; /* of exact distances */
     size_t changed;
-    size_t looked_at; /* centroids that the filter let through */
+    size_t looked_at; /* centroids that the bound could not exclude */
 } block_result;
 
-/* One assignment pass, for training and for kith_kmeans_assign. */
-typedef struct assign_pass {
-    const float *x;
-    size_t n, dim;
+typedef struct lloyd {
+    const float *x; /* [n][dim] */
+    size_t n, dim, k;
     const kith_allocator *allocator;
     const kith_run *run;
-    ki_nearest nearest;
-    ki_filter *filter; /* NULL: the plain product */
+    const ki_kernels *kernels;
+    float *centroids;  /* [k][dim], the caller's */
     uint32_t *assign;  /* [n] */
-    float *dist;       /* [n] or NULL */
+    float *dist;       /* [n]: squared, exact */
     int has_previous;  /* assign[] holds the previous iteration's answer */
-    size_t block_size; /* points */
+    size_t block_size; /* points a block of assignment */
     size_t n_blocks;
+    ki_nearest nearest;    /* the plain way */
+    ki_map *map;           /* the bound; NULL: it would not pay */
+    ki_filter *filter;     /* the centroids in the map; NULL: the plain way */
+    float *points;         /* [n][depth]: the points in the map */
     uint32_t *found;       /* [threads][block_size]: scratch, the product's answer or the previous one */
-    float *limit;          /* [threads][block_size]: scratch of the filter, NULL without one */
+    float *limit;          /* [threads][block_size]: scratch of the filter */
     block_result *results; /* [n_blocks] */
     ki_stage *stage;       /* told by the calling thread */
     uint64_t done;         /* points assigned so far, atomic */
     int no_memory;         /* a block had none, atomic */
-} assign_pass;
 
-typedef struct lloyd {
-    assign_pass pass; /* first: what assign_block sees */
-    float *centroids; /* [k][dim], the caller's */
-    size_t k;
+    int streams;     /* update by one pass over the points, without order[] and start[] */
     uint32_t *order; /* [n]: points by centroid, ascending within one */
     size_t *start;   /* [k + 1]: order[start[j]..start[j+1]) belong to j */
-    int streams;     /* update by one pass over the points, without order[] and start[] */
     double *sums;    /* scratch: [threads][dim], or [k][dim] for streams */
     size_t *size;    /* [k]: points of a centroid */
     double *spread;  /* [k]: sum of squared distances of a centroid's points to their mean */
-    size_t splits;
 } lloyd;
 
 /* ---- assign ---- */
 
-static kith_status pass_init(assign_pass *pass, const float *x, size_t n, size_t dim, size_t k,
-                             const kith_allocator *allocator, const kith_run *run, kith_error *err)
+/* Give point i the centroid `found`, unless the one it has is at least as near. Returns the exact distance. */
+static float settle(lloyd *l, size_t i, uint32_t found, size_t *changed)
 {
-    *pass = (assign_pass){.x = x, .n = n, .dim = dim, .allocator = allocator, .run = run};
-    pass->block_size = ki_nearest_block(dim, k);
-    pass->n_blocks = (n + pass->block_size - 1) / pass->block_size;
-    KI_TRY(ki_nearest_init(&pass->nearest, dim, k, allocator, err));
-    size_t scratch = kith_pool_threads(ki_run_pool(run)) * pass->block_size;
-    pass->found = ki_alloc(allocator, scratch, sizeof *pass->found);
-    pass->results = ki_alloc(allocator, pass->n_blocks, sizeof *pass->results);
-    if (!pass->found || !pass->results) return ki_fail_nomem(err, scratch * sizeof *pass->found);
-    return KITH_OK;
-}
-
-static void pass_clear(assign_pass *pass)
-{
-    ki_nearest_clear(&pass->nearest);
-    ki_free(pass->allocator, pass->found);
-    ki_free(pass->allocator, pass->limit);
-    ki_free(pass->allocator, pass->results);
-    ki_filter_free(pass->filter);
-}
-
-/* Give point i the centroid `found`, unless the one it has is at least as near. Returns the exact distance.
- */
-static float settle(assign_pass *pass, size_t i, uint32_t found, size_t *changed)
-{
-    const float *x = pass->x + i * pass->dim, *centroids = pass->nearest.centroids;
-    float distance = pass->nearest.kernels->l2sq_f32(x, centroids + found * pass->dim, pass->dim);
-    uint32_t had = pass->assign[i];
-    if (!pass->has_previous) {
+    const float *x = l->x + i * l->dim;
+    float distance = l->kernels->l2sq_f32(x, l->centroids + found * l->dim, l->dim);
+    uint32_t had = l->assign[i];
+    if (!l->has_previous) {
         ++*changed;
     } else if (had != found) {
-        float to_had = pass->nearest.kernels->l2sq_f32(x, centroids + had * pass->dim, pass->dim);
+        float to_had = l->kernels->l2sq_f32(x, l->centroids + had * l->dim, l->dim);
         if (to_had < distance || (to_had == distance && had < found)) return to_had;
         ++*changed;
     }
-    pass->assign[i] = found;
+    l->assign[i] = found;
     return distance;
 }
 
 /* The plain way: the product's answer, judged. */
-static kith_status assign_plain(assign_pass *pass, size_t begin, size_t n, uint32_t *found,
-                                block_result *result)
+static kith_status assign_plain(lloyd *l, size_t begin, size_t n, uint32_t *found, block_result *result)
 {
-    KI_TRY(ki_nearest_find(&pass->nearest, pass->x + begin * pass->dim, n, found));
+    KI_TRY(ki_nearest_find(&l->nearest, l->x + begin * l->dim, n, found));
     for (size_t i = 0; i < n; i++) {
-        float distance = settle(pass, begin + i, found[i], &result->changed);
-        if (pass->dist) pass->dist[begin + i] = distance;
-        result->sum += (double)distance;
+        l->dist[begin + i] = settle(l, begin + i, found[i], &result->changed);
+        result->sum += (double)l->dist[begin + i];
     }
     return KITH_OK;
 }
 
-/* By the bound, from the previous answer. */
-static kith_status assign_filtered(assign_pass *pass, size_t begin, size_t n, uint32_t *before, float *limit,
+/* By the bound, from the previous answer or from a guess. */
+static kith_status assign_filtered(lloyd *l, size_t begin, size_t n, uint32_t *before, float *limit,
                                    block_result *result)
 {
-    uint32_t *assign = pass->assign + begin;
-    float *dist = pass->dist + begin;
-    memcpy(before, assign, n * sizeof *before);
-    KI_TRY(ki_filter_find(pass->filter, begin, n, assign, dist, limit, &result->looked_at));
+    uint32_t *assign = l->assign + begin;
+    float *dist = l->dist + begin;
+    const float *e = l->points + begin * ki_map_depth(l->map);
+    if (l->has_previous)
+        memcpy(before, assign, n * sizeof *before);
+    else
+        KI_TRY(ki_filter_guess(l->filter, e, n, assign));
+    KI_TRY(ki_filter_find(l->filter, l->x + begin * l->dim, e, n, assign, dist, limit, &result->looked_at));
     for (size_t i = 0; i < n; i++) {
-        result->changed += assign[i] != before[i];
+        result->changed += !l->has_previous || assign[i] != before[i];
         result->sum += (double)dist[i];
     }
     return KITH_OK;
@@ -162,37 +138,36 @@ static kith_status assign_filtered(assign_pass *pass, size_t begin, size_t n, ui
 
 static void assign_block(void *ctx, size_t block, size_t worker)
 {
-    assign_pass *pass = ctx;
-    size_t begin = block * pass->block_size, at = worker * pass->block_size;
-    size_t n = pass->n - begin < pass->block_size ? pass->n - begin : pass->block_size;
-    block_result *result = &pass->results[block];
-    if (pass->run && kith_cancel_raised(pass->run->cancel)) return;
+    lloyd *l = ctx;
+    size_t begin = block * l->block_size, at = worker * l->block_size;
+    size_t n = l->n - begin < l->block_size ? l->n - begin : l->block_size;
+    block_result *result = &l->results[block];
+    if (l->run && kith_cancel_raised(l->run->cancel)) return;
     *result = (block_result){0};
-    kith_status status = pass->filter
-                             ? assign_filtered(pass, begin, n, pass->found + at, pass->limit + at, result)
-                             : assign_plain(pass, begin, n, pass->found + at, result);
+    kith_status status = l->filter ? assign_filtered(l, begin, n, l->found + at, l->limit + at, result)
+                                   : assign_plain(l, begin, n, l->found + at, result);
     if (status != KITH_OK) {
-        __atomic_store_n(&pass->no_memory, 1, __ATOMIC_RELAXED);
+        __atomic_store_n(&l->no_memory, 1, __ATOMIC_RELAXED);
         return;
     }
-    uint64_t done = __atomic_add_fetch(&pass->done, n, __ATOMIC_RELAXED);
-    if (worker == 0) ki_stage_report(pass->stage, done);
+    uint64_t done = __atomic_add_fetch(&l->done, n, __ATOMIC_RELAXED);
+    if (worker == 0) ki_stage_report(l->stage, done);
 }
 
-static kith_status assign_all(assign_pass *pass, const float *centroids, block_result *total, kith_error *err)
+static kith_status assign_all(lloyd *l, block_result *total, kith_error *err)
 {
-    if (pass->filter)
-        KI_TRY(ki_filter_set(pass->filter, centroids, err));
+    if (l->filter)
+        KI_TRY(ki_filter_set(l->filter, l->centroids, err));
     else
-        ki_nearest_set(&pass->nearest, centroids);
-    ki_pool_run(ki_run_pool(pass->run), pass->n_blocks, assign_block, pass);
-    KI_TRY(ki_run_check(pass->run, err));
-    if (pass->no_memory) return ki_fail(err, KITH_NOMEM, "out of memory for the distances of a block");
+        ki_nearest_set(&l->nearest, l->centroids);
+    ki_pool_run(ki_run_pool(l->run), l->n_blocks, assign_block, l);
+    KI_TRY(ki_run_check(l->run, err));
+    if (l->no_memory) return ki_fail(err, KITH_NOMEM, "out of memory for the distances of a block");
     *total = (block_result){0};
-    for (size_t block = 0; block < pass->n_blocks; block++) {
-        total->sum += pass->results[block].sum;
-        total->changed += pass->results[block].changed;
-        total->looked_at += pass->results[block].looked_at;
+    for (size_t block = 0; block < l->n_blocks; block++) {
+        total->sum += l->results[block].sum;
+        total->changed += l->results[block].changed;
+        total->looked_at += l->results[block].looked_at;
     }
     return KITH_OK;
 }
@@ -202,21 +177,21 @@ static kith_status assign_all(assign_pass *pass, const float *centroids, block_r
 /* order[] and start[] by a counting sort of assign[]. */
 static void sort_by_centroid(lloyd *l)
 {
-    const uint32_t *assign = l->pass.assign;
-    size_t n = l->pass.n, *start = l->start;
+    const uint32_t *assign = l->assign;
+    size_t n = l->n, *start = l->start;
     memset(start, 0, (l->k + 1) * sizeof *start);
     for (size_t i = 0; i < n; i++) start[assign[i] + 1]++;
     for (size_t j = 0; j < l->k; j++) start[j + 1] += start[j];
     for (size_t i = 0; i < n; i++) l->order[start[assign[i]]++] = (uint32_t)i;
     memmove(start + 1, start,
-            l->k * sizeof *start); /* each start has moved to its end, the next one's start */
+            l->k * sizeof *start); /* each has moved to its end, where the next one starts */
     start[0] = 0;
 }
 
 /* Move centroid j to the mean; spread[j] holds the sum of squared distances to where it was. */
 static void move_to_mean(lloyd *l, size_t j, const double *sum)
 {
-    size_t dim = l->pass.dim, size = l->size[j];
+    size_t dim = l->dim, size = l->size[j];
     float *centroid = l->centroids + j * dim;
     double around_old = l->spread[j], step = 0;
     l->spread[j] = 0;
@@ -235,17 +210,16 @@ static void move_to_mean(lloyd *l, size_t j, const double *sum)
 static void update_block(void *ctx, size_t block, size_t worker)
 {
     lloyd *l = ctx;
-    const assign_pass *pass = &l->pass;
     size_t end = (block + 1) * UPDATE_BLOCK < l->k ? (block + 1) * UPDATE_BLOCK : l->k;
-    double *sum = l->sums + worker * pass->dim;
+    double *sum = l->sums + worker * l->dim;
     for (size_t j = block * UPDATE_BLOCK; j < end; j++) {
-        memset(sum, 0, pass->dim * sizeof *sum);
+        memset(sum, 0, l->dim * sizeof *sum);
         l->size[j] = l->start[j + 1] - l->start[j];
         l->spread[j] = 0;
         for (size_t at = l->start[j]; at < l->start[j + 1]; at++) {
             size_t i = l->order[at];
-            pass->nearest.kernels->add_f64(sum, pass->x + i * pass->dim, pass->dim);
-            l->spread[j] += (double)pass->dist[i];
+            l->kernels->add_f64(sum, l->x + i * l->dim, l->dim);
+            l->spread[j] += (double)l->dist[i];
         }
         move_to_mean(l, j, sum);
     }
@@ -254,15 +228,14 @@ static void update_block(void *ctx, size_t block, size_t worker)
 /* The points in their order, each to the sum of its centroid: the same additions in the same order as by the lists. */
 static void update_in_stream(lloyd *l)
 {
-    const assign_pass *pass = &l->pass;
-    size_t dim = pass->dim;
+    size_t dim = l->dim;
     memset(l->sums, 0, l->k * dim * sizeof *l->sums);
     memset(l->size, 0, l->k * sizeof *l->size);
     for (size_t j = 0; j < l->k; j++) l->spread[j] = 0;
-    for (size_t i = 0; i < pass->n; i++) {
-        size_t j = pass->assign[i];
-        pass->nearest.kernels->add_f64(l->sums + j * dim, pass->x + i * dim, dim);
-        l->spread[j] += (double)pass->dist[i];
+    for (size_t i = 0; i < l->n; i++) {
+        size_t j = l->assign[i];
+        l->kernels->add_f64(l->sums + j * dim, l->x + i * dim, dim);
+        l->spread[j] += (double)l->dist[i];
         l->size[j]++;
     }
     for (size_t j = 0; j < l->k; j++) move_to_mean(l, j, l->sums + j * dim);
@@ -275,14 +248,14 @@ static void update(lloyd *l)
         return;
     }
     sort_by_centroid(l);
-    ki_pool_run(ki_run_pool(l->pass.run), (l->k + UPDATE_BLOCK - 1) / UPDATE_BLOCK, update_block, l);
+    ki_pool_run(ki_run_pool(l->run), (l->k + UPDATE_BLOCK - 1) / UPDATE_BLOCK, update_block, l);
 }
 
 /* ---- empty clusters ---- */
 
 static void split(lloyd *l, size_t from, size_t to, double step, ki_rng *rng)
 {
-    size_t dim = l->pass.dim;
+    size_t dim = l->dim;
     float *a = l->centroids + from * dim, *b = l->centroids + to * dim;
     for (size_t d = 0; d < dim; d++) {
         double signed_step = ki_rng_u64(rng) >> 63 ? step : -step, at = (double)a[d];
@@ -304,7 +277,7 @@ static size_t fill_empty(lloyd *l, uint64_t seed, size_t iteration)
             if (l->spread[i] > 0 && size[i] > 1 && (largest == l->k || size[i] > size[largest])) largest = i;
         if (largest == l->k) break;
         double each = l->spread[largest] / (double)size[largest];
-        split(l, largest, j, SPLIT_STEP * sqrt(each / (double)l->pass.dim), &rng);
+        split(l, largest, j, SPLIT_STEP * sqrt(each / (double)l->dim), &rng);
         /* Each half is thought of as half the points with the same mean square: good enough to choose by. */
         size[j] = size[largest] / 2;
         size[largest] -= size[j];
@@ -317,37 +290,16 @@ static size_t fill_empty(lloyd *l, uint64_t seed, size_t iteration)
 
 /* ---- the loop ---- */
 
-/* From the second iteration on every point has a centroid to compare with: then a filter can spare most of the
- * product. `looked_at` tells whether it does. */
-static kith_status choose_way(lloyd *l, const kith_kmeans_options *options, size_t iteration,
-                              size_t looked_at, kith_error *err)
-{
-    assign_pass *pass = &l->pass;
-    if (iteration == 1 && options->max_iterations >= FILTER_MIN_ITERATIONS) {
-        KI_TRY(ki_filter_create(pass->x, pass->n, pass->dim, l->k, options->seed, pass->allocator, pass->run,
-                                &pass->filter, err));
-        if (!pass->filter) return KITH_OK;
-        size_t scratch = kith_pool_threads(ki_run_pool(pass->run)) * pass->block_size;
-        pass->limit = ki_alloc(pass->allocator, scratch, sizeof *pass->limit);
-        if (!pass->limit) return ki_fail_nomem(err, scratch * sizeof *pass->limit);
-    } else if (pass->filter && looked_at / pass->n > l->k / FILTER_MAX_SHARE) {
-        ki_filter_free(pass->filter);
-        pass->filter = NULL;
-    }
-    return KITH_OK;
-}
-
 static kith_status lloyd_run(lloyd *l, const kith_kmeans_options *options, kith_kmeans_result *result,
                              kith_error *err)
 {
-    assign_pass *pass = &l->pass;
     ki_stage stage;
-    ki_stage_begin(&stage, pass->run, "training", (uint64_t)options->max_iterations * pass->n);
-    pass->stage = &stage;
+    ki_stage_begin(&stage, l->run, "training", (uint64_t)options->max_iterations * l->n);
+    l->stage = &stage;
     while (result->iterations < options->max_iterations && !result->converged) {
-        block_result total;
-        KI_TRY(assign_all(pass, l->centroids, &total, err));
-        pass->has_previous = 1;
+        block_result total = {0};
+        KI_TRY(assign_all(l, &total, err));
+        l->has_previous = 1;
         result->iterations++;
         result->objective = total.sum;
         result->converged = total.changed == 0;
@@ -356,43 +308,60 @@ static kith_status lloyd_run(lloyd *l, const kith_kmeans_options *options, kith_
         update(l); /* after the last change too: a split that cut nothing left its centroid beside the mean */
         if (result->converged) break;
         result->splits += fill_empty(l, options->seed, result->iterations);
-        KI_TRY(choose_way(l, options, result->iterations, total.looked_at, err));
+        if (l->filter && total.looked_at / l->n > l->k / FILTER_MAX_SHARE) {
+            ki_filter_free(l->filter);
+            l->filter = NULL;
+        }
     }
     ki_stage_report(&stage, stage.total);
     return KITH_OK;
 }
 
-static kith_status lloyd_init(lloyd *l, const float *x, size_t n, size_t dim, size_t k, float *centroids,
-                              const kith_allocator *allocator, const kith_run *run, kith_error *err)
+static kith_status use_bound(lloyd *l, uint64_t seed, kith_error *err)
 {
-    KI_TRY(pass_init(&l->pass, x, n, dim, k, allocator, run, err));
-    l->centroids = centroids;
-    l->k = k;
-    l->pass.assign = ki_alloc(allocator, n, sizeof *l->pass.assign);
-    l->pass.dist = ki_alloc(allocator, n, sizeof *l->pass.dist);
-    size_t threads = kith_pool_threads(ki_run_pool(run));
-    l->streams = threads == 1 && k * dim <= STREAM_SUMS;
-    l->order = ki_alloc(allocator, l->streams ? 0 : n, sizeof *l->order);
-    l->start = ki_alloc(allocator, k + 1, sizeof *l->start);
-    l->size = ki_alloc(allocator, k, sizeof *l->size);
-    l->spread = ki_alloc(allocator, k, sizeof *l->spread);
-    l->sums = ki_alloc(allocator, (l->streams ? k : threads) * dim, sizeof *l->sums);
-    if (!l->pass.assign || !l->pass.dist || !l->order || !l->start || !l->size || !l->spread || !l->sums)
-        return ki_fail_nomem(err, n * sizeof *l->order);
-    return KITH_OK;
+    KI_TRY(ki_map_create(l->x, l->n, l->dim, l->k, seed, l->allocator, &l->map, err));
+    if (!l->map) return KITH_OK;
+    KI_TRY(ki_filter_create(l->map, l->k, &l->filter, err));
+    size_t floats = l->n * ki_map_depth(l->map);
+    l->points = ki_alloc(l->allocator, floats, sizeof *l->points);
+    if (!l->points) return ki_fail_nomem(err, floats * sizeof *l->points);
+    return ki_map_all(l->map, l->x, l->n, l->run, l->points, err);
+}
+
+/* lloyd_clear is allowed after a failure. */
+static kith_status lloyd_init(lloyd *l, uint64_t seed, kith_error *err)
+{
+    const kith_allocator *allocator = l->allocator;
+    size_t threads = kith_pool_threads(ki_run_pool(l->run));
+    l->kernels = ki_kernels_get();
+    l->block_size = ki_nearest_block(l->dim, l->k);
+    l->n_blocks = (l->n + l->block_size - 1) / l->block_size;
+    l->streams = threads == 1 && l->k * l->dim <= STREAM_SUMS;
+    l->assign = ki_alloc(allocator, l->n, sizeof *l->assign);
+    l->dist = ki_alloc(allocator, l->n, sizeof *l->dist);
+    l->found = ki_alloc(allocator, threads * l->block_size, sizeof *l->found);
+    l->limit = ki_alloc(allocator, threads * l->block_size, sizeof *l->limit);
+    l->results = ki_alloc(allocator, l->n_blocks, sizeof *l->results);
+    l->order = ki_alloc(allocator, l->streams ? 0 : l->n, sizeof *l->order);
+    l->start = ki_alloc(allocator, l->k + 1, sizeof *l->start);
+    l->sums = ki_alloc(allocator, (l->streams ? l->k : threads) * l->dim, sizeof *l->sums);
+    l->size = ki_alloc(allocator, l->k, sizeof *l->size);
+    l->spread = ki_alloc(allocator, l->k, sizeof *l->spread);
+    if (!l->assign || !l->dist || !l->found || !l->limit || !l->results || !l->order || !l->start ||
+        !l->sums || !l->size || !l->spread)
+        return ki_fail_nomem(err, l->n * sizeof *l->order);
+    KI_TRY(ki_nearest_init(&l->nearest, l->dim, l->k, allocator, err));
+    return use_bound(l, seed, err);
 }
 
 static void lloyd_clear(lloyd *l)
 {
-    const kith_allocator *allocator = l->pass.allocator;
-    ki_free(allocator, l->pass.assign);
-    ki_free(allocator, l->pass.dist);
-    ki_free(allocator, l->order);
-    ki_free(allocator, l->start);
-    ki_free(allocator, l->size);
-    ki_free(allocator, l->spread);
-    ki_free(allocator, l->sums);
-    pass_clear(&l->pass);
+    void *const blocks[] = {l->assign, l->dist,  l->points, l->found, l->limit, l->results,
+                            l->order,  l->start, l->sums,   l->size,  l->spread};
+    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) ki_free(l->allocator, blocks[i]);
+    ki_filter_free(l->filter);
+    ki_map_free(l->map);
+    ki_nearest_clear(&l->nearest);
 }
 
 /* ---- the door ---- */
@@ -467,18 +436,19 @@ kith_status kith_kmeans_train(const float *x, size_t n, size_t dim, size_t k,
     kith_kmeans_result unused;
     if (!result) result = &unused;
     *result = (kith_kmeans_result){.points_used = n};
-    lloyd l = {.pass.allocator = options->allocator};
+    lloyd l = {.x = x, .n = n, .dim = dim, .k = k, .centroids = centroids, .run = run};
+    l.allocator = l.nearest.allocator = options->allocator;
     kith_status status = KITH_OK;
     if (n > UINT32_MAX)
         status = ki_fail(err, KITH_INVALID, "n is %zu, allowed 1..%u points to train on", n, UINT32_MAX);
     if (status == KITH_OK) status = check_finite(x, n, dim, "x", err);
     if (status == KITH_OK && options->start) status = check_finite(options->start, k, dim, "start", err);
-    if (status == KITH_OK) status = lloyd_init(&l, x, n, dim, k, centroids, options->allocator, run, err);
+    if (status == KITH_OK) status = lloyd_init(&l, options->seed, err);
     if (status == KITH_OK && options->start)
         memmove(centroids, options->start, k * dim * sizeof *centroids);
     else if (status == KITH_OK)
         status = ki_kmeans_seed(x, n, dim, k, options->init, options->seed, options->allocator, run,
-                                centroids, l.pass.dist, err);
+                                centroids, l.dist, err);
     if (status == KITH_OK) status = lloyd_run(&l, options, result, err);
     lloyd_clear(&l);
     ki_free(options->allocator, sample);
@@ -493,18 +463,17 @@ kith_status kith_kmeans_assign(const float *x, size_t n, size_t dim, const float
     if (!assign) return ki_fail(err, KITH_INVALID, "assign is NULL");
     KI_TRY(check_finite(centroids, k, dim, "centroids", err));
     KI_TRY(check_finite(x, n, dim, "x", err));
-    assign_pass pass = {.allocator = allocator};
-    kith_status status = pass_init(&pass, x, n, dim, k, allocator, run, err);
-    if (status == KITH_OK) {
-        ki_stage stage;
-        block_result total;
-        ki_stage_begin(&stage, run, "assigning", n);
-        pass.stage = &stage;
-        pass.assign = assign;
-        pass.dist = dist;
-        status = assign_all(&pass, centroids, &total, err);
-        if (status == KITH_OK) ki_stage_report(&stage, n);
+    ki_assigner *assigner;
+    ki_stage stage;
+    ki_stage_begin(&stage, run, "assigning", n);
+    KI_TRY(ki_assigner_create(centroids, k, dim, n, allocator, &assigner, err));
+    kith_status status = KITH_OK;
+    for (size_t first = 0; first < n && status == KITH_OK; first += ASSIGN_ROWS) {
+        size_t rows = n - first < ASSIGN_ROWS ? n - first : ASSIGN_ROWS;
+        status = ki_assigner_find(assigner, x + first * dim, rows, run, assign + first,
+                                  dist ? dist + first : NULL, err);
+        if (status == KITH_OK) ki_stage_report(&stage, first + rows);
     }
-    pass_clear(&pass);
+    ki_assigner_free(assigner);
     return status;
 }

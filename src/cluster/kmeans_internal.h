@@ -16,7 +16,7 @@ typedef struct ki_nearest {
     const float *centroids; /* [k][dim], the caller's */
     float *w;               /* [k][dim]: see kmeans_nearest.c */
     float *bias;            /* [k] */
-    double *mean;           /* [dim] */
+    double *middle;         /* [2][dim]: scratch */
     ki_packed *packed;      /* w and bias, for the product */
 } ki_nearest;
 
@@ -32,30 +32,48 @@ void ki_nearest_set(ki_nearest *nearest, const float *centroids);
 kith_status ki_nearest_find(const ki_nearest *nearest, const float *x, size_t n, uint32_t *which);
 
 /* The coefficients of ki_nearest for packing them elsewhere: argmin of bias[j] + x . w[j] is the nearest
- * centroid. mean[dim] is scratch. Out: w[k][dim], bias[k]. */
-void ki_nearest_form(const float *centroids, size_t k, size_t dim, double *mean, float *w, float *bias);
+ * centroid. Out: w[k][dim], bias[k]; middle[2][dim], of which the first [dim] is the point that they are written
+ * around: bias[j] + x . w[j] = |x - c[j]|^2 - |x - middle|^2. */
+void ki_nearest_form(const float *centroids, size_t k, size_t dim, double *middle, float *w, float *bias);
 
 /* How many points one block of parallel work takes: a function of the shape alone. */
 size_t ki_nearest_block(size_t dim, size_t k);
 
-/* The same answer by a bound that spares most of the product: see kmeans_filter.c. */
-typedef struct ki_filter ki_filter;
+/* ---- The same answer by a bound that spares most of the product: see kmeans_bound.c ---- */
 
-/* Learn the bound from x[n][dim], which must live and stay.
- * Out:      *filter; NULL when it would not pay, on these points or for this shape.
- * Errors:   KITH_NOMEM, KITH_CANCELLED. */
-kith_status ki_filter_create(const float *x, size_t n, size_t dim, size_t k, uint64_t seed,
-                             const kith_allocator *allocator, const kith_run *run, ki_filter **filter,
-                             kith_error *err);
+/* A map of vectors into fewer components that never makes a distance longer. Read-only once made. */
+typedef struct ki_map ki_map;
+
+/* Learn it from x[n][dim], for points like these against k centroids.
+ * Out:      *map; NULL when it would not pay: small shapes, no directions to prefer.
+ * Errors:   KITH_NOMEM. */
+kith_status ki_map_create(const float *x, size_t n, size_t dim, size_t k, uint64_t seed,
+                          const kith_allocator *allocator, ki_map **map, kith_error *err);
+void ki_map_free(ki_map *map);
+size_t ki_map_depth(const ki_map *map);
+
+/* x[n][dim] to e[n][depth], on this thread with scratch[ki_map_scratch], or on the pool of run.
+ * KITH_NOMEM, KITH_CANCELLED. */
+size_t ki_map_scratch(const ki_map *map);
+kith_status ki_map_rows(const ki_map *map, const float *x, size_t n, float *scratch, float *e);
+kith_status ki_map_all(const ki_map *map, const float *x, size_t n, const kith_run *run, float *e,
+                       kith_error *err);
+
+/* Centroids in the map, which must outlive it. Read-only while searched. */
+typedef struct ki_filter ki_filter;
+kith_status ki_filter_create(const ki_map *map, size_t k, ki_filter **filter, kith_error *err);
 void ki_filter_free(ki_filter *filter);
 
-/* Take centroids[k][dim], as ki_nearest_set. */
+/* Take centroids[k][dim], as ki_nearest_set. KITH_NOMEM. */
 kith_status ki_filter_set(ki_filter *filter, const float *centroids, kith_error *err);
 
-/* Points first..first + n - 1. In: assign[n], of each any centroid, the nearer the better. Out: the nearest (ties: the
- * lower index), dist[n], and how many other centroids were looked at. limit[n] is scratch. KITH_NOMEM. */
-kith_status ki_filter_find(const ki_filter *filter, size_t first, size_t n, uint32_t *assign, float *dist,
-                           float *limit, size_t *looked_at);
+/* For points e[n] of the map: the centroid that is nearest in the map, a good first guess. KITH_NOMEM. */
+kith_status ki_filter_guess(const ki_filter *filter, const float *e, size_t n, uint32_t *assign);
+
+/* Points x[n][dim] with e[n][depth]. In: assign[n], of each any centroid, the nearer the better. Out: the nearest
+ * (ties: the lower index), dist[n], and how many other centroids were looked at. limit[n] is scratch. KITH_NOMEM. */
+kith_status ki_filter_find(const ki_filter *filter, const float *x, const float *e, size_t n,
+                           uint32_t *assign, float *dist, float *limit, size_t *looked_at);
 
 /* The seeds of k-means: centroids[k][dim] from x[n][dim]. distance[n] is scratch. */
 kith_status ki_kmeans_seed(const float *x, size_t n, size_t dim, size_t k, kith_kmeans_init init,

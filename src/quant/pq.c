@@ -8,7 +8,7 @@
  *     bits 9..16     little-endian uint16 code[j]     2 m bytes
  *     bits 1..7      bit string, segment j in bits [j * bits, (j + 1) * bits), lowest first, zeros at the end
  *
- * Each segment has its codebook twice: as the caller sees it, and packed for the tiled product, around the mean of
+ * Each segment has its codebook twice: as the caller sees it, and packed for the tiled product, around the middle of
  * its centroids (cluster/kmeans_nearest.c says why).
  *
  * Training: m k-means that know nothing of each other. With at least as many segments as threads each thread takes
@@ -69,10 +69,10 @@ kith_status kith_pq_create(size_t dim, size_t m, size_t bits, kith_metric metric
     pq->code_size = bits == 8 ? m : bits > 8 ? 2 * m : (m * bits + 7) / 8;
     pq->wants_dots = metric == KITH_DOT;
     pq->codebooks = ki_alloc(allocator, pq->ks * dim, sizeof *pq->codebooks);
-    pq->mean = ki_alloc(allocator, dim, sizeof *pq->mean);
+    pq->middle = ki_alloc(allocator, dim, sizeof *pq->middle);
     pq->books = ki_alloc_zero(allocator, m, sizeof *pq->books);
     pq->dots = ki_alloc_zero(allocator, m, sizeof *pq->dots);
-    if (!pq->codebooks || !pq->mean || !pq->books || !pq->dots) {
+    if (!pq->codebooks || !pq->middle || !pq->books || !pq->dots) {
         kith_pq_free(pq);
         return ki_fail_nomem(err, (dim << bits) * sizeof(float));
     }
@@ -96,7 +96,7 @@ void kith_pq_free(kith_pq *pq)
     if (!pq) return;
     forget(pq);
     ki_free(pq->allocator, pq->codebooks);
-    ki_free(pq->allocator, pq->mean);
+    ki_free(pq->allocator, pq->middle);
     ki_free(pq->allocator, pq->books);
     ki_free(pq->allocator, pq->dots);
     ki_free(pq->allocator, pq);
@@ -134,11 +134,11 @@ void ki_pq_want_dots(kith_pq *pq)
 
 /* ---- codebooks ---- */
 
-static kith_status pack_segment(kith_pq *pq, size_t j, double *mean, float *w, float *bias, kith_error *err)
+static kith_status pack_segment(kith_pq *pq, size_t j, double *middle, float *w, float *bias, kith_error *err)
 {
     const float *book = pq->codebooks + j * pq->ks * pq->width;
-    ki_nearest_form(book, pq->ks, pq->width, mean, w, bias);
-    for (size_t d = 0; d < pq->width; d++) pq->mean[j * pq->width + d] = (float)mean[d];
+    ki_nearest_form(book, pq->ks, pq->width, middle, w, bias);
+    for (size_t d = 0; d < pq->width; d++) pq->middle[j * pq->width + d] = (float)middle[d];
     KI_TRY(ki_packed_create_affine(w, pq->width, pq->ks, pq->width, bias, pq->allocator, &pq->books[j], err));
     if (!pq->wants_dots) return KITH_OK;
     return ki_packed_create(book, pq->width, pq->ks, pq->width, KITH_DOT, pq->allocator, &pq->dots[j], err);
@@ -148,13 +148,14 @@ static kith_status pack_segment(kith_pq *pq, size_t j, double *mean, float *w, f
 static kith_status prepare(kith_pq *pq, kith_error *err)
 {
     forget(pq);
-    double *mean = ki_alloc(pq->allocator, pq->width, sizeof *mean);
+    double *middle = ki_alloc(pq->allocator, 2 * pq->width, sizeof *middle);
     float *w = ki_alloc(pq->allocator, pq->ks * pq->width, sizeof *w);
     float *bias = ki_alloc(pq->allocator, pq->ks, sizeof *bias);
     kith_status status = KITH_OK;
-    if (!mean || !w || !bias) status = ki_fail_nomem(err, pq->ks * pq->width * sizeof *w);
-    for (size_t j = 0; j < pq->m && status == KITH_OK; j++) status = pack_segment(pq, j, mean, w, bias, err);
-    ki_free(pq->allocator, mean);
+    if (!middle || !w || !bias) status = ki_fail_nomem(err, pq->ks * pq->width * sizeof *w);
+    for (size_t j = 0; j < pq->m && status == KITH_OK; j++)
+        status = pack_segment(pq, j, middle, w, bias, err);
+    ki_free(pq->allocator, middle);
     ki_free(pq->allocator, w);
     ki_free(pq->allocator, bias);
     if (status == KITH_OK)

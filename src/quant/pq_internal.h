@@ -22,8 +22,8 @@ struct kith_pq {
     int trained;
     int wants_dots;    /* make dots[] beside books[] */
     float *codebooks;  /* [m][ks][width] */
-    float *mean;       /* [dim]: of the centroids of each segment */
-    ki_packed **books; /* [m]: bias + x.w = |x - c|^2 - |x - mean|^2, for encoding and L2SQ tables */
+    float *middle;     /* [dim]: the point that books[] are written around, see ki_nearest_form */
+    ki_packed **books; /* [m]: bias + x.w = |x - c|^2 - |x - middle|^2, for encoding and L2SQ tables */
     ki_packed **dots;  /* [m]: -(x.c), or NULL */
 };
 

@@ -7,11 +7,11 @@
 
 #include <stdint.h>
 
-/* books[] gives |q - c|^2 - |q - mean|^2. */
+/* books[] gives |q - c|^2 - |q - middle|^2. */
 static void l2sq_table(const kith_pq *pq, size_t j, const float *query, float *table)
 {
     ki_product_row(pq->books[j], query, table);
-    float add = pq->kernels->l2sq_f32(query, pq->mean + j * pq->width, pq->width);
+    float add = pq->kernels->l2sq_f32(query, pq->middle + j * pq->width, pq->width);
     for (size_t c = 0; c < pq->ks; c++) {
         float value = table[c] + add;
         table[c] = value < 0 ? 0 : value;

@@ -39,7 +39,7 @@ static kith_status train_random(const kith_allocator *allocator, const kith_run 
     return kith_kmeans_train(x, n, 8, k, &options, run, centroids, NULL, err);
 }
 
-/* Large enough, and on points of few directions, for the filter of k-means. */
+/* Large enough, and on points of few directions, for the bound of k-means. */
 static kith_status train_filtered(const kith_allocator *allocator, const kith_run *run, kith_error *err)
 {
     enum { points = 300, wide = 48, many = 256 };

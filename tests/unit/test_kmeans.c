@@ -228,6 +228,29 @@ static void test_assign(void **state)
     free(c);
 }
 
+/* Small whole numbers: every distance is exact, ties are many, and all must go to the lower index. */
+static void test_ties(void **state)
+{
+    (void)state;
+    enum { n = 4000, dim = 6, k = 90 };
+    static float x[n * dim];
+    static double c[k * dim];
+    uint32_t assign[n], expected[n];
+    ki_rng rng;
+    ki_rng_init(&rng, test_seed(), 11);
+    for (size_t i = 0; i < n * dim; i++) x[i] = (float)ki_rng_below(&rng, 32);
+    for (size_t i = 0; i < k * dim; i++) c[i] = (double)x[i];
+    size_t changed;
+    kith_error err;
+    textbook_assign(x, n, dim, c, k, expected, &changed);
+    for (kith_simd level = KITH_SIMD_SCALAR; level <= KITH_SIMD_NEON; level++) {
+        if (kith_simd_use(level, NULL) != KITH_OK) continue;
+        assert_ok(kith_kmeans_assign(x, n, dim, x, k, NULL, NULL, assign, NULL, &err), &err);
+        assert_memory_equal(assign, expected, sizeof assign);
+    }
+    kith_simd_use_name("auto", NULL);
+}
+
 static void test_threads(void **state)
 {
     (void)state;
@@ -513,12 +536,19 @@ static void test_progress_and_cancel(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_textbook),      cmocka_unit_test(test_far_from_origin),
-        cmocka_unit_test(test_assign),        cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_plusplus),      cmocka_unit_test(test_plusplus_distribution),
-        cmocka_unit_test(test_plusplus_many), cmocka_unit_test(test_empty_clusters),
-        cmocka_unit_test(test_duplicates),    cmocka_unit_test(test_corners),
-        cmocka_unit_test(test_bad_arguments), cmocka_unit_test(test_progress_and_cancel),
+        cmocka_unit_test(test_textbook),
+        cmocka_unit_test(test_far_from_origin),
+        cmocka_unit_test(test_assign),
+        cmocka_unit_test(test_ties),
+        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_plusplus),
+        cmocka_unit_test(test_plusplus_distribution),
+        cmocka_unit_test(test_plusplus_many),
+        cmocka_unit_test(test_empty_clusters),
+        cmocka_unit_test(test_duplicates),
+        cmocka_unit_test(test_corners),
+        cmocka_unit_test(test_bad_arguments),
+        cmocka_unit_test(test_progress_and_cancel),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/rng.h"
+#include "cluster/assigner.h"
 #include "cluster/kmeans_internal.h"
 #include "support.h"
 
@@ -33,65 +34,79 @@ static double distance(const float *a, const float *b, size_t dim)
     return sum;
 }
 
-/* x[N][dim] against centroids[K][dim], from assignments that are arbitrary. Returns how many centroids a point cost. */
-static double assert_exact(ki_filter *filter, const float *x, size_t dim, const float *centroids,
-                           uint64_t seed)
+/* Every answer against brute force; ties must go to the lower index. */
+static void assert_nearest(const float *x, size_t dim, const float *centroids, const double *nearest,
+                           const uint32_t *assign, const float *dist)
+{
+    for (size_t i = 0; i < N; i++) {
+        double got = distance(x + i * dim, centroids + assign[i] * dim, dim);
+        if (got > nearest[i] * (1 + 1e-5)) fail_msg("point %zu: %.9g, nearest %.9g", i, got, nearest[i]);
+        assert_true(fabs((double)dist[i] - got) <= 1e-5 * got);
+        for (size_t j = 0; j < assign[i]; j++)
+            assert_true(memcmp(centroids + j * dim, centroids + assign[i] * dim, dim * sizeof *x) != 0);
+    }
+}
+
+/* x[N][dim] against centroids[K][dim]. Returns how many centroids a point cost, when it began at its nearest. */
+static double assert_exact(const ki_map *map, const float *x, const float *e, size_t dim,
+                           const float *centroids, uint64_t seed)
 {
     uint32_t assign[N];
     float dist[N], limit[N];
-    size_t looked_at = 0;
+    double nearest[N];
+    ki_filter *filter;
+    kith_error err;
     ki_rng rng;
     ki_rng_init(&rng, seed, 3);
-    for (size_t i = 0; i < N; i++) assign[i] = (uint32_t)ki_rng_below(&rng, K);
-    kith_error err;
-    assert_ok(ki_filter_set(filter, centroids, &err), &err);
-    double nearest[N];
     for (size_t i = 0; i < N; i++) {
         nearest[i] = INFINITY;
         for (size_t j = 0; j < K; j++)
             nearest[i] = fmin(nearest[i], distance(x + i * dim, centroids + j * dim, dim));
     }
-    for (int pass = 0; pass < 2; pass++) { /* from anywhere, then from the nearest */
+    assert_ok(ki_filter_create(map, K, &filter, &err), &err);
+    assert_ok(ki_filter_set(filter, centroids, &err), &err);
+    size_t depth = ki_map_depth(map), looked_at = 0;
+    enum { ANYWHERE, GUESS, NEAREST };
+    for (int from = ANYWHERE; from <= NEAREST; from++) {
         looked_at = 0;
+        for (size_t i = 0; i < N && from == ANYWHERE; i++) assign[i] = (uint32_t)ki_rng_below(&rng, K);
         for (size_t first = 0; first < N; first += 200) {
             size_t n = N - first < 200 ? N - first : 200, looked;
-            assert_int_equal(ki_filter_find(filter, first, n, assign + first, dist + first, limit, &looked),
+            if (from == GUESS)
+                assert_int_equal(ki_filter_guess(filter, e + first * depth, n, assign + first), KITH_OK);
+            assert_int_equal(ki_filter_find(filter, x + first * dim, e + first * depth, n, assign + first,
+                                            dist + first, limit, &looked),
                              KITH_OK);
             looked_at += looked;
         }
-        for (size_t i = 0; i < N; i++) {
-            double least = INFINITY;
-            for (size_t j = 0; j < K; j++)
-                least = fmin(least, distance(x + i * dim, centroids + j * dim, dim));
-            double got = distance(x + i * dim, centroids + assign[i] * dim, dim);
-            if (got > least * (1 + 1e-5)) fail_msg("point %zu: %.9g, nearest %.9g", i, got, least);
-            assert_true(fabs((double)dist[i] - got) <= 1e-5 * got);
-            for (size_t j = 0; j < assign[i]; j++) /* ties: the lower index */
-                assert_true(memcmp(centroids + j * dim, centroids + assign[i] * dim, dim * sizeof *x) != 0);
-        }
+        assert_nearest(x, dim, centroids, nearest, assign, dist);
     }
+    ki_filter_free(filter);
     return (double)looked_at / N;
 }
 
 static void exact_case(size_t dim, size_t rank, float noise, float offset, double most, uint64_t seed)
 {
     float *x = low_rank(N, dim, rank, noise, offset, seed), *centroids = malloc(K * dim * sizeof *centroids);
-    ki_filter *filter;
+    ki_map *map;
     kith_error err;
-    assert_ok(ki_filter_create(x, N, dim, K, seed, NULL, NULL, &filter, &err), &err);
-    assert_non_null(filter);
+    assert_ok(ki_map_create(x, N, dim, K, seed, NULL, &map, &err), &err);
+    assert_non_null(map);
+    float *e = malloc(N * ki_map_depth(map) * sizeof *e);
+    assert_ok(ki_map_all(map, x, N, NULL, e, &err), &err);
     memcpy(centroids, x, K * dim * sizeof *x);
     memcpy(centroids + 7 * dim, x + 3 * dim, dim * sizeof *x); /* two are equal */
-    double cost = assert_exact(filter, x, dim, centroids, seed);
+    double cost = assert_exact(map, x, e, dim, centroids, seed);
     if (cost > most * K) fail_msg("%.1f of %d centroids looked at", cost, K);
     /* Means, and one centroid far from all. */
     for (size_t j = 0; j < K; j++)
         for (size_t d = 0; d < dim; d++)
             centroids[j * dim + d] = (x[j * dim + d] + x[(j + 120) * dim + d] + x[(j + 240) * dim + d]) / 3;
     for (size_t d = 0; d < dim; d++) centroids[d] += 100;
-    assert_exact(filter, x, dim, centroids, seed);
-    ki_filter_free(filter);
+    assert_exact(map, x, e, dim, centroids, seed);
+    ki_map_free(map);
     free(x);
+    free(e);
     free(centroids);
 }
 
@@ -120,18 +135,53 @@ static void test_declined(void **state)
 {
     (void)state;
     kith_error err;
-    ki_filter *filter;
+    ki_map *map;
     float *x = test_vectors(N, 64, 0, test_seed());
-    assert_ok(ki_filter_create(x, N, 64, K, 1, NULL, NULL, &filter, &err), &err);
-    assert_null(filter);
-    assert_ok(ki_filter_create(x, N, 64, 10, 1, NULL, NULL, &filter, &err), &err);
-    assert_null(filter);
-    assert_ok(ki_filter_create(x, N, 8, K, 1, NULL, NULL, &filter, &err), &err);
-    assert_null(filter);
+    assert_ok(ki_map_create(x, N, 64, K, 1, NULL, &map, &err), &err);
+    assert_null(map);
+    assert_ok(ki_map_create(x, N, 64, 10, 1, NULL, &map, &err), &err);
+    assert_null(map);
+    assert_ok(ki_map_create(x, N, 8, K, 1, NULL, &map, &err), &err);
+    assert_null(map);
     for (size_t i = 0; i < N * 64; i++) x[i] = 7;
-    assert_ok(ki_filter_create(x, N, 64, K, 1, NULL, NULL, &filter, &err), &err);
-    assert_null(filter);
+    assert_ok(ki_map_create(x, N, 64, K, 1, NULL, &map, &err), &err);
+    assert_null(map);
+    ki_map_free(NULL);
     ki_filter_free(NULL);
+    free(x);
+}
+
+/* Both ways of the assigner, which it chooses by the number of rows that it is told. */
+static void test_assigner(void **state)
+{
+    (void)state;
+    enum { dim = 96 };
+    float *x = low_rank(N, dim, 8, 0.2f, 2, test_seed()), dist[2][N];
+    uint32_t assign[2][N], alone;
+    double nearest[N];
+    kith_error err;
+    for (size_t i = 0; i < N; i++) {
+        nearest[i] = INFINITY;
+        for (size_t j = 0; j < K; j++) nearest[i] = fmin(nearest[i], distance(x + i * dim, x + j * dim, dim));
+    }
+    for (int many = 0; many < 2; many++) {
+        ki_assigner *assigner;
+        assert_ok(ki_assigner_create(x, K, dim, many ? 1000000 : N, NULL, &assigner, &err), &err);
+        assert_ok(ki_assigner_find(assigner, x, N, NULL, assign[many], dist[many], &err), &err);
+        assert_nearest(x, dim, x, nearest, assign[many], dist[many]);
+        for (size_t i = 0; i < N; i += 50) {
+            assert_ok(ki_assigner_find(assigner, x + i * dim, 1, NULL, &alone, NULL, &err), &err);
+            assert_int_equal(alone, assign[many][i]);
+        }
+        kith_run run;
+        kith_cancel cancel = {0};
+        kith_run_init(&run);
+        run.cancel = &cancel;
+        kith_cancel_raise(&cancel);
+        assert_int_equal(ki_assigner_find(assigner, x, N, &run, assign[many], NULL, &err), KITH_CANCELLED);
+        ki_assigner_free(assigner);
+    }
+    ki_assigner_free(NULL);
     free(x);
 }
 
@@ -147,7 +197,7 @@ static void remember(void *ctx, size_t number, double objective)
     h->n = number;
 }
 
-/* The whole training, with the filter and without: max_iterations 2 never makes one, so iterating by hand is plain. */
+/* Iteration by iteration, each against one that begins anew and so guesses where the long one remembers. */
 static void test_training(void **state)
 {
     (void)state;
@@ -155,7 +205,7 @@ static void test_training(void **state)
     float *x = low_rank(N, dim, 6, 0.2f, 1, test_seed());
     static float centroids[K * dim], plain[K * dim];
     memcpy(plain, x, sizeof plain);
-    history h = {0}, by_hand = {0};
+    history h = {0}, anew = {0};
     kith_kmeans_options options;
     kith_kmeans_options_init(&options);
     options.start = x;
@@ -168,11 +218,11 @@ static void test_training(void **state)
     assert_ok(kith_kmeans_train(x, N, dim, K, &options, NULL, centroids, &result, &err), &err);
     options.max_iterations = 1;
     options.start = plain;
-    options.iteration_ctx = &by_hand;
+    options.iteration_ctx = &anew;
     for (size_t i = 0; i < h.n; i++) {
         assert_ok(kith_kmeans_train(x, N, dim, K, &options, NULL, plain, NULL, &err), &err);
-        if (result.splits == 0 && fabs(by_hand.objective[0] - h.objective[i]) > 1e-6 * h.objective[i])
-            fail_msg("iteration %zu: %.12g, plain %.12g", i + 1, h.objective[i], by_hand.objective[0]);
+        if (result.splits == 0 && fabs(anew.objective[0] - h.objective[i]) > 1e-6 * h.objective[i])
+            fail_msg("iteration %zu: %.12g, anew %.12g", i + 1, h.objective[i], anew.objective[0]);
         if (i > 0) assert_true(h.objective[i] <= h.objective[i - 1] * (1 + 1e-9) || result.splits > 0);
     }
 
@@ -196,6 +246,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_exact),
         cmocka_unit_test(test_declined),
+        cmocka_unit_test(test_assigner),
         cmocka_unit_test(test_training),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
