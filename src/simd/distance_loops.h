@@ -8,7 +8,7 @@
  *     vec_reduce(v), vec_reduce4(v, out)                 the sum of the lanes, in one fixed tree for both
  *
  * A row has two partial sums: even registers go to the first, odd ones to the second, the incomplete last one to
- * whichever is next. That, and the fixed tree, is the order of summation of every kernel here, be it called for one
+ * the second. That, and the fixed tree, is the order of summation of every kernel here, be it called for one
  * row or for four side by side, which is what fills the pipeline: 4 rows x 2 sums cover the latency of the FMA. */
 
 #define AHEAD_BYTES 2048

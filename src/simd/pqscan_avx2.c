@@ -71,7 +71,6 @@ static void pq_scan8(const float *tables, size_t m, const uint8_t *codes, size_t
     switch (m) {
     case 8: scan8(tables, 8, codes, n, bias, out); break;
     case 16: scan8(tables, 16, codes, n, bias, out); break;
-    case 32: scan8(tables, 32, codes, n, bias, out); break;
     default: scan8(tables, m, codes, n, bias, out); break;
     }
 }
