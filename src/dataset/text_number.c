@@ -113,8 +113,24 @@ static size_t print_digits(float value, int digits, char text[32])
     return used;
 }
 
+/* Whole numbers below a million, which descriptors and counts are made of, without snprintf. */
+static size_t print_whole(float value, char text[32])
+{
+    char digits[8];
+    size_t n = 0, used = 0;
+    unsigned rest = (unsigned)fabsf(value);
+    do digits[n++] = (char)('0' + rest % 10);
+    while (rest /= 10);
+    if (value < 0) text[used++] = '-';
+    while (n > 0) text[used++] = digits[--n];
+    text[used] = 0;
+    return used;
+}
+
 size_t ki_text_print(float value, char text[32])
 {
+    if (fabsf(value) < 1e6f && value == truncf(value) && !(value == 0 && signbit(value)))
+        return print_whole(value, text);
     for (int digits = 6; digits < 9; digits++) {
         float back;
         size_t used = print_digits(value, digits, text);

@@ -435,8 +435,9 @@ kith_status ki_store_verify(ki_store *store, const kith_run *run, ki_store_proof
     pass->store = store;
     ki_hasher_init(&pass->whole);
     if (!store->base) {
-        pass->buffer = ki_alloc(store->allocator, CHUNK_BYTES, 1);
-        if (!pass->buffer) status = ki_fail_nomem(err, CHUNK_BYTES);
+        size_t bytes = store->file_bytes < CHUNK_BYTES ? (size_t)store->file_bytes : CHUNK_BYTES;
+        pass->buffer = ki_alloc(store->allocator, bytes, 1);
+        if (!pass->buffer) status = ki_fail_nomem(err, bytes);
     }
     if (!status) {
         ki_stage_begin(&pass->stage, run, "verifying", store->file_bytes);
