@@ -12,7 +12,8 @@
 
 typedef struct slab_source {
     const kith_allocator *allocator;
-    char *path; /* of the file, without ":NAME" */
+    char *path;      /* as given, for messages */
+    char *file_path; /* without ":NAME" */
     hid_t file, dataset;
     hid_t memory_type;
     int rank;
@@ -102,6 +103,7 @@ static void slab_close(void *ctx)
     if (s->dataset >= 0) (void)H5Dclose(s->dataset);
     if (s->file >= 0) (void)H5Fclose(s->file);
     unsilence(before);
+    ki_free(s->allocator, s->file_path);
     ki_free(s->allocator, s->path);
     ki_free(s->allocator, s);
 }
@@ -154,17 +156,17 @@ static kith_status choose_shape(slab_source *s, kith_dataset_source *source, kit
     return KITH_OK;
 }
 
-static kith_status open_file(const char *path, hid_t *file, kith_error *err)
+static kith_status open_file(const char *path, const char *shown, hid_t *file, kith_error *err)
 {
     *file = -1;
-    if (access(path, F_OK) != 0) return ki_fail(err, KITH_NOTFOUND, "%s: there is no such file", path);
+    if (access(path, F_OK) != 0) return ki_fail(err, KITH_NOTFOUND, "%s: there is no such file", shown);
     *file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
-    return *file < 0 ? fail_hdf5(err, KITH_FORMAT, path, "cannot be opened") : KITH_OK;
+    return *file < 0 ? fail_hdf5(err, KITH_FORMAT, shown, "cannot be opened") : KITH_OK;
 }
 
 static kith_status open_slab(slab_source *s, const char *name, kith_dataset_source *source, kith_error *err)
 {
-    KI_TRY(open_file(s->path, &s->file, err));
+    KI_TRY(open_file(s->file_path, s->path, &s->file, err));
     if (H5Lexists(s->file, name, H5P_DEFAULT) <= 0)
         return ki_fail(err, KITH_NOTFOUND, "%s: has no dataset '%s'", s->path, name);
     s->dataset = H5Dopen2(s->file, name, H5P_DEFAULT);
@@ -189,11 +191,12 @@ kith_status kith_hdf5_open(const char *path, const char *name, const kith_alloca
     s->allocator = allocator;
     s->file = s->dataset = -1;
     s->path = ki_strdup(allocator, path);
-    if (!s->path) {
-        ki_free(allocator, s);
+    s->file_path = ki_strdup(allocator, path);
+    if (!s->path || !s->file_path) {
+        slab_close(s);
         return ki_fail_nomem(err, length);
     }
-    s->path[length] = 0;
+    s->file_path[length] = 0;
     kith_dataset_source source;
     kith_dataset_source_init(&source);
     quiet before = silence();
@@ -262,8 +265,8 @@ kith_status kith_hdf5_metric(const char *path, kith_metric *metric, kith_error *
     copy[length] = 0;
     hid_t file;
     quiet before = silence();
-    kith_status status = open_file(copy, &file, err);
-    if (!status) status = read_metric(file, copy, metric, err);
+    kith_status status = open_file(copy, path, &file, err);
+    if (!status) status = read_metric(file, path, metric, err);
     if (file >= 0) (void)H5Fclose(file);
     unsilence(before);
     ki_free(NULL, copy);
