@@ -24,7 +24,7 @@ enum {
     SAMPLE_MAGIC = 0x6c706d73, /* "smpl" */
     SAMPLE_GRADIENTS = 512,
     SAMPLE_COLOURS = 192,
-    CODEBOOK_POINTS = 65536, /* 1,024 a word */
+    CODEBOOK_POINTS = 16384, /* 256 a word */
     GRAM_ROWS = 8,           /* rows of the product matrix a block */
     PROJECTION_ROWS = 64     /* rows of the projection a block */
 };

@@ -94,9 +94,11 @@ static void moments(const float *x, size_t n, size_t dim, double *mean, double *
     for (size_t i = 0; i < n; i++)
         for (size_t d = 0; d < dim; d++) {
             double centred = x[i * dim + d] - mean[d], *row = covariance + d * dim;
-            for (size_t e = 0; e < dim; e++) row[e] += centred * (x[i * dim + e] - mean[e]);
+            for (size_t e = d; e < dim; e++) row[e] += centred * (x[i * dim + e] - mean[e]);
         }
-    for (size_t i = 0; i < dim * dim; i++) covariance[i] /= (double)n;
+    for (size_t d = 0; d < dim; d++)
+        for (size_t e = d; e < dim; e++)
+            covariance[d * dim + e] = covariance[e * dim + d] = covariance[d * dim + e] / (double)n;
 }
 
 /* The projection to the `low` principal directions and the projected mean. */
