@@ -6,7 +6,7 @@
 
 #include "base/error.h"
 #include "base/memory.h"
-#include "index/keys.h"
+#include "base/select.h"
 
 /* Cells whose distances are compared with the worst so far at a time. */
 #define DISTANCE_BLOCK 64
@@ -18,7 +18,7 @@
 struct ki_scratch {
     ki_scorer *scorer;
     float *distance; /* [n_cells] of the query to each centroid */
-    uint64_t *near;  /* [n_cells] keys (keys.h) of the nearest cells, sorted */
+    uint64_t *near;  /* [n_cells] keys (base/select.h) of the nearest cells, sorted */
 };
 
 kith_status ki_ivf_scratch_create(const ki_structure *structure, ki_scratch **scratch, kith_error *err)
@@ -76,7 +76,7 @@ static size_t next_cells(const ki_ivf *ivf, ki_scratch *s, uint64_t after, size_
         n = count;
         uint64_t last = 0;
         for (size_t i = 0; i < n; i++) last = s->near[i] > last ? s->near[i] : last;
-        worst = ki_key_distance(last);
+        worst = ki_key_dist(last);
     }
     if (n > count) {
         ki_keys_select(s->near, n, count);
@@ -137,7 +137,7 @@ static void scan_cell(const ki_ivf *ivf, ki_scratch *s, ki_query *query, uint64_
     if (size == 0) return;
     if (s->scorer->codec->residual)
         s->scorer->ops->rebase(s->scorer, ivf->centroids + cell * ivf->base.env->dim,
-                               origin_distance(ivf, query, cell, ki_key_distance(key)));
+                               origin_distance(ivf, query, cell, ki_key_dist(key)));
     ki_query_scan(query, s->scorer, ki_postings_codes(&ivf->lists, cell),
                   ki_postings_slots(&ivf->lists, cell), 0, size);
 }
