@@ -10,7 +10,7 @@
 #include "contact_sheet.h"
 
 struct options {
-    const char *html;
+    const char *html, *model;
     uint64_t k;
     double min_score;
 };
@@ -122,6 +122,7 @@ static int run(cli_context *cli, void *options)
     kith_gallery_options_init(&how);
     how.read_only = 1;
     how.jobs = 1;
+    how.model = o->model;
     if (o->html) {
         int status = cli_output_check(cli, o->html);
         if (status != CLI_OK) return status;
@@ -169,6 +170,12 @@ const cli_verb verb_search = {
                               .argument = "FILE",
                               .into = offsetof(struct options, html),
                               .help = "write a contact sheet, too: one page with the thumbnails in it"},
+                             {.name = "model",
+                              .kind = CLI_TEXT,
+                              .argument = "FILE",
+                              .into = offsetof(struct options, model),
+                              .help = "where the network is now that the collection was made with, if it has "
+                                      "moved"},
                              {0}},
     .common = CLI_JSON,
     .options_size = sizeof(struct options),

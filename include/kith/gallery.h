@@ -44,6 +44,8 @@ typedef struct kith_gallery_options {
     double seconds;                  /* that one picture may take; 0: 60 */
     int read_only;                   /* nonzero: for searching only */
     unsigned wait_ms;                /* how long to wait for another writer of the collection */
+    const char
+        *model; /* MODEL features: where the model file is now; NULL: where it was at the first index */
 } kith_gallery_options;
 
 static inline void kith_gallery_options_init(kith_gallery_options *options)
@@ -56,6 +58,7 @@ static inline void kith_gallery_options_init(kith_gallery_options *options)
     options->seconds = 0;
     options->read_only = 0;
     options->wait_ms = 5000;
+    options->model = NULL;
 }
 
 /* Open a gallery.
@@ -126,7 +129,7 @@ typedef struct kith_gallery_report {
     int trained;        /* 1: a codebook was learnt */
     double seconds;     /* of it all */
     double seconds_walk, seconds_train, seconds_fold;
-    /* Of the decoders, added up over the processes. */
+    /* Processor time of the decoders, added up. */
     double seconds_read, seconds_decode, seconds_features, seconds_thumbnail;
 } kith_gallery_report;
 

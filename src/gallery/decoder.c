@@ -5,11 +5,11 @@
 #include <math.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/checksum.h"
 #include "base/error.h"
-#include "base/run.h"
 #include "gallery/utf8.h"
 
 #define THUMBNAIL_QUALITY 78     /* 256 pixels wide: some 9 KB */
@@ -117,10 +117,18 @@ static void put_head(ki_bytes *reply, const ki_picture *p)
     ki_bytes_put(reply, p->seconds, sizeof p->seconds);
 }
 
+/* Processor time of this process, nanoseconds: what a stage costs, however busy the machine is. */
+static uint64_t spent_ns(void)
+{
+    struct timespec spent;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &spent);
+    return (uint64_t)spent.tv_sec * 1000000000u + (uint64_t)spent.tv_nsec;
+}
+
 /* Sets one stage's seconds and begins the next. */
 static void lap(uint64_t *since, double *seconds)
 {
-    uint64_t now = ki_now_ns();
+    uint64_t now = spent_ns();
     *seconds = (double)(now - *since) * 1e-9;
     *since = now;
 }
@@ -212,7 +220,7 @@ static kith_status run(void *state, const uint8_t *request, size_t size, int fd,
     ki_picture p = {0};
     uint8_t *bytes = NULL;
     size_t n_bytes = 0;
-    uint64_t since = ki_now_ns();
+    uint64_t since = spent_ns();
     KI_TRY(read_file(fd, d->limits.max_bytes, &bytes, &n_bytes, err));
     p.hash = ki_checksum(bytes, n_bytes);
     p.bytes = n_bytes;

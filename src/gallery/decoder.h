@@ -58,8 +58,8 @@ typedef struct ki_picture {
     uint32_t width, height; /* upright, as the file holds it */
     kith_image_format format;
     char date[20], camera[96];
-    double seconds[KI_STAGES];
-    const uint8_t *vector; /* dim floats, not aligned */
+    double seconds[KI_STAGES]; /* of processor time */
+    const uint8_t *vector;     /* dim floats, not aligned */
     size_t dim;
     const uint8_t *thumbnail; /* a JPEG */
     size_t thumbnail_size;

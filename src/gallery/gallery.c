@@ -191,6 +191,8 @@ kith_status kith_gallery_open(const char *path, const kith_gallery_options *opti
     g->allocator = own.allocator;
     kith_status status = KITH_OK;
     if (path && !(g->path = ki_strdup(own.allocator, path))) status = ki_fail_nomem(err, strlen(path));
+    if (own.model && !(g->model = ki_strdup(own.allocator, own.model)))
+        status = ki_fail_nomem(err, strlen(own.model));
     if (status == KITH_OK) status = start_nursery(g, err); /* before SQLite opens anything */
     if (status == KITH_OK && path) status = ki_gallery_refresh(g, err);
     if (status != KITH_OK) {
@@ -208,6 +210,7 @@ void kith_gallery_close(kith_gallery *g)
     ki_workers_free(g->workers);
     ki_settings_clear(&g->settings);
     ki_free(g->allocator, g->path);
+    ki_free(g->allocator, g->model);
     ki_free(g->allocator, g);
 }
 
@@ -244,7 +247,7 @@ kith_status ki_gallery_staff(kith_gallery *g, const void *features, size_t size,
                                                      .features = features,
                                                      .features_size = size,
                                                      .with_sampling = with_sampling,
-                                                     .model = ""});
+                                                     .model = g->model ? g->model : ""});
     kith_status status = setup.failed ? ki_fail_nomem(err, size) : KITH_OK;
     uint64_t hash = setup.failed ? 0 : ki_checksum(setup.data, setup.size) | 1;
     if (status == KITH_OK && hash != g->setup) {

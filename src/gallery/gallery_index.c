@@ -260,7 +260,8 @@ static kith_status adopt_stored_model(indexer *ix, kith_error *err)
 {
     kith_features *features;
     KI_TRY(keep_features(ix, err));
-    KI_TRY(kith_features_load(ix->features, ix->features_size, NULL, ix->g->allocator, &features, err));
+    KI_TRY(
+        kith_features_load(ix->features, ix->features_size, ix->g->model, ix->g->allocator, &features, err));
     return adopt(ix, features, err);
 }
 
@@ -276,6 +277,10 @@ static kith_status check_same(const indexer *ix, kith_error *err)
         same = same && kith_features_fingerprint(features) == settings->fingerprint;
         snprintf(description, sizeof description, "%s", kith_features_description(features));
         kith_features_free(features);
+    }
+    if (same && ix->model && !ix->g->model) { /* it may be elsewhere by now */
+        ix->g->model = ki_strdup(ix->g->allocator, ix->model);
+        if (!ix->g->model) return ki_fail_nomem(err, strlen(ix->model));
     }
     if (same) return KITH_OK;
     return ki_fail(err, KITH_INVALID, "%s was made with %s, not with %s; retrain makes all of it anew",

@@ -27,6 +27,7 @@ struct kith_gallery {
     kith_gallery_options options; /* with the zeros filled in */
     const kith_allocator *allocator;
     char *path;                  /* of the collection; NULL: none */
+    char *model;                 /* where the model file is now; NULL: where it was */
     kith_collection *collection; /* NULL: not there yet */
     ki_workers *workers;
     ki_settings settings;
