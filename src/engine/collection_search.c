@@ -2,6 +2,7 @@
 #include "base/options.h"
 #include "base/run.h"
 #include "base/topk.h"
+#include "engine/rowblock.h"
 #include "engine/vectors.h"
 
 #include <math.h>
@@ -190,102 +191,56 @@ static kith_status search_segment(call *s, ki_vectors *v, kith_error *err)
     return status;
 }
 
-/* A small exact index that is filled, searched and emptied again. */
-typedef struct scratch {
-    kith_index *index;
-    float *x; /* [room][dim] */
-    uint64_t *ids;
-    size_t n, room, dim;
-} scratch;
-
-static kith_status scratch_init(scratch *b, const call *s, size_t most, kith_error *err)
+/* Search a block of rows exactly, by an index that lives as long as that. */
+static kith_status search_block(void *ctx, const ki_row_block *block, kith_error *err)
 {
-    size_t bytes = s->c->state.dim * sizeof(float);
-    *b = (scratch){.dim = s->c->state.dim, .room = bytes < BLOCK_BYTES ? BLOCK_BYTES / bytes : 1};
-    if (b->room > most) b->room = most > 0 ? most : 1;
-    b->x = ki_alloc(s->c->allocator, b->room, bytes);
-    b->ids = ki_alloc(s->c->allocator, b->room, sizeof *b->ids);
-    return b->x && b->ids ? KITH_OK : ki_fail_nomem(err, b->room * bytes);
-}
-
-static void scratch_clear(scratch *b, const kith_allocator *allocator)
-{
-    ki_free(allocator, b->x);
-    ki_free(allocator, b->ids);
-}
-
-static kith_status scratch_search(scratch *b, call *s, kith_error *err)
-{
-    if (b->n == 0) return KITH_OK;
+    call *s = ctx;
     kith_index *index = NULL;
     kith_searcher *searcher = NULL;
     kith_index_options options;
     kith_index_options_init(&options);
     options.metric = s->c->state.metric;
     options.allocator = s->c->allocator;
-    kith_status status = kith_index_create("Flat", b->dim, &options, &index, err);
-    if (status == KITH_OK) status = kith_index_add(index, b->x, b->ids, b->n, NULL, err);
-    if (status == KITH_EXISTS) status = ki_corrupt(s->c, err, "two rows have the same key");
+    kith_status status = kith_index_create("Flat", block->dim, &options, &index, err);
+    if (status == KITH_OK) status = ki_row_block_add(block, index, NULL, err);
     if (status == KITH_OK) status = kith_searcher_create(index, &searcher, err);
     if (status == KITH_OK) status = search_index(s, searcher, NULL, 0, err);
     kith_searcher_free(searcher);
     kith_index_free(index);
-    b->n = 0;
     return status;
-}
-
-static kith_status scratch_add(scratch *b, call *s, int64_t key, const float *x, kith_error *err)
-{
-    if (key < 1) return ki_corrupt(s->c, err, "a row has the key %lld", (long long)key);
-    memcpy(b->x + b->n * b->dim, x, b->dim * sizeof *x);
-    b->ids[b->n++] = (uint64_t)key;
-    return b->n == b->room ? scratch_search(b, s, err) : KITH_OK;
 }
 
 /* Exactly those rows that the caller named. */
 static kith_status search_named_rows(call *s, kith_error *err)
 {
-    scratch b = {0};
-    kith_collection *c = s->c;
-    kith_status status = scratch_init(&b, s, s->gate.only_n, err);
+    ki_row_block block = {0};
+    kith_status status = ki_row_block_init(&block, s->c, BLOCK_BYTES, s->gate.only_n, search_block, s, err);
     for (size_t i = 0; status == KITH_OK && i < s->gate.only_n; i++) {
-        sqlite3_stmt *stmt;
-        int row;
-        const float *x = NULL;
-        if ((status = ki_db_prepare(c, KI_SQL_VECTOR_GET, &stmt, err)) != KITH_OK) break;
-        sqlite3_bind_int64(stmt, 1, s->gate.only[i]);
-        if ((status = ki_db_step(c, KI_SQL_VECTOR_GET, &row, err)) != KITH_OK || !row) continue;
-        status = ki_row_vector(c, stmt, 0, s->gate.only[i], &x, err);
-        if (status == KITH_OK && x) status = scratch_add(&b, s, s->gate.only[i], x, err);
-        ki_db_reset(c, KI_SQL_VECTOR_GET);
+        const float *x;
+        status = ki_vectors_fetch(s->c, s->gate.only[i], &x, err);
+        if (status == KITH_OK && x) status = ki_row_block_put(&block, i, s->gate.only[i], x, err);
     }
-    if (status == KITH_OK) status = scratch_search(&b, s, err);
-    scratch_clear(&b, c->allocator);
+    if (status == KITH_OK) status = ki_row_block_finish(&block, err);
+    ki_row_block_clear(&block);
     return status;
 }
 
 /* All rows, read from the database block by block: exact, without keeping what a segment holds already. */
 static kith_status search_database(call *s, kith_error *err)
 {
-    scratch b = {0};
-    sqlite3_stmt *stmt;
-    int row;
-    kith_collection *c = s->c;
-    KI_TRY(ki_db_prepare(c, KI_SQL_VECTOR_SCAN, &stmt, err));
-    kith_status status = scratch_init(&b, s, c->state.vectors, err);
-    while (status == KITH_OK && (status = ki_db_step(c, KI_SQL_VECTOR_SCAN, &row, err)) == KITH_OK && row) {
-        int64_t key = sqlite3_column_int64(stmt, 0);
-        const float *x = NULL;
-        status = ki_row_vector(c, stmt, 1, key, &x, err);
-        if (status == KITH_OK && x) status = scratch_add(&b, s, key, x, err);
-        if (kith_cancel_raised(s->q.cancel)) {
-            s->answer.complete = 0;
-            break;
-        }
+    ki_row_block block = {0};
+    kith_run run;
+    kith_run_init(&run);
+    run.cancel = s->q.cancel;
+    kith_status status =
+        ki_row_block_init(&block, s->c, BLOCK_BYTES, s->c->state.vectors, search_block, s, err);
+    if (status == KITH_OK) status = ki_vectors_scan(s->c, &run, "", ki_row_block_put, &block, err);
+    if (status == KITH_CANCELLED) { /* the best so far is the answer */
+        s->answer.complete = 0;
+        status = KITH_OK;
     }
-    ki_db_reset(c, KI_SQL_VECTOR_SCAN);
-    if (status == KITH_OK) status = scratch_search(&b, s, err);
-    scratch_clear(&b, c->allocator);
+    if (status == KITH_OK) status = ki_row_block_finish(&block, err);
+    ki_row_block_clear(&block);
     return status;
 }
 
@@ -368,28 +323,17 @@ kith_status kith_collection_search(kith_collection *c, size_t nq, size_t dim, co
     return status;
 }
 
-/* A copy of the vector of a row, from the handle's allocator. */
+/* A copy of the vector of a row, from the handle's allocator: the search itself reads other rows. */
 static kith_status copy_vector(kith_collection *c, int64_t key, float **copy, kith_error *err)
 {
-    sqlite3_stmt *stmt;
-    int row;
-    const float *x = NULL;
-    KI_TRY(ki_db_prepare(c, KI_SQL_VECTOR_GET, &stmt, err));
-    sqlite3_bind_int64(stmt, 1, key);
-    KI_TRY(ki_db_step(c, KI_SQL_VECTOR_GET, &row, err));
-    if (!row) return ki_fail(err, KITH_NOTFOUND, "%s: there is no row %lld", c->path, (long long)key);
-    kith_status status = ki_row_vector(c, stmt, 0, key, &x, err);
-    if (status == KITH_OK && !x)
-        status = ki_fail(err, KITH_NOTFOUND, "%s: row %lld has no vector", c->path, (long long)key);
-    if (status == KITH_OK) {
-        *copy = ki_alloc(c->allocator, c->state.dim, sizeof **copy);
-        if (*copy)
-            memcpy(*copy, x, c->state.dim * sizeof **copy);
-        else
-            status = ki_fail_nomem(err, c->state.dim * sizeof **copy);
-    }
-    ki_db_reset(c, KI_SQL_VECTOR_GET);
-    return status;
+    const float *x;
+    KI_TRY(ki_vectors_fetch(c, key, &x, err));
+    if (!x)
+        return ki_fail(err, KITH_NOTFOUND, "%s: there is no row %lld with a vector", c->path, (long long)key);
+    *copy = ki_alloc(c->allocator, c->state.dim, sizeof **copy);
+    if (!*copy) return ki_fail_nomem(err, c->state.dim * sizeof **copy);
+    memcpy(*copy, x, c->state.dim * sizeof **copy);
+    return KITH_OK;
 }
 
 kith_status kith_collection_search_like(kith_collection *c, int64_t key, const kith_collection_query *query,

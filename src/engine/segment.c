@@ -6,6 +6,8 @@
  * database knows nothing of segments: building one writes no row, so it disturbs no writer. */
 #include "engine/vectors.h"
 
+#include "engine/rowblock.h"
+
 #include <kith/file.h>
 
 #include "base/options.h"
@@ -31,6 +33,10 @@
 #define SAMPLE_LEAST_PER_CELL 39
 #define SAMPLE_LEAST 65536               /* for the codebooks of PQ: 256 rows for each of 256 centroids */
 #define SAMPLE_BYTES ((size_t)512 << 20) /* wide vectors: no more than this, unless the cells need it */
+
+/* Rows handed to the index at a time: enough to keep the threads of a pool busy. Arbitrary. */
+#define ADD_ROWS 65536
+#define ADD_BYTES ((size_t)64 << 20)
 
 /* ---- Names ---- */
 
@@ -269,36 +275,6 @@ static kith_status make_index(const kith_collection *c, const kith_fold_options 
 
 /* ---- Building ---- */
 
-/* Call visit for every vector, in the order of the slots. */
-typedef kith_status (*visit_vector)(void *ctx, uint64_t i, int64_t key, const float *x, kith_error *err);
-
-static kith_status scan_vectors(kith_collection *c, const kith_run *run, const char *stage_name,
-                                visit_vector visit, void *ctx, kith_error *err)
-{
-    sqlite3_stmt *stmt;
-    int row;
-    uint64_t i = 0;
-    ki_stage stage;
-    ki_stage_begin(&stage, run, stage_name, c->state.vectors);
-    KI_TRY(ki_db_prepare(c, KI_SQL_VECTOR_SCAN, &stmt, err));
-    kith_status status;
-    while ((status = ki_db_step(c, KI_SQL_VECTOR_SCAN, &row, err)) == KITH_OK && row) {
-        int64_t key = sqlite3_column_int64(stmt, 0);
-        const float *x;
-        if (key < 1) status = ki_corrupt(c, err, "a row has the key %lld", (long long)key);
-        if (status == KITH_OK) status = ki_row_vector(c, stmt, 1, key, &x, err);
-        if (status == KITH_OK && x) status = visit(ctx, i++, key, x, err);
-        if (status == KITH_OK && i % 1024 == 0) {
-            status = ki_run_check(run, err);
-            ki_stage_report(&stage, i);
-        }
-        if (status != KITH_OK) break;
-    }
-    ki_db_reset(c, KI_SQL_VECTOR_SCAN);
-    if (status == KITH_OK) ki_stage_report(&stage, i);
-    return status;
-}
-
 typedef struct sample {
     const uint64_t *picked; /* [m], ascending */
     uint64_t m, taken;
@@ -343,7 +319,7 @@ static kith_status train(kith_collection *c, kith_index *index, const kith_fold_
         ki_rng rng;
         ki_rng_init(&rng, options->seed, 0);
         ki_rng_sample(&rng, n, m, picked);
-        status = scan_vectors(c, options->run, "sampling", take_sampled, &s, err);
+        status = ki_vectors_scan(c, options->run, "sampling", take_sampled, &s, err);
     }
     if (status == KITH_OK && s.taken != m)
         status = ki_corrupt(c, err, "there are fewer vectors than counted");
@@ -353,52 +329,30 @@ static kith_status train(kith_collection *c, kith_index *index, const kith_fold_
     return status;
 }
 
-/* 64 Ki rows a call keep the threads of the pool busy. Arbitrary. */
-#define ADD_ROWS 65536
-#define ADD_BYTES ((size_t)64 << 20)
-
 typedef struct adder {
     kith_index *index;
-    const kith_run *run;
-    float *x;
-    uint64_t *ids;
-    size_t n, room, dim;
+    kith_run run; /* without progress: that of the whole is told by the scan */
 } adder;
 
-static kith_status flush(adder *a, kith_error *err)
+static kith_status add_block(void *ctx, const ki_row_block *block, kith_error *err)
 {
-    kith_run quiet; /* the progress of the whole is told by the scan */
-    kith_run_init(&quiet);
-    if (a->run) {
-        quiet.pool = a->run->pool;
-        quiet.cancel = a->run->cancel;
-    }
-    kith_status status = a->n > 0 ? kith_index_add(a->index, a->x, a->ids, a->n, &quiet, err) : KITH_OK;
-    a->n = 0;
-    return status == KITH_EXISTS ? ki_fail(err, KITH_CORRUPT, "two rows have the same key") : status;
-}
-
-static kith_status add_vector(void *ctx, uint64_t i, int64_t key, const float *x, kith_error *err)
-{
-    adder *a = ctx;
-    (void)i;
-    memcpy(a->x + a->n * a->dim, x, a->dim * sizeof *x);
-    a->ids[a->n++] = (uint64_t)key;
-    return a->n == a->room ? flush(a, err) : KITH_OK;
+    const adder *a = ctx;
+    return ki_row_block_add(block, a->index, &a->run, err);
 }
 
 static kith_status add_all(kith_collection *c, kith_index *index, const kith_run *run, kith_error *err)
 {
-    size_t bytes = c->state.dim * sizeof(float);
-    adder a = {.index = index, .run = run, .dim = c->state.dim, .room = ADD_ROWS};
-    if (a.room > ADD_BYTES / bytes) a.room = ADD_BYTES / bytes;
-    a.x = ki_alloc(c->allocator, a.room, bytes);
-    a.ids = ki_alloc(c->allocator, a.room, sizeof *a.ids);
-    kith_status status = a.x && a.ids ? KITH_OK : ki_fail_nomem(err, a.room * bytes);
-    if (status == KITH_OK) status = scan_vectors(c, run, "adding", add_vector, &a, err);
-    if (status == KITH_OK) status = flush(&a, err);
-    ki_free(c->allocator, a.x);
-    ki_free(c->allocator, a.ids);
+    adder a = {.index = index};
+    ki_row_block block = {0};
+    kith_run_init(&a.run);
+    if (run) {
+        a.run.pool = run->pool;
+        a.run.cancel = run->cancel;
+    }
+    kith_status status = ki_row_block_init(&block, c, ADD_BYTES, ADD_ROWS, add_block, &a, err);
+    if (status == KITH_OK) status = ki_vectors_scan(c, run, "adding", ki_row_block_put, &block, err);
+    if (status == KITH_OK) status = ki_row_block_finish(&block, err);
+    ki_row_block_clear(&block);
     return status;
 }
 

@@ -1,6 +1,8 @@
 /* vectors.c - the vectors of a collection in memory, kept in step with the change log. */
 #include "engine/vectors.h"
 
+#include "engine/rowblock.h"
+
 #include <string.h>
 
 /* Vectors are handed to the index in blocks of about so many bytes: enough to make a call cheap, little beside the
@@ -39,81 +41,13 @@ void ki_vectors_rolled_back(kith_collection *c)
     if (c->vectors && c->vectors->uncommitted) ki_vectors_free(c);
 }
 
-/* ---- A block of vectors on its way into the tail ---- */
-
-typedef struct block {
-    kith_index *index;
-    float *x;      /* [room][dim] */
-    uint64_t *ids; /* [room] */
-    size_t n, room, dim;
-} block;
-
-static kith_status block_init(block *b, kith_collection *c, kith_index *index, kith_error *err)
-{
-    size_t bytes = c->state.dim * sizeof(float);
-    *b = (block){.index = index, .dim = c->state.dim, .room = bytes < BLOCK_BYTES ? BLOCK_BYTES / bytes : 1};
-    b->x = ki_alloc(c->allocator, b->room, bytes);
-    b->ids = ki_alloc(c->allocator, b->room, sizeof *b->ids);
-    return b->x && b->ids ? KITH_OK : ki_fail_nomem(err, b->room * bytes);
-}
-
-static void block_clear(block *b, const kith_allocator *allocator)
-{
-    ki_free(allocator, b->x);
-    ki_free(allocator, b->ids);
-}
-
-static kith_status block_flush(block *b, const kith_collection *c, kith_error *err)
-{
-    if (b->n == 0) return KITH_OK;
-    kith_status status = kith_index_add(b->index, b->x, b->ids, b->n, NULL, err);
-    b->n = 0;
-    if (status == KITH_EXISTS) return ki_corrupt(c, err, "two rows have the same key");
-    return status;
-}
-
-static kith_status block_add(block *b, const kith_collection *c, int64_t key, const float *x, kith_error *err)
-{
-    if (key < 1) return ki_corrupt(c, err, "a row has the key %lld", (long long)key);
-    memcpy(b->x + b->n * b->dim, x, b->dim * sizeof *x);
-    b->ids[b->n++] = (uint64_t)key;
-    return b->n == b->room ? block_flush(b, c, err) : KITH_OK;
-}
-
 /* ---- Loading ---- */
 
-/* All vectors there are. */
-static kith_status load_all(kith_collection *c, block *b, kith_error *err)
+/* A block of rows goes into the tail. */
+static kith_status add_to_tail(void *ctx, const ki_row_block *block, kith_error *err)
 {
-    sqlite3_stmt *stmt;
-    int row;
-    KI_TRY(ki_db_prepare(c, KI_SQL_VECTOR_SCAN, &stmt, err));
-    kith_status status;
-    while ((status = ki_db_step(c, KI_SQL_VECTOR_SCAN, &row, err)) == KITH_OK && row) {
-        int64_t key = sqlite3_column_int64(stmt, 0);
-        const float *x;
-        status = ki_row_vector(c, stmt, 1, key, &x, err);
-        if (status == KITH_OK && x) status = block_add(b, c, key, x, err);
-        if (status != KITH_OK) break;
-    }
-    ki_db_reset(c, KI_SQL_VECTOR_SCAN);
-    return status == KITH_OK ? block_flush(b, c, err) : status;
-}
-
-/* The present vector of one row, if it has one. */
-static kith_status load_one(kith_collection *c, block *b, int64_t key, kith_error *err)
-{
-    sqlite3_stmt *stmt;
-    int row;
-    KI_TRY(ki_db_prepare(c, KI_SQL_VECTOR_GET, &stmt, err));
-    sqlite3_bind_int64(stmt, 1, key);
-    KI_TRY(ki_db_step(c, KI_SQL_VECTOR_GET, &row, err));
-    if (!row) return KITH_OK;
-    const float *x;
-    kith_status status = ki_row_vector(c, stmt, 0, key, &x, err);
-    if (status == KITH_OK && x) status = block_add(b, c, key, x, err);
-    ki_db_reset(c, KI_SQL_VECTOR_GET);
-    return status;
+    const ki_vectors *v = ctx;
+    return ki_row_block_add(block, v->tail, NULL, err);
 }
 
 /* The keys of the rows whose vectors changed after `since`, ascending, as int64_t in *keys. */
@@ -135,7 +69,8 @@ static kith_status changed_keys(kith_collection *c, uint64_t since, ki_buffer *k
 }
 
 /* Take the rows changed after `since` out of the tail, and their present vectors into it. */
-static kith_status load_changes(kith_collection *c, ki_vectors *v, block *b, uint64_t since, kith_error *err)
+static kith_status load_changes(kith_collection *c, ki_vectors *v, ki_row_block *b, uint64_t since,
+                                kith_error *err)
 {
     ki_buffer found = {0};
     kith_status status = changed_keys(c, since, &found, err);
@@ -144,10 +79,12 @@ static kith_status load_changes(kith_collection *c, ki_vectors *v, block *b, uin
     if (status == KITH_OK && n > 0) status = kith_index_remove(v->tail, (const uint64_t *)keys, n, NULL, err);
     for (size_t i = 0; i < n && status == KITH_OK; i++) {
         if (v->segment.index) status = ki_keyset_add(&v->changed, keys[i], c->allocator, err);
-        if (status == KITH_OK) status = load_one(c, b, keys[i], err);
+        const float *x = NULL;
+        if (status == KITH_OK) status = ki_vectors_fetch(c, keys[i], &x, err);
+        if (status == KITH_OK && x) status = ki_row_block_put(b, i, keys[i], x, err);
     }
     ki_buffer_clear(&found, c->allocator);
-    return status == KITH_OK ? block_flush(b, c, err) : status;
+    return status;
 }
 
 static kith_status make_tail(kith_collection *c, ki_vectors *v, kith_error *err)
@@ -186,10 +123,13 @@ static kith_status bring_up_to_date(kith_collection *c, ki_vectors *v, int look,
             status = make_tail(c, v, err);
         }
     }
-    block b = {0};
-    if (status == KITH_OK) status = block_init(&b, c, v->tail, err);
-    if (status == KITH_OK) status = follow ? load_changes(c, v, &b, since, err) : load_all(c, &b, err);
-    block_clear(&b, c->allocator);
+    ki_row_block b = {0};
+    if (status == KITH_OK)
+        status = ki_row_block_init(&b, c, BLOCK_BYTES, c->state.vectors, add_to_tail, v, err);
+    if (status == KITH_OK && follow) status = load_changes(c, v, &b, since, err);
+    if (status == KITH_OK && !follow) status = ki_vectors_scan(c, NULL, "", ki_row_block_put, &b, err);
+    if (status == KITH_OK) status = ki_row_block_finish(&b, err);
+    ki_row_block_clear(&b);
     if (status != KITH_OK) return status;
     kith_searcher_free(v->searcher);
     v->searcher = NULL;

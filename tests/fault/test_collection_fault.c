@@ -3,7 +3,7 @@
  * documented code, nothing is leaked, the collection is sound afterwards and holds a batch wholly or not at all, wholly
  * if its commit was acknowledged.
  *
- * KITH_FAULT_STRIDE=1 lets every single call fail; the suite takes every 67th, of I/O every 3rd,
+ * KITH_FAULT_STRIDE=1 lets every single call fail; the suite takes every 151st, of I/O every 7th,
  * beginning with the seed. */
 #include "collections.h"
 
@@ -567,13 +567,13 @@ static int is_io(kith_status status)
 static void memory_runs_out(void **state)
 {
     (void)state;
-    strike(&memory, stride(67), is_nomem);
+    strike(&memory, stride(151), is_nomem);
 }
 
 static void the_disk_fails(void **state)
 {
     (void)state;
-    strike(&disk, stride(3), is_io);
+    strike(&disk, stride(7), is_io);
 }
 
 static int make_model(void **state)

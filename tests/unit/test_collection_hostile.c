@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { N = 120, DIM = 6, ROUNDS = 400 };
+enum { N = 120, DIM = 6, ROUNDS = 250 };
 
 static int rounds_wanted(void)
 {

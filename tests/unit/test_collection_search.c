@@ -429,12 +429,12 @@ typedef struct ivf_case {
 static void large_collections_search_approximately(void **state)
 {
     (void)state;
-    enum { N = 12000, NQ = 50, K = 10 };
-    static const ivf_case cases[] = {{KITH_L2SQ, 32, 1}, {KITH_COSINE, 32, 1}, {KITH_DOT, 7, 0}};
+    enum { N = 6000, NQ = 50, K = 10 };
+    static const ivf_case cases[] = {{KITH_L2SQ, 16, 1}, {KITH_COSINE, 16, 1}, {KITH_DOT, 7, 0}};
     kith_error err;
     kith_collection_options options;
     kith_collection_options_init(&options);
-    options.exact_rows = 5000;
+    options.exact_rows = 2500;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         size_t dim = cases[i].dim;
         float *x = test_vectors(N + NQ, dim, 200, test_seed()), *q = x + N * dim;
