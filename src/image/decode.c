@@ -244,7 +244,13 @@ static kith_status decode_checked(const void *bytes, size_t size, const kith_ima
 
     VipsImage *decoded;
     kith_status status;
-    if (shrink_and_convert(bytes, size, box, profile, &decoded))
+    int failed = shrink_and_convert(bytes, size, box, profile, &decoded);
+    if (failed && profile) { /* of the wrong sort for these pixels: an RGB profile in a grey picture */
+        vips_error_clear();
+        if (decoded) g_object_unref(decoded);
+        failed = shrink_and_convert(bytes, size, box, 0, &decoded);
+    }
+    if (failed)
         status = ki_vips_fail(err, KITH_CORRUPT, what);
     else
         status = ki_vips_to_pixels(decoded, allocator, image, err);

@@ -29,15 +29,27 @@ ki_codebook ki_codebook_over(const float *block, size_t dim, size_t low)
     return book;
 }
 
-/* y[low] = projection' x - offset. The inner loop runs over the outputs: it vectorises without reordering sums. */
+/* y[width] += x[n] m[n][width], width a multiple of 32. For 32 columns at a time the sums stay in registers, and as
+ * each has its own, the loop vectorises without reordering any. */
+static void multiply(const float *x, size_t n, const float *m, size_t width, float *y)
+{
+    for (size_t first = 0; first < width; first += 32) {
+        float sum[32];
+        memcpy(sum, y + first, sizeof sum);
+        for (size_t d = 0; d < n; d++) {
+            const float *row = m + d * width + first;
+            float weight = x[d];
+            for (size_t j = 0; j < 32; j++) sum[j] += weight * row[j];
+        }
+        memcpy(y + first, sum, sizeof sum);
+    }
+}
+
+/* y[low] = projection' x - offset. */
 static void project(const ki_codebook *book, const float *x, float *y)
 {
     for (size_t j = 0; j < book->low; j++) y[j] = -book->offset[j];
-    for (size_t d = 0; d < book->dim; d++) {
-        const float *row = book->projection + d * book->low;
-        float weight = x[d];
-        for (size_t j = 0; j < book->low; j++) y[j] += weight * row[j];
-    }
+    multiply(x, book->dim, book->projection, book->low, y);
 }
 
 /* The word nearest to y: the one with the largest y.c - c.c / 2; ties: the lower. */
@@ -45,11 +57,7 @@ static size_t nearest_word(const ki_codebook *book, const float *y)
 {
     float score[KI_VLAD_WORDS];
     for (size_t k = 0; k < KI_VLAD_WORDS; k++) score[k] = -book->halves[k];
-    for (size_t d = 0; d < book->low; d++) {
-        const float *row = book->words + d * KI_VLAD_WORDS;
-        float weight = y[d];
-        for (size_t k = 0; k < KI_VLAD_WORDS; k++) score[k] += weight * row[k];
-    }
+    multiply(y, book->low, book->words, KI_VLAD_WORDS, score);
     size_t best = 0;
     for (size_t k = 1; k < KI_VLAD_WORDS; k++)
         if (score[k] > score[best]) best = k;

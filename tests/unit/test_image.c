@@ -214,6 +214,38 @@ static void colours_become_srgb(void **state)
     }
 }
 
+/* An embedded profile is applied; one that does not fit the pixels is ignored, as every viewer does. */
+static void profiles_are_applied(void **state)
+{
+    (void)state;
+    VipsBlob *p3;
+    assert_int_equal(vips_profile_load("p3", &p3, NULL), 0);
+    for (int grey = 0; grey < 2; grey++) {
+        VipsImage *image;
+        kith_image decoded;
+        kith_error err;
+        size_t size;
+        const void *profile = vips_blob_get(p3, &size);
+        double pixel[] = {200, 60, 60}, mean[] = {118};
+        assert_int_equal(vips_black(&image, 64, 64, NULL), 0);
+        VipsImage *flat = vips_image_new_from_image(image, grey ? mean : pixel, grey ? 1 : 3);
+        VipsImage *own = vips_image_copy_memory(flat);
+        own->Type = grey ? VIPS_INTERPRETATION_B_W : VIPS_INTERPRETATION_sRGB;
+        vips_image_set_blob_copy(own, VIPS_META_ICC_NAME, profile, size);
+        g_object_unref(image);
+        g_object_unref(flat);
+        file f = save(own, ".png");
+        assert_ok(kith_image_decode(f.bytes, f.size, NULL, NULL, &decoded, &err), &err);
+        if (grey)
+            assert_pixel(&decoded, 32, 32, (uint8_t[]){118, 118, 118}, 1);
+        else /* stronger in sRGB, whose red is nearer */
+            assert_true(decoded.pixels[0] > 205 && decoded.pixels[1] < 58);
+        kith_image_clear(&decoded);
+        free(f.bytes);
+    }
+    vips_area_unref(VIPS_AREA(p3));
+}
+
 static void sizes_follow_the_limits(void **state)
 {
     (void)state;
@@ -476,12 +508,13 @@ int main(void)
 {
     if (kith_image_start(NULL) != KITH_OK) return 1;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(decodes_every_format),       cmocka_unit_test(turns_by_exif),
-        cmocka_unit_test(transparency_is_white),      cmocka_unit_test(colours_become_srgb),
-        cmocka_unit_test(sizes_follow_the_limits),    cmocka_unit_test(exif_strings_are_read),
-        cmocka_unit_test(others_are_refused),         cmocka_unit_test(huge_claims_are_refused),
-        cmocka_unit_test(cut_files_are_refused),      cmocka_unit_test(damage_never_crashes),
-        cmocka_unit_test(thumbnails_are_small_jpegs), cmocka_unit_test(phash_knows_the_picture),
+        cmocka_unit_test(decodes_every_format),    cmocka_unit_test(turns_by_exif),
+        cmocka_unit_test(transparency_is_white),   cmocka_unit_test(colours_become_srgb),
+        cmocka_unit_test(profiles_are_applied),    cmocka_unit_test(sizes_follow_the_limits),
+        cmocka_unit_test(exif_strings_are_read),   cmocka_unit_test(others_are_refused),
+        cmocka_unit_test(huge_claims_are_refused), cmocka_unit_test(cut_files_are_refused),
+        cmocka_unit_test(damage_never_crashes),    cmocka_unit_test(thumbnails_are_small_jpegs),
+        cmocka_unit_test(phash_knows_the_picture),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
