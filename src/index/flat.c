@@ -244,7 +244,7 @@ static kith_status flat_check(const ki_structure *structure, const ki_rows *rows
     const flat *f = (const flat *)structure;
     kith_status status = ki_row_codes_check(&f->rows, structure->env->codec, rows->n_slots, err);
     if (status != KITH_OK) {
-        ki_error_prefix(err, "F1, F2: ");
+        ki_error_prefix(err, "F1, F2");
         return status;
     }
     if (is_f32(f)) {

@@ -371,6 +371,6 @@ kith_status kith_index_check(const kith_index *index, kith_error *err)
     KI_TRY(index->structure->ops->check(index->structure, &index->rows, err));
     if (!index->refine_codec) return KITH_OK;
     kith_status status = ki_row_codes_check(&index->refine, index->refine_codec, index->rows.n_slots, err);
-    if (status != KITH_OK) ki_error_prefix(err, "refinement: ");
+    if (status != KITH_OK) ki_error_prefix(err, "refinement");
     return status;
 }

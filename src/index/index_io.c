@@ -79,7 +79,7 @@ static kith_status make_as_headed(ki_store *store, const kith_allocator *allocat
     if (status == KITH_OK)
         status = ki_index_make(&spec, (size_t)head->dim, head->metric, head->seed, allocator, index, err);
     if (status == KITH_OK) return KITH_OK;
-    ki_error_prefix(err, "%s: ", ki_store_path(store));
+    ki_error_prefix(err, "%s", ki_store_path(store));
     if (status == KITH_NOMEM) return status;
     /* What a caller could not have asked for did not come out of this library. */
     if (err) err->code = KITH_CORRUPT;
@@ -98,7 +98,7 @@ static kith_status load_params(kith_index *index, ki_store *store, kith_error *e
         kith_status status = kith_index_set(index, info->name, value, err);
         if (status == KITH_NOMEM) return status;
         if (status != KITH_OK) {
-            ki_error_prefix(err, "%s: ", ki_store_path(store));
+            ki_error_prefix(err, "%s", ki_store_path(store));
             if (err) err->code = KITH_CORRUPT;
             return KITH_CORRUPT;
         }

@@ -423,7 +423,7 @@ static kith_status ivf_load(ki_structure *structure, ki_store *store, int mapped
     KI_TRY(ki_store_load(store, PREFIX ".centroids", n_cells, row, ivf->centroids, err));
     kith_status status = check_centroids(ivf, err);
     if (status != KITH_OK) {
-        ki_error_prefix(err, "%s: ", ki_store_path(store));
+        ki_error_prefix(err, "%s", ki_store_path(store));
         return status;
     }
     KI_TRY(ivf_ready(ivf, err));
@@ -439,7 +439,7 @@ static kith_status ivf_check(const ki_structure *structure, const ki_rows *rows,
     KI_TRY(check_centroids(ivf, err));
     kith_status status = ki_postings_check(&ivf->lists, structure->env->codec, rows, 1, err);
     if (status != KITH_OK) {
-        if (status == KITH_CORRUPT) ki_error_prefix(err, "I1, I2, I3: ");
+        if (status == KITH_CORRUPT) ki_error_prefix(err, "I1, I2, I3");
         return status;
     }
     const uint32_t *map = atomic_load(&((ki_ivf *)(uintptr_t)ivf)->cell_of);

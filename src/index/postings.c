@@ -210,7 +210,7 @@ kith_status ki_postings_load(ki_postings *p, const char *prefix, const ki_codec 
         p->factors = view;
     }
     kith_status status = ki_postings_check(p, codec, rows, 0, err);
-    if (status == KITH_CORRUPT) ki_error_prefix(err, "%s: ", ki_store_path(store));
+    if (status == KITH_CORRUPT) ki_error_prefix(err, "%s", ki_store_path(store));
     return status;
 }
 
@@ -248,7 +248,7 @@ kith_status ki_postings_check(const ki_postings *p, const ki_codec *codec, const
         if (p->size[l] == 0) continue;
         kith_status status = codec->ops->check(codec, ki_postings_codes(p, l), p->size[l], deep, err);
         if (status != KITH_OK) {
-            ki_error_prefix(err, "list %zu: ", l);
+            ki_error_prefix(err, "list %zu", l);
             return status;
         }
     }
