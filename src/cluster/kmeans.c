@@ -31,7 +31,6 @@
 #include "base/options.h"
 #include "base/pool.h"
 #include "base/rng.h"
-#include "cluster/assigner.h"
 
 /* Half the distance of the two centroids of a split, over the root mean square distance of the cluster's
  * points to their mean. Arbitrary: small against the cluster, large against float32 rounding. */
@@ -42,8 +41,6 @@
 
 /* The bound (kmeans_bound.c) costs more than it spares when it lets more than one centroid in this many through. */
 #define FILTER_MAX_SHARE 12
-
-#define ASSIGN_ROWS 65536 /* of kith_kmeans_assign between two reports of progress */
 
 #define STREAM_SUMS 32768 /* doubles, 256 KiB: a part of any L2 cache */
 
@@ -366,28 +363,6 @@ static void lloyd_clear(lloyd *l)
 
 /* ---- the door ---- */
 
-static kith_status check_shape(const float *x, size_t n, size_t dim, const float *centroids, size_t k,
-                               kith_error *err)
-{
-    size_t bytes;
-    if (!centroids) return ki_fail(err, KITH_INVALID, "centroids is NULL");
-    if (!x && n > 0) return ki_fail(err, KITH_INVALID, "x is NULL");
-    if (dim == 0) return ki_fail(err, KITH_INVALID, "dim is 0, allowed 1..");
-    if (k == 0 || k > UINT32_MAX) return ki_fail(err, KITH_INVALID, "k is %zu, allowed 1..%u", k, UINT32_MAX);
-    if (!ki_mul_fits(n < k ? k : n, dim, &bytes) || !ki_mul_fits(bytes, sizeof(double), &bytes))
-        return ki_fail(err, KITH_INVALID, "n is %zu, dim is %zu: too many floats", n, dim);
-    return KITH_OK;
-}
-
-static kith_status check_finite(const float *rows, size_t n, size_t dim, const char *name, kith_error *err)
-{
-    const ki_kernels *kernels = ki_kernels_get();
-    for (size_t i = 0; i < n; i++)
-        if (!kernels->finite_f32(rows + i * dim, dim))
-            return ki_fail(err, KITH_INVALID, "%s[%zu] holds NaN or infinity", name, i);
-    return KITH_OK;
-}
-
 static kith_status check_options(const kith_kmeans_options *options, kith_error *err)
 {
     if (options->init != KITH_KMEANS_RANDOM && options->init != KITH_KMEANS_PLUSPLUS)
@@ -427,7 +402,7 @@ kith_status kith_kmeans_train(const float *x, size_t n, size_t dim, size_t k,
     kith_kmeans_options own, *options = &own;
     kith_kmeans_options_init(options);
     KI_TRY(ki_options_read(options, sizeof *options, given, "options", err));
-    KI_TRY(check_shape(x, n, dim, centroids, k, err));
+    KI_TRY(ki_kmeans_check(x, n, dim, centroids, k, err));
     KI_TRY(check_options(options, err));
     if (k > n) return ki_fail(err, KITH_INVALID, "k is %zu, allowed 1..%zu (the number of points)", k, n);
     float *sample = NULL;
@@ -441,8 +416,9 @@ kith_status kith_kmeans_train(const float *x, size_t n, size_t dim, size_t k,
     kith_status status = KITH_OK;
     if (n > UINT32_MAX)
         status = ki_fail(err, KITH_INVALID, "n is %zu, allowed 1..%u points to train on", n, UINT32_MAX);
-    if (status == KITH_OK) status = check_finite(x, n, dim, "x", err);
-    if (status == KITH_OK && options->start) status = check_finite(options->start, k, dim, "start", err);
+    if (status == KITH_OK) status = ki_kmeans_check_finite(x, n, dim, "x", err);
+    if (status == KITH_OK && options->start)
+        status = ki_kmeans_check_finite(options->start, k, dim, "start", err);
     if (status == KITH_OK) status = lloyd_init(&l, options->seed, err);
     if (status == KITH_OK && options->start)
         memmove(centroids, options->start, k * dim * sizeof *centroids);
@@ -452,28 +428,5 @@ kith_status kith_kmeans_train(const float *x, size_t n, size_t dim, size_t k,
     if (status == KITH_OK) status = lloyd_run(&l, options, result, err);
     lloyd_clear(&l);
     ki_free(options->allocator, sample);
-    return status;
-}
-
-kith_status kith_kmeans_assign(const float *x, size_t n, size_t dim, const float *centroids, size_t k,
-                               const kith_allocator *allocator, const kith_run *run, uint32_t *assign,
-                               float *dist, kith_error *err)
-{
-    KI_TRY(check_shape(x, n, dim, centroids, k, err));
-    if (!assign) return ki_fail(err, KITH_INVALID, "assign is NULL");
-    KI_TRY(check_finite(centroids, k, dim, "centroids", err));
-    KI_TRY(check_finite(x, n, dim, "x", err));
-    ki_assigner *assigner;
-    ki_stage stage;
-    ki_stage_begin(&stage, run, "assigning", n);
-    KI_TRY(ki_assigner_create(centroids, k, dim, n, allocator, &assigner, err));
-    kith_status status = KITH_OK;
-    for (size_t first = 0; first < n && status == KITH_OK; first += ASSIGN_ROWS) {
-        size_t rows = n - first < ASSIGN_ROWS ? n - first : ASSIGN_ROWS;
-        status = ki_assigner_find(assigner, x + first * dim, rows, run, assign + first,
-                                  dist ? dist + first : NULL, err);
-        if (status == KITH_OK) ki_stage_report(&stage, first + rows);
-    }
-    ki_assigner_free(assigner);
     return status;
 }

@@ -8,6 +8,12 @@
 #include "math/product.h"
 #include "simd/kernels.h"
 
+/* The arguments that training and assigning share; whether rows are finite (`name` is the argument's). KITH_INVALID. */
+kith_status ki_kmeans_check(const float *x, size_t n, size_t dim, const float *centroids, size_t k,
+                            kith_error *err);
+kith_status ki_kmeans_check_finite(const float *rows, size_t n, size_t dim, const char *name,
+                                   kith_error *err);
+
 /* Centroids made ready for being searched; read-only while they are. */
 typedef struct ki_nearest {
     const kith_allocator *allocator;

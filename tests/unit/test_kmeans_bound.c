@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "base/rng.h"
-#include "cluster/assigner.h"
 #include "cluster/kmeans_internal.h"
 #include "support.h"
 
@@ -151,40 +150,6 @@ static void test_declined(void **state)
     free(x);
 }
 
-/* Both ways of the assigner, which it chooses by the number of rows that it is told. */
-static void test_assigner(void **state)
-{
-    (void)state;
-    enum { dim = 96 };
-    float *x = low_rank(N, dim, 8, 0.2f, 2, test_seed()), dist[2][N];
-    uint32_t assign[2][N], alone;
-    double nearest[N];
-    kith_error err;
-    for (size_t i = 0; i < N; i++) {
-        nearest[i] = INFINITY;
-        for (size_t j = 0; j < K; j++) nearest[i] = fmin(nearest[i], distance(x + i * dim, x + j * dim, dim));
-    }
-    for (int many = 0; many < 2; many++) {
-        ki_assigner *assigner;
-        assert_ok(ki_assigner_create(x, K, dim, many ? 1000000 : N, NULL, &assigner, &err), &err);
-        assert_ok(ki_assigner_find(assigner, x, N, NULL, assign[many], dist[many], &err), &err);
-        assert_nearest(x, dim, x, nearest, assign[many], dist[many]);
-        for (size_t i = 0; i < N; i += 50) {
-            assert_ok(ki_assigner_find(assigner, x + i * dim, 1, NULL, &alone, NULL, &err), &err);
-            assert_int_equal(alone, assign[many][i]);
-        }
-        kith_run run;
-        kith_cancel cancel = {0};
-        kith_run_init(&run);
-        run.cancel = &cancel;
-        kith_cancel_raise(&cancel);
-        assert_int_equal(ki_assigner_find(assigner, x, N, &run, assign[many], NULL, &err), KITH_CANCELLED);
-        ki_assigner_free(assigner);
-    }
-    ki_assigner_free(NULL);
-    free(x);
-}
-
 typedef struct history {
     size_t n;
     double objective[100];
@@ -246,7 +211,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_exact),
         cmocka_unit_test(test_declined),
-        cmocka_unit_test(test_assigner),
         cmocka_unit_test(test_training),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
