@@ -16,7 +16,7 @@
 
 /* How far a segment is searched when the query does not say. */
 #define LEAST_NPROBE 16
-#define NPROBE_FACTOR 2 /* times the root of the number of cells: recall@10 about 0.97 (bench/collection.c) */
+#define NPROBE_FACTOR 2 /* times the root of the number of cells: recall@10 about 0.97 (bench/collection_speed.c) */
 #define REFINE 10
 
 /* Rows of the blocks in which an exact search beside a segment reads the database, bytes. Arbitrary. */

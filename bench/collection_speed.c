@@ -1,6 +1,6 @@
-/* collection - a collection filled from a vector file, folded and searched: what each step costs.
+/* collection_speed - a collection filled from a vector file, folded and searched: what each step costs.
  *
- *     bench_collection X.kith BASE [QUERIES] [ROWS]
+ *     collection_speed X.kith BASE [QUERIES] [ROWS]
  *
  * One JSON line a step, times in seconds of wall clock and of CPU: import (batches of 10,000 rows), first exact search,
  * exact search, fold, first search with the segment, search at several nprobe with recall@10 against exact search. */
@@ -39,7 +39,7 @@ static step since(step start)
 static void must(kith_status status, const kith_error *err)
 {
     if (status == KITH_OK) return;
-    fprintf(stderr, "bench_collection: %s\n", err->message);
+    fprintf(stderr, "collection_speed: %s\n", err->message);
     exit(1);
 }
 
@@ -117,7 +117,7 @@ int main(int argc, char **argv)
 {
     kith_error err;
     if (argc < 3) {
-        fprintf(stderr, "usage: bench_collection X.kith BASE [QUERIES] [ROWS]\n");
+        fprintf(stderr, "usage: collection_speed X.kith BASE [QUERIES] [ROWS]\n");
         return 2;
     }
     kith_collection *c;
