@@ -245,13 +245,13 @@ static void projection_block(void *ctx, size_t block, size_t worker)
     size_t dim = t->out->dim, first = block * PROJECTION_ROWS, end = first + PROJECTION_ROWS;
     if (end > KI_JOINT_DIM) end = KI_JOINT_DIM;
     float *projection = t->out->block + (t->out->projection - t->out->block);
-    for (size_t d = first; d < end; d++) {
-        const float *column = t->by_component + d * t->n;
-        for (size_t k = 0; k < dim; k++) {
-            const double *u = t->vectors + k * t->n;
+    for (size_t k = 0; k < dim; k++) {
+        const double *u = t->vectors + k * t->n;
+        double scale = pow(t->values[k] / t->values[0], emphasis) / sqrt(t->values[k]);
+        for (size_t d = first; d < end; d++) {
+            const float *column = t->by_component + d * t->n;
             double sum[4] = {0};
             for (size_t i = 0; i < t->n; i++) sum[i % 4] += column[i] * u[i];
-            double scale = pow(t->values[k] / t->values[0], emphasis) / sqrt(t->values[k]);
             projection[d * dim + k] = (float)(((sum[0] + sum[1]) + (sum[2] + sum[3])) * scale);
         }
     }
