@@ -51,8 +51,7 @@ rows_of() {
 }
 
 # ---- kill -9, again and again, until a run gets through ----
-# Under the classic descriptor, whose first run trains, and with the folder described by its plain parts.
-killed() { # killed NAME ROUNDS STEP [OPTIONS]: a run that dies within round * STEP seconds, ROUNDS times, then one that lives
+killed() { # killed NAME ROUNDS STEP [OPTIONS]: ROUNDS runs that die within round * STEP seconds
     local name=$1 rounds=$2 step=$3 round children kills=0 pid
     shift 3
     for ((round = 1; round <= rounds; round++)); do
@@ -69,16 +68,27 @@ killed() { # killed NAME ROUNDS STEP [OPTIONS]: a run that dies within round * S
             [ ! -e "$name.kith" ] || "$tools/show_collection" "$name.kith" >/dev/null || fail "$name after kill $kills"
         fi
     done
-    kith index album -o "$name.kith" --batch 16 "$@" >/dev/null || fail "$name after $kills kills: $(cat err)"
     echo "$name: killed $kills times"
 }
 kith index album -o whole.kith --batch 16 --descriptor plain >/dev/null
 killed plain 12 0.15 --descriptor plain
+kith index album -o plain.kith --batch 16 --descriptor plain >/dev/null || fail "plain after kills"
 same_as_whole plain.kith
 # From one description to another: rows without vectors are what is left to do.
-kith index album -o whole.kith --batch 16 --descriptor classic --retrain >/dev/null
-killed classic 5 2
-same_as_whole classic.kith
+case $KITH_BUILD in
+*asan | *tsan) echo "skipped under a sanitizer, for it takes minutes: killed while the classic descriptor trains" ;;
+*)
+    kith index album -o whole.kith --batch 16 --descriptor classic --retrain >/dev/null
+    mv plain.kith classic.kith
+    mv plain.kith.d classic.kith.d
+    killed classic 3 2 --descriptor classic --retrain
+    kith index album -o classic.kith --batch 16 --json >out || fail "classic after kills" # goes on with what was begun
+    if grep -q '"features":"plain' out; then # every run died before it had learnt anything
+        kith index album -o classic.kith --batch 16 --descriptor classic --retrain >/dev/null
+    fi
+    same_as_whole classic.kith
+    ;;
+esac
 
 # ---- Ctrl-C ----
 mkdir small slow
