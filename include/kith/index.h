@@ -113,7 +113,9 @@ KITH_API kith_status kith_index_set(kith_index *index, const char *name, double 
 /* Learn centroids and codebooks from a sample of the data (families take a sample of their own of a large x).
  * In:       x[n][dim]. A family that needs no training accepts the call and does nothing.
  * Errors:   KITH_INVALID: n is 0 or smaller than the number of centroids, a component is not finite, the
- *           index holds rows already; KITH_NOMEM; KITH_CANCELLED. After a failure the index is untrained.
+ *           index holds rows already; KITH_NOMEM; KITH_CANCELLED. Arguments that are refused before training begins (n 0,
+ *           not finite, rows already there) change nothing; after any other failure the index is untrained.
+ * Threads:  searchers made before must be freed first: they point into what is learned anew.
  * Cost:     k-means: iterations x sample x centroids x dim. */
 KITH_API kith_status kith_index_train(kith_index *index, const float *x, size_t n, const kith_run *run,
                                       kith_error *err);
@@ -171,7 +173,8 @@ typedef struct kith_search_stats {
                    * cancel flag ended the search early */
 } kith_search_stats;
 
-/* Make a searcher: the scratch memory of one thread. It must be freed before its index.
+/* Make a searcher: the scratch memory of one thread. It must be freed before its index, and
+ * before the index is trained again.
  * Errors:   KITH_UNTRAINED, KITH_NOMEM. */
 KITH_API kith_status kith_searcher_create(const kith_index *index, kith_searcher **searcher, kith_error *err);
 KITH_API void kith_searcher_free(kith_searcher *searcher);
@@ -200,8 +203,8 @@ KITH_API kith_status kith_search_range(kith_searcher *searcher, const float *que
 
 /* ---- Keeping ---- */
 
-/* Write an index file: to a temporary name beside it, synced, renamed. On failure the old file stands as it
- * was.
+/* Write an index file: to a temporary name beside it, synced, renamed. On failure the old file stands as it was; only
+ * when the folder cannot be synced, after the rename, it is the new one that stands, and the message says so.
  * In:       io NULL for the file system. */
 KITH_API kith_status kith_index_save(const kith_index *index, const char *path, const kith_io *io,
                                      kith_error *err);

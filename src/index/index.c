@@ -295,7 +295,13 @@ kith_status kith_index_add(kith_index *index, const float *x, const uint64_t *id
     if (status == KITH_OK)
         status = index->structure->ops->add(index->structure, &input, plan.slots, plan.first_slot,
                                             plan.n_slots, run, err);
-    if (status == KITH_OK) ki_rows_commit(&index->rows, &plan);
+    if (status == KITH_OK) {
+        ki_rows_commit(&index->rows, &plan);
+    } else if (plan.slots &&
+               index->refine_codec) { /* holes are zero in files: leave no refused vector there */
+        size_t holes = index->rows.n_slots - index->rows.n;
+        ki_row_codes_erase(&index->refine, index->refine_codec, plan.slots, n < holes ? n : holes);
+    }
     ki_rows_plan_clear(&index->rows, &plan);
     return status;
 }

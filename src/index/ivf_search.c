@@ -108,7 +108,13 @@ kith_status ki_ivf_route(const ki_structure *structure, const float *x, size_t n
     if (!distance) return ki_fail_nomem(err, n * sizeof *distance);
     kith_status status =
         ki_product_topk(pool, x, env->dim, nq, ki_ivf_probing(ivf), nprobe, distance, keys, err);
-    for (size_t i = 0; status == KITH_OK && i < n; i++) keys[i] = ki_key(distance[i], (uint32_t)keys[i]);
+    for (size_t i = 0; status == KITH_OK && i < n; i++) {
+        if (keys[i] ==
+            UINT64_MAX) /* a distance overflowed to NaN: each query finds its cells by itself then */
+            status = ki_fail(err, KITH_UNSUPPORTED, "distances to the centroids overflow");
+        else
+            keys[i] = ki_key(distance[i], (uint32_t)keys[i]);
+    }
     ki_free(env->allocator, distance);
     return status;
 }

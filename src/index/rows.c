@@ -291,6 +291,8 @@ void ki_rows_commit(ki_rows *rows, const ki_rows_plan *plan)
         } else {
             table_drop(rows); /* built again, larger, when it is needed */
         }
+    } else {
+        table_drop(rows); /* an add that was refused may have built one, which does not know these ids */
     }
     size_t holes_before = rows->n_slots - rows->n;
     rows->n += plan->n;

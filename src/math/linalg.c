@@ -65,6 +65,10 @@ kith_status ki_eigen_sym(double *a, size_t n, double *values, const kith_allocat
                          kith_error *err)
 {
     KI_TRY(check_size(n, n, err));
+    if (n > KI_EIGEN_MAX)
+        return ki_fail(err, KITH_INVALID,
+                       "matrix is %zu x %zu, allowed up to %d: LAPACK counts its workspace in 32 bits", n, n,
+                       KI_EIGEN_MAX);
     if (n == 0) return KITH_OK;
     lapack_int order = (lapack_int)n, int_size = 0;
     double size = 0;

@@ -3,7 +3,7 @@
  * For training only (PCA, OPQ, ITQ, random rotations); nothing here is hot. Matrices are row-major. LAPACK leaves signs open;
  * here they are fixed, so that the same data gives the same bytes with the same LAPACK.
  * Errors of all: KITH_NOMEM; KITH_INTERNAL when an iteration does not converge (NaN or infinity in the input);
- * KITH_INVALID for dimensions beyond 2^31 - 1; KITH_UNSUPPORTED in a build without LAPACK. Outputs are then undefined.
+ * KITH_INVALID for dimensions beyond 2^31 - 1 (KI_EIGEN_MAX for ki_eigen_sym); KITH_UNSUPPORTED in a build without LAPACK. Outputs are then undefined.
  * Memory: workspace from the allocator. No thread is started by us, nor by the serial OpenBLAS that we ask for. */
 #ifndef KI_MATH_LINALG_H
 #define KI_MATH_LINALG_H
@@ -18,6 +18,7 @@ int ki_linalg_available(void);
  * In:       a[n][n], of which one triangle is read.
  * Out:      values[n], descending; a: row i is the unit eigenvector of values[i], its entry of largest magnitude positive
  *           (the first of equals). */
+#define KI_EIGEN_MAX 32766 /* dsyevd counts a workspace of 1 + 6n + 2n^2 in 32 bits */
 kith_status ki_eigen_sym(double *a, size_t n, double *values, const kith_allocator *allocator,
                          kith_error *err);
 

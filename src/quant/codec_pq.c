@@ -267,6 +267,11 @@ static kith_status load(ki_codec *codec, const char *prefix, struct ki_store *st
     kith_pq *pq = ((pq_codec *)codec)->pq;
     char name[KI_STORE_NAME_BYTES];
     section_name(prefix, name);
+    uint64_t held; /* asked before anything of the size that the spec claims is allocated */
+    KI_TRY(ki_store_count(store, name, sizeof(float), &held, err));
+    if (held != pq->ks * pq->dim)
+        return ki_fail(err, KITH_CORRUPT, "%s: section %s holds %llu floats, expected %zu",
+                       ki_store_path(store), name, (unsigned long long)held, pq->ks * pq->dim);
     float *books = ki_alloc(codec->allocator, pq->ks * pq->dim, sizeof *books);
     if (!books) return ki_fail_nomem(err, pq->ks * pq->dim * sizeof *books);
     kith_status status = ki_store_load(store, name, pq->ks * pq->dim, sizeof *books, books, err);

@@ -485,6 +485,57 @@ static void one_dimension(const family_case *family, size_t dim, size_t m)
     kith_index_free(index);
     free(x);
 }
+/* An add that is refused has made a table of ids; rows that come with their numbers as ids afterwards are known all the
+ * same: not taken twice, and removed like any other. */
+static void test_ids_after_a_refused_add(void **state)
+{
+    (void)state;
+    const float rows[4][2] = {{0, 0}, {1, 0}, {0, 1}, {1, 1}};
+    const uint64_t there = 1, last = 3;
+    kith_index *index;
+    size_t removed = 0;
+    assert_ok(kith_index_create("Flat", 2, NULL, &index, &err), &err);
+    assert_ok(kith_index_add(index, rows[0], NULL, 3, NULL, &err), &err);
+    assert_int_equal(kith_index_add(index, rows[3], &there, 1, NULL, &err), KITH_EXISTS);
+    assert_ok(kith_index_add(index, rows[3], NULL, 1, NULL, &err), &err);
+    assert_int_equal(kith_index_add(index, rows[3], &last, 1, NULL, &err), KITH_EXISTS);
+    assert_ok(kith_index_check(index, &err), &err);
+    assert_ok(kith_index_remove(index, &last, 1, &removed, &err), &err);
+    assert_int_equal(removed, 1);
+    assert_false(kith_index_has(index, last));
+    assert_ok(kith_index_check(index, &err), &err);
+    kith_index_free(index);
+}
+
+/* Finite rows whose distances overflow: whatever is found, nothing is read that is not there, one by one or in a batch. */
+static void test_distances_that_overflow(void **state)
+{
+    (void)state;
+    enum { N = 64, NQ = 32 };
+    float rows[N][2];
+    uint64_t ids[NQ * 4];
+    float dist[NQ * 4];
+    for (size_t i = 0; i < N; i++) {
+        rows[i][0] = i % 2 ? 3e38f : -3e38f;
+        rows[i][1] = (float)i;
+    }
+    const kith_metric metrics[] = {KITH_L2SQ, KITH_DOT};
+    for (size_t m = 0; m < 2; m++) {
+        kith_index_options options;
+        kith_index_options_init(&options);
+        options.metric = metrics[m];
+        kith_index *index;
+        assert_ok(kith_index_create("IVF4,Flat", 2, &options, &index, &err), &err);
+        assert_ok(kith_index_train(index, rows[0], N, NULL, &err), &err);
+        assert_ok(kith_index_add(index, rows[0], NULL, N, NULL, &err), &err);
+        kith_searcher *searcher = searcher_of(index);
+        assert_ok(kith_search(searcher, rows[0], NQ, 4, NULL, ids, dist, NULL, &err), &err);
+        for (size_t i = 0; i < NQ * 4; i++) assert_true(ids[i] < N || ids[i] == KITH_NO_ID);
+        kith_searcher_free(searcher);
+        kith_index_free(index);
+    }
+}
+
 static void test_dimensions(void **state)
 {
     (void)state;
@@ -588,6 +639,8 @@ int main(void)
         cmocka_unit_test_teardown(test_churn, case_teardown),
         cmocka_unit_test_teardown(test_own_numbers, case_teardown),
         cmocka_unit_test_teardown(test_duplicates, case_teardown),
+        cmocka_unit_test(test_ids_after_a_refused_add),
+        cmocka_unit_test(test_distances_that_overflow),
         cmocka_unit_test_teardown(test_dimensions, case_teardown),
         cmocka_unit_test_teardown(test_lengths, case_teardown),
         cmocka_unit_test_teardown(test_reconstructions, case_teardown),
