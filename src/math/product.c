@@ -51,8 +51,7 @@ struct ki_packed {
     float *start; /* start[panels * KI_PANEL]: |c|^2, 0, 1 or the bias; +infinity in the filling */
 };
 
-/* --- The packed side
- * -----------------------------------------------------------------------------------------------*/
+/* ---- The packed side ---- */
 
 /* Pack panel p from rows y. */
 static void pack_panel(const ki_packed *packed, size_t p, const float *y, size_t ldy)
@@ -177,8 +176,7 @@ size_t ki_packed_bytes(const ki_packed *packed)
     return sizeof *packed + packed->panels * KI_PANEL * (packed->dim + 1) * sizeof(float);
 }
 
-/* --- Blocks of rows
- * -------------------------------------------------------------------------------------------------*/
+/* ---- Blocks of rows ---- */
 
 typedef struct plan {
     size_t mr, tiles, rows; /* of a row block: rows = tiles * mr */
@@ -365,8 +363,7 @@ static float finished(const ki_packed *packed, float value, float add)
     return value < 0 ? 0 : value;
 }
 
-/* --- argmin
- * -----------------------------------------------------------------------------------------------------------*/
+/* ---- argmin ---- */
 
 static void argmin_begin(const job *j, scratch *s, size_t first_row, size_t rows)
 {
@@ -444,8 +441,7 @@ kith_status ki_product_argmin(kith_pool *pool, const float *x, size_t ldx, size_
     return KITH_OK;
 }
 
-/* --- below, topk
- * --------------------------------------------------------------------------------------------------------*/
+/* ---- below, topk ---- */
 
 typedef struct below_ctx {
     const job *job;
@@ -582,8 +578,7 @@ kith_status ki_product_topk(kith_pool *pool, const float *x, size_t ldx, size_t 
     return job_run(&j, pool, err);
 }
 
-/* --- store
- * -----------------------------------------------------------------------------------------------------------*/
+/* ---- store ---- */
 
 /* The last panel may be wider than the matrix: it goes through s->c. */
 static void store_tile(const job *j, scratch *s, const ki_tiles *tile, size_t first_row, size_t row,
@@ -646,8 +641,7 @@ void ki_product_row(const ki_packed *packed, const float *x, float *out)
         for (size_t c = 0; c < packed->m; c++) out[c] = finished(packed, out[c], add);
 }
 
-/* --- search: columns that are packed on the way
- * ---------------------------------------------------------------------*/
+/* ---- search: columns that are packed on the way ---- */
 
 typedef struct refill_ctx {
     ki_packed *packed;
@@ -706,8 +700,7 @@ kith_status ki_product_search(kith_pool *pool, const float *x, size_t ldx, size_
     return status;
 }
 
-/* --- encode
- * ------------------------------------------------------------------------------------------------------------*/
+/* ---- encode ---- */
 
 typedef struct encode_ctx {
     const float *x;

@@ -14,8 +14,8 @@
  *     KI_TRY(ki_packed_create(centroids, dim, m, dim, KITH_L2SQ, allocator, &packed, err));
  *     ki_product_argmin(pool, x, dim, n, packed, nearest, NULL, err);        nearest centroid of every row
  *     ki_product_topk(pool, x, dim, n, packed, nprobe, dist, cell, err);     the nprobe nearest, sorted
- *     ki_product_row(packed, query, dist);                                   one row, every distance, no
- * allocation ki_packed_free(packed);
+ *     ki_product_row(packed, query, dist);                                   one row, every distance, no allocation
+ *     ki_packed_free(packed);
  *
  * Which one: many rows, nearest only: argmin. Many rows, k nearest: topk. A base that is not packed (flat
  * batch search): ki_product_search. One row: ki_product_row. A single pass over unpacked rows for one or two
@@ -79,8 +79,7 @@ kith_status ki_product_argmin(kith_pool *pool, const float *x, size_t ldx, size_
                               uint32_t *index, float *dist, kith_error *err);
 
 /* The k nearest columns of every row, nearest first, ties by the lower number. When k > m the tail is filled
- * with
- * (+infinity, UINT64_MAX).
+ * with (+infinity, UINT64_MAX).
  * Out:      dist[n][k], id[n][k]. */
 kith_status ki_product_topk(kith_pool *pool, const float *x, size_t ldx, size_t n, const ki_packed *packed,
                             size_t k, float *dist, uint64_t *id, kith_error *err);
@@ -92,7 +91,8 @@ kith_status ki_product_store(kith_pool *pool, const float *x, size_t ldx, size_t
 
 /* One row, every distance, on this thread, without any allocation: cannot fail. Runs at the speed at which
  * the packed columns come out of cache or memory. For coarse quantisation of a single query and for ADC
- * tables. Out:      out[m]. */
+ * tables.
+ * Out:      out[m]. */
 void ki_product_row(const ki_packed *packed, const float *x, float *out);
 
 /* Called for a row that may have new candidates in a run of columns: bit i of mask tells that dist[i], of
@@ -109,16 +109,18 @@ kith_status ki_product_below(kith_pool *pool, const float *x, size_t ldx, size_t
 
 /* The same against columns y[m][dim] that are not packed: they are packed block by block (8 MiB), in
  * parallel, and dropped. m any size: `column` counts through all blocks, ascending for each row. Worth its
- * while from about 8 rows on. Errors:   KITH_NOMEM; KITH_INVALID for another metric. */
+ * while from about 8 rows on.
+ * Errors:   KITH_NOMEM; KITH_INVALID for another metric. */
 kith_status ki_product_search(kith_pool *pool, const float *x, size_t ldx, size_t n, const float *y,
                               size_t ldy, size_t m, size_t dim, kith_metric metric, float *limit,
                               ki_product_visit visit, void *ctx, const kith_allocator *allocator,
                               kith_error *err);
 
 /* Product-quantiser encoding: in each of m subspaces the nearest column of books[j], whose dimensions lie
- * side by side in x: subspace j begins where j - 1 ends. In:       books[m], KITH_L2SQ usually; at most 256
- * columns each when code_size is 1, 65536 when it is 2. Out:      codes[n][m] of uint8_t (code_size 1) or
- * uint16_t (code_size 2). Cost:     efficient for subspaces of 2..32 components. */
+ * side by side in x: subspace j begins where j - 1 ends.
+ * In:       books[m], KITH_L2SQ usually; at most 256 columns each when code_size is 1, 65536 when it is 2.
+ * Out:      codes[n][m] of uint8_t (code_size 1) or uint16_t (code_size 2).
+ * Cost:     efficient for subspaces of 2..32 components. */
 kith_status ki_product_encode(kith_pool *pool, const float *x, size_t ldx, size_t n, ki_packed *const *books,
                               size_t m, size_t code_size, void *codes, kith_error *err);
 
