@@ -84,6 +84,8 @@ static kith_status load_settings(kith_collection *collection, ki_settings *setti
     KI_TRY(load_text(collection, "gallery/settings", &text, err));
     kith_status status = text ? parse_settings(text, settings, err) : KITH_OK;
     free(text);
+    if (status == KITH_OK && settings->root && !settings->description)
+        status = ki_fail(err, KITH_CORRUPT, "gallery/description is missing");
     return status;
 }
 
@@ -283,14 +285,6 @@ kith_status ki_gallery_open_file(const char *root, ki_walk_file *file, int *fd, 
     file->ctime_ns = (int64_t)st.st_ctim.tv_sec * 1000000000 + st.st_ctim.tv_nsec;
     *fd = opened;
     return KITH_OK;
-}
-
-int ki_gallery_blames_picture(kith_status status)
-{
-    /* NOMEM is a worker's: it has a bound of its own, and a picture that exceeds it is too much. */
-    return status == KITH_CORRUPT || status == KITH_UNSUPPORTED || status == KITH_FORMAT ||
-           status == KITH_IO || status == KITH_NOMEM || status == KITH_INVALID || status == KITH_NOTFOUND ||
-           status == KITH_INTERNAL;
 }
 
 /* ---- Bad files ---- */

@@ -432,6 +432,8 @@ static void take_reply(indexer *ix, ki_reply *reply)
         return;
     }
     status = ki_decoder_parse(reply->body, reply->size, KI_DECODE_PICTURE, ix->dim, &s->picture, &err);
+    if (status == KITH_OK && s->decoded_only && !s->picture.decoded) /* or it would be sent for ever */
+        status = ki_fail(&err, KITH_CORRUPT, "the decoder's result is of no picture");
     finish_slot(ix, s, status, err.message);
     if (status != KITH_OK) {
         ki_reply_clear(reply);
@@ -785,8 +787,8 @@ static kith_status index_folder(indexer *ix, const char *folder, const kith_feat
     return fold(ix, err);
 }
 
-static kith_status read_index_options(const kith_gallery_index_options *given,
-                                      kith_gallery_index_options *own, kith_error *err)
+kith_status ki_gallery_read_index_options(const kith_gallery_index_options *given,
+                                          kith_gallery_index_options *own, kith_error *err)
 {
     kith_gallery_index_options_init(own);
     KI_TRY(ki_options_read(own, sizeof *own, given, "options", err));
@@ -822,9 +824,13 @@ kith_status kith_gallery_index(kith_gallery *g, const char *folder, const kith_g
     indexer ix = {.g = g, .run = run, .report = &own, .lock = -1};
     ix.walk.allocator = g->allocator;
     uint64_t begun = ki_now_ns();
-    kith_status status = read_index_options(options, &ix.options, err);
-    if (status == KITH_OK) status = index_folder(&ix, folder, ix.options.features, err);
+    kith_status status = ki_gallery_read_index_options(options, &ix.options, err);
+    /* The caller's may be kith_gallery_folder's, which goes when the settings are read anew. */
+    char *copy = folder ? strdup(folder) : NULL;
+    if (status == KITH_OK && folder && !copy) status = ki_fail_nomem(err, strlen(folder));
+    if (status == KITH_OK) status = index_folder(&ix, copy, ix.options.features, err);
     clear_indexer(&ix);
+    free(copy);
     own.seconds = (double)(ki_now_ns() - begun) * 1e-9;
     if (report) {
         size_t size = report->struct_size;

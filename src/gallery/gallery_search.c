@@ -79,6 +79,8 @@ static kith_status ask_worker(kith_gallery *g, const ki_decode_request *what, in
         ki_fail(err, status, "%s", reply->text);
     else
         status = ki_decoder_parse(reply->body, reply->size, what->kind, dim, picture, err);
+    if (status == KITH_OK && !picture->decoded) /* nothing was known, so nothing may be left out */
+        status = ki_fail(err, KITH_CORRUPT, "the decoder's result is of no picture");
     if (status != KITH_OK) ki_reply_clear(reply);
     return status;
 }

@@ -53,8 +53,9 @@ kith_status ki_gallery_staff(kith_gallery *g, const void *features, size_t size,
  * Errors:   why it cannot be opened: KITH_IO; KITH_NOMEM, KITH_INTERNAL when that is not the file's fault. */
 kith_status ki_gallery_open_file(const char *root, ki_walk_file *file, int *fd, kith_error *err);
 
-/* Whether a failure says something about the picture, and not about this machine. */
-int ki_gallery_blames_picture(kith_status status);
+/* The options of an index, checked and with the defaults filled in. */
+kith_status ki_gallery_read_index_options(const kith_gallery_index_options *given,
+                                          kith_gallery_index_options *own, kith_error *err);
 
 /* Learn a codebook from a sample of the files of a walk.
  * Out:      *features, trained.

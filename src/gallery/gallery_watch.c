@@ -27,11 +27,40 @@
     (IN_CLOSE_WRITE | IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_ATTRIB | IN_DELETE_SELF | \
      IN_MOVE_SELF | IN_ONLYDIR | IN_EXCL_UNLINK)
 
-/* Watch a folder and those below. A folder that is watched already stays so: the kernel knows it by its inode.
- * Folders that cannot be read are left out, as the walk leaves them out. */
-static kith_status watch_tree(int fd, const char *folder, int depth, kith_error *err)
+/* One pass over the folders to be watched. */
+typedef struct pass {
+    int fd;
+    const char *root;
+    ki_walk_options options;
+    const kith_run *run;
+    uint8_t *seen; /* [n_seen] by watch: entered in this pass */
+    size_t n_seen;
+} pass;
+
+/* Whether the folder of a watch was entered already: links may lead to it more than once, or round in a circle. */
+static kith_status enter(pass *p, int watch, int *seen, kith_error *err)
 {
-    if (inotify_add_watch(fd, folder, EVENTS) < 0) {
+    size_t at = (size_t)watch;
+    if (at >= p->n_seen) {
+        size_t n = at + at / 2 + 64;
+        uint8_t *grown = realloc(p->seen, n);
+        if (!grown) return ki_fail_nomem(err, n);
+        memset(grown + p->n_seen, 0, n - p->n_seen);
+        p->seen = grown;
+        p->n_seen = n;
+    }
+    *seen = p->seen[at];
+    p->seen[at] = 1;
+    return KITH_OK;
+}
+
+/* Watch a folder and those below that are walked. A folder that is watched already stays so, under the same number:
+ * the kernel knows it by its inode. Folders that cannot be read are left out, as the walk leaves them out. */
+static kith_status watch_below(pass *p, const char *folder, int depth, kith_error *err)
+{
+    KI_TRY(ki_run_check(p->run, err));
+    int watch = inotify_add_watch(p->fd, folder, EVENTS), seen = 0;
+    if (watch < 0) {
         if (errno == ENOSPC)
             return ki_fail(err, KITH_IO,
                            "%s: no more folders can be watched (fs.inotify.max_user_watches is too low)",
@@ -39,7 +68,8 @@ static kith_status watch_tree(int fd, const char *folder, int depth, kith_error 
         if (errno == ENOMEM) return ki_fail_errno(err, errno, "%s", folder);
         return KITH_OK;
     }
-    DIR *dir = depth < MAX_DEPTH ? opendir(folder) : NULL;
+    KI_TRY(enter(p, watch, &seen, err));
+    DIR *dir = !seen && depth < MAX_DEPTH ? opendir(folder) : NULL;
     if (!dir) return KITH_OK;
     kith_status status = KITH_OK;
     const struct dirent *entry;
@@ -50,10 +80,25 @@ static kith_status watch_tree(int fd, const char *folder, int depth, kith_error 
         if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0) continue;
         if (entry->d_type != DT_DIR && entry->d_type != DT_LNK && entry->d_type != DT_UNKNOWN) continue;
         if (snprintf(path, sizeof path, "%s/%s", folder, name) >= (int)sizeof path) continue;
+        if (ki_walk_excluded(&p->options, path + strlen(p->root) + 1)) continue;
         if (entry->d_type != DT_DIR && (stat(path, &st) != 0 || !S_ISDIR(st.st_mode))) continue;
-        status = watch_tree(fd, path, depth + 1, err);
+        status = watch_below(p, path, depth + 1, err);
     }
     closedir(dir);
+    return status;
+}
+
+static kith_status watch_tree(const kith_gallery *g, int fd, const char *root,
+                              const kith_gallery_index_options *options, const kith_run *run, kith_error *err)
+{
+    const ki_settings *settings = &g->settings;
+    pass p = {.fd = fd, .root = root, .run = run};
+    p.options = (ki_walk_options){.exclude = options->exclude ? options->exclude
+                                                              : (const char *const *)settings->exclude,
+                                  .n_exclude = options->exclude ? options->n_exclude : settings->n_exclude,
+                                  .hidden = options->hidden >= 0 ? options->hidden : settings->hidden};
+    kith_status status = watch_below(&p, root, 0, err);
+    free(p.seen);
     return status;
 }
 
@@ -101,27 +146,22 @@ static kith_status follow(kith_gallery *g, int fd, const char *folder,
                           void (*told)(void *ctx, const kith_gallery_report *report), void *ctx,
                           kith_error *err)
 {
-    kith_gallery_index_options again = {0};
+    kith_gallery_index_options now;
+    KI_TRY(ki_gallery_read_index_options(options, &now, err));
     for (int first = 1;; first = 0) {
         kith_gallery_report report;
         kith_gallery_report_init(&report);
         /* Watched before it is indexed: what changes meanwhile is seen. */
-        KI_TRY(watch_tree(fd, first ? folder : g->settings.root, 0, err));
-        kith_status status =
-            kith_gallery_index(g, first ? folder : NULL, first ? options : &again, run, &report, err);
+        KI_TRY(watch_tree(g, fd, first ? folder : g->settings.root, &now, run, err));
+        kith_status status = kith_gallery_index(g, first ? folder : NULL, &now, run, &report, err);
         if (first) {
             if (status != KITH_OK) return status;
-            /* What was to be done once has been done. */
-            kith_gallery_index_options_init(&again);
-            if (options) {
-                size_t size = options->struct_size < sizeof again ? options->struct_size : sizeof again;
-                memcpy(&again, options, size);
-                again.struct_size = sizeof again;
-            }
-            again.features = NULL;
-            again.exclude = NULL;
-            again.hidden = -1;
-            again.retrain = again.relocate = again.retry = 0;
+            /* What was to be done once has been done. Above all, pictures are not believed to be gone because
+             * their disk is, some day. */
+            now.features = NULL;
+            now.exclude = NULL;
+            now.hidden = -1;
+            now.retrain = now.relocate = now.retry = now.prune = 0;
         }
         int missing = status == KITH_NOTFOUND, busy = status == KITH_BUSY;
         if (status != KITH_OK && !missing && !busy) return status;
