@@ -63,11 +63,12 @@ static inline void kith_features_options_init(kith_features_options *options)
 /* Make a way of making vectors.
  * In:       options may be NULL for CLASSIC with its defaults.
  * Out:      *features, NULL on failure.
- * Errors:   KITH_INVALID options; MODEL: KITH_NOTFOUND, KITH_IO the file; KITH_FORMAT not a network that can
- * be read, or KITH_NOTFOUND no such layer (the message names the last ones that exist); KITH_UNSUPPORTED the
- * plug-in is missing; KITH_NOMEM. Threads:  one kith_features belongs to one thread at a time; load it once a
- * thread or process. Memory:   CLASSIC some 1 MB, MODEL about three times the model file; the allocator must
- * outlive it. */
+ * Errors:   KITH_INVALID options; MODEL: KITH_NOTFOUND, KITH_IO the file; KITH_FORMAT not a network that can be
+ *           read, or KITH_NOTFOUND no such layer (the message names the last ones that exist);
+ *           KITH_UNSUPPORTED the plug-in is missing; KITH_NOMEM.
+ * Threads:  one kith_features belongs to one thread at a time; load it once a thread or process.
+ * Memory:   CLASSIC some 8 MB once trained, MODEL about three times the model file. The allocator must outlive
+ *           it; VLFeat and OpenCV use the C library's. */
 KITH_API kith_status kith_features_create(const kith_features_options *options,
                                           const kith_allocator *allocator, kith_features **features,
                                           kith_error *err);
@@ -88,7 +89,7 @@ KITH_API kith_metric kith_features_metric(const kith_features *features);
  * and the version of the algorithm. Equal fingerprints: comparable vectors. 0 for an untrained CLASSIC. */
 KITH_API uint64_t kith_features_fingerprint(const kith_features *features);
 
-/* One line for people: "classic, 512-d, trained on 1000 pictures". Valid until the features are freed. */
+/* One line for people: "classic, 256-d, trained on 1000 pictures". Valid until the features are freed. */
 KITH_API const char *kith_features_description(const kith_features *features);
 
 /* The smallest size to decode to that the features want: sets long_side and short_side of limits. Larger
@@ -106,9 +107,12 @@ KITH_API void kith_features_bytes_free(const kith_features *features, void *byte
  * order and the seed, not on the number of threads. May be called again, to renew.
  * In:       samples[n], each of sizes[n] bytes, as kith_features_sample made them (checked, not trusted);
  *           those beyond KITH_FEATURES_TRAIN_MAX are ignored.
- * Errors:   KITH_UNTRAINED fewer than KITH_FEATURES_TRAIN_MIN pictures, or too little detail in them: use
- * PLAIN; KITH_CORRUPT a damaged sample; KITH_INVALID a kind without training; KITH_CANCELLED; KITH_NOMEM. The
- * features are unchanged unless KITH_OK is returned. */
+ * Errors:   KITH_UNTRAINED fewer than KITH_FEATURES_TRAIN_MIN pictures, or too little detail in them: use PLAIN;
+ *           KITH_CORRUPT a damaged sample; KITH_INVALID a kind without training; KITH_CANCELLED; KITH_NOMEM.
+ *           The features are unchanged unless KITH_OK is returned.
+ * Threads:  the pool of run.
+ * Memory:   about 90 MB for KITH_FEATURES_TRAIN_MAX pictures, beside the samples.
+ * Cost:     19 s for so many on two busy processors; docs/quality.md. */
 KITH_API kith_status kith_features_train(kith_features *features, const uint8_t *const *samples,
                                          const size_t *sizes, size_t n, const kith_run *run, kith_error *err);
 
@@ -131,7 +135,7 @@ KITH_API kith_status kith_features_save(const kith_features *features, uint8_t *
  * In:       model: MODEL only, where the file is now; NULL: where it was.
  * Out:      *features, NULL on failure.
  * Errors:   KITH_CORRUPT, KITH_VERSION the bytes; KITH_INVALID the model file is not the same one any more;
- * and those of kith_features_create. */
+ *           and those of kith_features_create. */
 KITH_API kith_status kith_features_load(const void *bytes, size_t size, const char *model,
                                         const kith_allocator *allocator, kith_features **features,
                                         kith_error *err);

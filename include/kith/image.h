@@ -83,7 +83,7 @@ KITH_API const char *kith_image_format_name(kith_image_format format);
  *           of range. The message is one line fit to be shown beside the file's name, without that name.
  * Threads:  any number at once; each call works on its own thread plus at most one of libvips.
  * Memory:   about 3 bytes a pixel of the result, and libvips's line buffers; a whole decoded picture where
- * the format cannot be read line by line (GIF, WebP, interlaced PNG, progressive JPEG) or must be turned
+ *           the format cannot be read line by line (GIF, WebP, interlaced PNG, progressive JPEG) or must be turned
  *           sideways.
  * Cost:     decoding: some 5 ms for a 500 x 375 JPEG; docs/perf.md. */
 KITH_API kith_status kith_image_decode(const void *bytes, size_t size, const kith_image_limits *limits,
@@ -114,8 +114,9 @@ KITH_API kith_status kith_image_save(const kith_image *image, const char *path, 
  * constant (rows and columns 1..8) gives one bit: whether it is above their median. Row 1, column 1 is the
  * highest bit. Blind to size, brightness, contrast and mild recompression; not to crops, turns and mirrors.
  * Up to 10 bits is a good bound for "the same picture".
- * Paper:    C. Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions" (2010),
- * sec. 3.2.1. Errors:   KITH_INVALID for an empty picture. Memory:   none. */
+ * Paper:    C. Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions" (2010), 3.2.1.
+ * Errors:   KITH_INVALID for an empty picture.
+ * Memory:   none. */
 KITH_API kith_status kith_image_phash(const kith_image *image, uint64_t *hash, kith_error *err);
 
 #ifdef __cplusplus
