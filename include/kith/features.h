@@ -120,7 +120,7 @@ KITH_API kith_status kith_features_train(kith_features *features, const uint8_t 
  * Out:      vector[dim], of length 1.
  * Errors:   KITH_UNTRAINED; KITH_INVALID an empty picture; KITH_NOMEM; KITH_INTERNAL the network failed. The
  *           vector is undefined unless KITH_OK is returned.
- * Cost:     docs/perf.md: CLASSIC some 30 ms, MobileNetV2 some 20 ms a picture. */
+ * Cost:     CLASSIC and MobileNetV2 some 60 ms a picture; docs/quality.md. */
 KITH_API kith_status kith_features_extract(kith_features *features, const kith_image *image, float *vector,
                                            kith_error *err);
 

@@ -85,7 +85,7 @@ KITH_API const char *kith_image_format_name(kith_image_format format);
  * Memory:   about 3 bytes a pixel of the result, and libvips's line buffers; a whole decoded picture where
  *           the format cannot be read line by line (GIF, WebP, interlaced PNG, progressive JPEG) or must be turned
  *           sideways.
- * Cost:     decoding: some 5 ms for a 500 x 375 JPEG; docs/perf.md. */
+ * Cost:     some 4 ms for a 500 x 375 JPEG; docs/quality.md. */
 KITH_API kith_status kith_image_decode(const void *bytes, size_t size, const kith_image_limits *limits,
                                        const kith_allocator *allocator, kith_image *image, kith_error *err);
 KITH_API kith_status kith_image_decode_file(const char *path, const kith_image_limits *limits,
