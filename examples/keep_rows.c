@@ -58,6 +58,7 @@ int main(void)
     int bad =
         failed(kith_collection_create(path, 2, KITH_L2SQ, NULL, &collection, &err)) || put_cities(collection);
     kith_collection_close(collection);
+    collection = NULL;
     bad =
         bad || failed(kith_collection_open(path, NULL, &collection, &err)) || show_nearest(collection, milan);
     kith_collection_close(collection);

@@ -8,11 +8,21 @@
 #include <string.h>
 #include <wchar.h>
 
+/* Text that may hold anything, for a terminal: control characters would move the cursor or worse. */
+static void make_printable(char *text)
+{
+    for (; text && *text; text++)
+        if ((unsigned char)*text < 0x20 || *text == 0x7f) *text = '?';
+}
+
 static void message(cli_context *cli, const char *what, const char *why, va_list rest)
 {
     cli_progress_clear(cli);
     fprintf(stderr, "kith %s: ", cli->verb->name);
-    if (what) fprintf(stderr, "%s: ", what);
+    char *name = what ? strdup(what) : NULL;
+    make_printable(name);
+    if (what) fprintf(stderr, "%s: ", name ? name : "?");
+    free(name);
     vfprintf(stderr, why, rest);
     fputc('\n', stderr);
 }
@@ -158,6 +168,7 @@ void cli_table_cell(cli_table *table, const char *format, ...)
     va_start(rest, format);
     if (vasprintf(&cell, format, rest) < 0) cell = NULL;
     va_end(rest);
+    make_printable(cell);
     table_put(table, cell);
 }
 

@@ -356,7 +356,8 @@ const cli_verb verb_index = {
             {.name = "prune",
              .kind = CLI_FLAG,
              .into = offsetof(struct options, prune),
-             .help = "believe that the pictures are gone when FOLDER is missing or empty"},
+             .help = "believe that the pictures are gone when FOLDER is missing (give -o and its absolute "
+                     "path) or empty"},
             {.name = "relocate",
              .kind = CLI_FLAG,
              .into = offsetof(struct options, relocate),

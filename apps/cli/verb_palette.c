@@ -24,9 +24,9 @@ static int print_palette(cli_context *cli, const palette *p, size_t pixels)
                                   json_pack("{ss sI}", "colour", hex, "pixels", (json_int_t)p->pixels[i]));
         }
         if (!colours) return cli_json_line(cli, NULL);
-        return cli_json_line(cli,
-                             json_pack("{so ss so so}", "input", cli_json_text(cli->args[0]), "output",
-                                       cli->args[1], "psnr", cli_json_number(p->psnr), "colours", colours));
+        return cli_json_line(cli, json_pack("{so so so so}", "input", cli_json_text(cli->args[0]), "output",
+                                            cli_json_text(cli->args[1]), "psnr", cli_json_number(p->psnr),
+                                            "colours", colours));
     }
     if (isinf(p->psnr))
         printf("%s: %zu colours, every pixel as it was\n", cli->args[1], p->n);

@@ -58,11 +58,9 @@ static int print_table(cli_context *cli, const char *picture, const kith_gallery
     }
     cli_table_init(&table, headings, 3);
     for (size_t i = 0; i < answer->n; i++) {
-        char *name = printable(answer->hits[i].path);
         cli_table_cell(&table, "%zu", i + 1);
         cli_table_cell(&table, "%.4f", (double)answer->hits[i].score);
-        cli_table_cell(&table, "%s", name ? name : "?");
-        free(name);
+        cli_table_cell(&table, "%s", answer->hits[i].path);
     }
     if (answer->n == 0) cli_note(cli, "%s: nothing similar enough", picture);
     return cli_table_print(cli, &table);

@@ -95,15 +95,21 @@ static kith_status open_for_writing(kith_collection *c, kith_error *err)
 
 /* ---- Create ---- */
 
-/* Remove `path` and what SQLite may have put beside it. */
-static void remove_database(const char *path, const kith_allocator *allocator)
+/* Remove what SQLite may have put beside `path`. */
+static void remove_beside(const char *path, const kith_allocator *allocator)
 {
-    static const char *const endings[] = {"", "-journal", "-wal", "-shm"};
+    static const char *const endings[] = {"-journal", "-wal", "-shm"};
     for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
         char *name = joined(allocator, path, endings[i]);
         if (name) unlink(name);
         ki_free(allocator, name);
     }
+}
+
+static void remove_database(const char *path, const kith_allocator *allocator)
+{
+    unlink(path);
+    remove_beside(path, allocator);
 }
 
 /* Say what is wrong with the folder before SQLite says that it is "unable to open database file". */
@@ -129,12 +135,13 @@ static kith_status make_database(kith_collection *c, const char *temporary, kith
     return status;
 }
 
-/* Give the finished file its name, unless there is one by that name. */
-static kith_status publish(kith_collection *c, const char *temporary, kith_error *err)
+/* Give the finished file its name, unless there is one by that name. *published: it has it, even on failure. */
+static kith_status publish(kith_collection *c, const char *temporary, int *published, kith_error *err)
 {
-    /* A log whose database is gone would be replayed into the new one. */
+    /* A log whose database is gone would be replayed into the new one. A database that another process makes
+     * meanwhile is not ours to remove. */
     struct stat info;
-    if (stat(c->path, &info) != 0 && errno == ENOENT) remove_database(c->path, c->allocator);
+    if (stat(c->path, &info) != 0 && errno == ENOENT) remove_beside(c->path, c->allocator);
     if (renameat2(AT_FDCWD, temporary, AT_FDCWD, c->path, RENAME_NOREPLACE) != 0) {
         int error = errno;
         if (error == EINVAL || error == ENOSYS) /* a file system without it: link refuses to replace, too */
@@ -143,6 +150,7 @@ static kith_status publish(kith_collection *c, const char *temporary, kith_error
         if (error) return ki_fail_errno(err, error, "%s: cannot be made", c->path);
         unlink(temporary);
     }
+    *published = 1;
     int failed = c->io->sync_dir(c->io->ctx, c->path);
     return failed ? ki_fail_errno(err, -failed, "%s: its folder cannot be synced", c->path) : KITH_OK;
 }
@@ -173,18 +181,21 @@ kith_status kith_collection_create(const char *path, size_t dim, kith_metric met
         status = check_folder(c, err);
     char ending[64];
     uint64_t random;
+    int published = 0;
     sqlite3_randomness(sizeof random, &random);
     snprintf(ending, sizeof ending, ".new-%016llx", (unsigned long long)random);
     char *temporary = joined(c->allocator, path, ending);
     if (status == KITH_OK && !temporary) status = ki_fail_nomem(err, strlen(path) + sizeof ending);
     if (status == KITH_OK) {
         status = make_database(c, temporary, err);
-        if (status == KITH_OK) status = publish(c, temporary, err);
+        if (status == KITH_OK) status = publish(c, temporary, &published, err);
         if (status != KITH_OK) remove_database(temporary, c->allocator);
     }
     if (status == KITH_OK) status = open_for_writing(c, err);
     ki_free(c->allocator, temporary);
     if (status != KITH_OK) {
+        ki_db_close(c);
+        if (published) remove_database(c->path, c->allocator);
         kith_collection_close(c);
         return status;
     }

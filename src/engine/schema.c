@@ -121,14 +121,16 @@ kith_status ki_schema_create(kith_collection *c, kith_error *err)
     return ki_state_read(c, err);
 }
 
-/* All names and texts of a database's schema as one text. */
+/* All names and texts of a database's schema as one text, but for SQLite's own tables and the indexes that it makes
+ * for keys, which have no text. A name does not tell: a file may call anything sqlite_. */
 static kith_status read_schema(const kith_collection *c, sqlite3 *db, ki_buffer *out, kith_error *err)
 {
     sqlite3_stmt *stmt = NULL;
     kith_status status = KITH_OK;
     int rc = sqlite3_prepare_v2(db,
                                 "SELECT type, name, tbl_name, sql FROM sqlite_schema"
-                                " WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name",
+                                " WHERE sql IS NOT NULL AND NOT (type = 'table' AND"
+                                " name LIKE 'sqlite\\_%' ESCAPE '\\') ORDER BY name",
                                 -1, &stmt, NULL);
     while (rc == SQLITE_OK && status == KITH_OK && (rc = sqlite3_step(stmt)) == SQLITE_ROW) {
         rc = SQLITE_OK;

@@ -177,8 +177,6 @@ static kith_status answer_picture(kith_gallery *g, const ki_picture *picture, co
 static kith_status prepare(kith_gallery *g, const kith_gallery_query *query, kith_error *err)
 {
     kith_meta meta;
-    KI_TRY(ki_gallery_refresh(g, err));
-    if (!g->collection) return ki_fail(err, KITH_NOTFOUND, "%s: no such collection", g->path);
     if (!g->settings.root)
         return ki_fail(err, KITH_UNTRAINED, "%s: nothing was indexed into it yet", g->path);
     if (query->k < 1 || query->k > KITH_COLLECTION_MAX_K)
@@ -221,13 +219,20 @@ static kith_status search(kith_gallery *g, const char *path, const void *bytes, 
     kith_gallery_query_init(&query);
     KI_TRY(ki_options_read(&query, sizeof query, given, "query", err));
     KI_TRY(path ? open_picture(path, &fd, err) : open_bytes(bytes, size, &fd, err));
-    kith_status status = prepare(g, &query, err);
+    kith_status status = ki_gallery_refresh(g, err);
+    if (status == KITH_OK && !g->collection)
+        status = ki_fail(err, KITH_NOTFOUND, "%s: no such collection", g->path);
+    if (status == KITH_OK) status = kith_collection_pin(g->collection, err);
     if (status != KITH_OK) {
         close(fd);
         return status;
     }
-    KI_TRY(kith_collection_pin(g->collection, err));
-    status = search_file(g, fd, &query, answer, err);
+    /* Pinned before the features are read: the vectors are those that they made. */
+    status = prepare(g, &query, err);
+    if (status == KITH_OK)
+        status = search_file(g, fd, &query, answer, err);
+    else
+        close(fd);
     kith_collection_unpin(g->collection);
     return status;
 }
