@@ -681,6 +681,10 @@ static void other_databases_are_refused(void **state)
         {"CREATE TABLE more(x)", "tables", KITH_CORRUPT},
         {"CREATE TRIGGER t AFTER INSERT ON record BEGIN DELETE FROM record; END", "tables", KITH_CORRUPT},
         {"CREATE INDEX i ON record(abs(key))", "tables", KITH_CORRUPT},
+        {"CREATE INDEX i ON record(abs(key)); PRAGMA writable_schema=1;"
+         "UPDATE sqlite_schema SET name = 'sqlite_i', sql = 'CREATE INDEX sqlite_i ON record(abs(key))'"
+         " WHERE name = 'i'",
+         "tables", KITH_CORRUPT},
         {"CREATE VIEW v AS SELECT 1", "tables", KITH_CORRUPT},
         {"DROP TABLE named", "tables", KITH_CORRUPT},
         {"DROP TABLE record; CREATE VIEW record AS SELECT 1 AS slot, 2 AS key, 3 AS payload, 4 AS vector",
