@@ -55,7 +55,7 @@ static void make_one(const char *path, uint64_t seed)
     static uint8_t rgb[WIDTH * HEIGHT][3];
     draw(rgb, seed);
     VipsImage *image = vips_image_new_from_memory(rgb, sizeof rgb, WIDTH, HEIGHT, 3, VIPS_FORMAT_UCHAR),
-              *srgb;
+              *srgb = NULL;
     if (!image || vips_copy(image, &srgb, "interpretation", VIPS_INTERPRETATION_sRGB, NULL) ||
         vips_image_write_to_file(srgb, path, NULL))
         die(path);
