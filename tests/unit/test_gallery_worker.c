@@ -60,8 +60,10 @@ static kith_status job_run(void *state, const uint8_t *request, size_t size, int
     if (!strcmp(order, "spin")) spin();
     if (!strcmp(order, "sleep")) pause();
     if (!strcmp(order, "bomb")) {
-        for (size_t i = 0;; i++)
-            if (!malloc(1 << 20)) return ki_fail(err, KITH_NOMEM, "out of memory after %zu MB", i);
+        for (size_t i = 0;; i++) {
+            void *volatile block = malloc(1 << 20); /* volatile: an unused block may be optimised away */
+            if (!block) return ki_fail(err, KITH_NOMEM, "out of memory after %zu MB", i);
+        }
     }
     if (!strcmp(order, "fail")) return ki_fail(err, KITH_UNSUPPORTED, "not that\nway");
     if (!strcmp(order, "lie magic") && write(WORKER_SOCKET, "nonsense, and more than a header", 32) > 0)
