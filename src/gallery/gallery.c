@@ -44,8 +44,11 @@ static kith_status load_text(kith_collection *collection, const char *name, char
     if (status != KITH_OK) return status;
     if (meta.size > MAX_SETTINGS)
         return ki_fail(err, KITH_CORRUPT, "the value %s has %zu bytes", name, meta.size);
-    *text = strndup(meta.value, meta.size);
-    return *text ? KITH_OK : ki_fail_nomem(err, meta.size);
+    *text = malloc(meta.size + 1);
+    if (!*text) return ki_fail_nomem(err, meta.size + 1);
+    memcpy(*text, meta.value, meta.size);
+    (*text)[meta.size] = 0; // (a value has no end of its own)
+    return KITH_OK;
 }
 
 static kith_status parse_settings(const char *text, ki_settings *settings, kith_error *err)
