@@ -17,6 +17,9 @@
  *     exists for L2 alone; codes are of whole vectors there, not residuals.)
  *   - A batch finds the cells of all its queries by one product of matrices. The values are the same as for a
  *     single query, so the answers are.
+ *   - A single query would read all centroids, 2 MB for 4,096 of 128-d, to keep 64 of them. It is compared with a copy
+ *     of a byte a component first, whose error is bounded, and with the centroids that this leaves over exactly:
+ *     the same cells, for a quarter of the memory traffic (math/screen.h).
  *
  * Layout:      centroids[n][dim], and the same packed in panels for the product; lists as postings.h draws
  *              them. A map slot -> cell (4 bytes a slot) exists only once a row was looked up or removed.
@@ -31,7 +34,7 @@
  * Cost:        train  iterations x sample x n x dim multiply-adds (sample: train_rows x n)
  *              add    rows x n x dim multiply-adds, and the encoding
  *              search n x dim + scored x (dim, or segments) ; reads n x dim x 4 bytes of centroids
- *              memory 4 + code_size + 4 x factors bytes a row; centroids twice
+ *              memory 4 + code_size + 4 x factors bytes a row; centroids twice and a quarter
  *              open   each slot number is looked at once (4 bytes a row), mapped or not
  * Sections:    "ivf.centroids", "ivf.sizes", "ivf.slots", "ivf.codes", "ivf.factors".
  */
@@ -51,6 +54,9 @@
 
 /* Rows that are assigned and encoded at a time: enough to keep all threads busy, small beside the index. */
 #define ADD_BLOCK 16384
+
+/* Cells from which on a single query is screened (math/screen.h). Below, all centroids are near enough in the caches. */
+#define SCREEN_CELLS 512
 
 /* Where a sample is drawn for the codec, apart from the one for the centroids. */
 #define CODEC_STREAM 0x636f646563u
@@ -91,9 +97,11 @@ static void ivf_reset(ki_ivf *ivf)
     ki_free(ivf->base.env->allocator, ivf->centroids);
     ki_packed_free(ivf->nearest);
     ki_packed_free(ivf->probing);
+    ki_screen_free(ivf->screen);
     ki_postings_clear(&ivf->lists);
     ivf->centroids = NULL;
     ivf->nearest = ivf->probing = NULL;
+    ivf->screen = NULL;
 }
 
 static void ivf_free(ki_structure *structure)
@@ -111,6 +119,9 @@ static kith_status ivf_ready(ki_ivf *ivf, kith_error *err)
     if (env->metric == KITH_DOT && !env->unit)
         KI_TRY(ki_packed_create(ivf->centroids, env->dim, ivf->n_cells, env->dim, KITH_DOT, env->allocator,
                                 &ivf->probing, err));
+    if (!ivf->probing && ivf->n_cells >= SCREEN_CELLS)
+        KI_TRY(ki_screen_create(ivf->centroids, env->dim, ivf->n_cells, env->dim, env->allocator,
+                                &ivf->screen, err));
     return ki_postings_init(&ivf->lists, ivf->n_cells, env->codec, env->allocator, err);
 }
 
@@ -459,6 +470,7 @@ static uint64_t ivf_bytes(const ki_structure *structure)
     uint64_t bytes = (uint64_t)ivf->n_cells * structure->env->dim * sizeof *ivf->centroids;
     if (!ivf->centroids) return 0;
     bytes += ki_packed_bytes(ivf->nearest) + (ivf->probing ? ki_packed_bytes(ivf->probing) : 0);
+    bytes += ivf->screen ? ki_screen_bytes(ivf->screen) : 0;
     return bytes + ki_postings_bytes(&ivf->lists);
 }
 

@@ -5,6 +5,7 @@
 #include "index/family.h"
 #include "index/postings.h"
 #include "math/product.h"
+#include "math/screen.h"
 
 #define KI_IVF_NOWHERE UINT32_MAX /* in the cells of slots: no row */
 
@@ -17,6 +18,7 @@ typedef struct ki_ivf {
     float *centroids;   /* [n_cells][dim]; NULL: not trained */
     ki_packed *nearest; /* the centroids under L2SQ: which cell is a row's, and near which is a query */
     ki_packed *probing; /* the centroids under DOT, for queries of that metric; else NULL */
+    ki_screen *screen;  /* the centroids once more, a byte a component; NULL where it would not pay */
     ki_postings lists;
     uint32_t *_Atomic cell_of; /* [cell_room] the cell of each slot; made when a row is first looked up */
     size_t cell_room;

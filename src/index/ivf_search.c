@@ -11,6 +11,10 @@
 /* Cells whose distances are compared with the worst so far at a time. */
 #define DISTANCE_BLOCK 64
 
+/* Screening is tried when at most this share of the cells is wanted, and kept when it leaves over twice as many at most:
+ * measuring scattered centroids costs some four times as much each as measuring all in a row. */
+#define SCREEN_SHARE 16
+
 /* What is fetched of the next list while this one is scanned: its first lines. The hardware follows a run of
  * lines once it has begun, but not from one list to the next. */
 #define PREFETCH_BYTES 1024
@@ -19,6 +23,9 @@ struct ki_scratch {
     ki_scorer *scorer;
     float *distance; /* [n_cells] of the query to each centroid */
     uint64_t *near;  /* [n_cells] keys (base/select.h) of the nearest cells, sorted */
+    uint32_t *left;  /* [n_cells] cells that screening left over; NULL without a screen */
+    float *exact;    /* [n_cells] their exact distances */
+    void *rough;     /* scratch of the screen */
 };
 
 kith_status ki_ivf_scratch_create(const ki_structure *structure, ki_scratch **scratch, kith_error *err)
@@ -33,6 +40,13 @@ kith_status ki_ivf_scratch_create(const ki_structure *structure, ki_scratch **sc
     kith_status status = s->distance && s->near
                              ? KITH_OK
                              : ki_fail_nomem(err, ivf->n_cells * (sizeof *s->distance + sizeof *s->near));
+    if (status == KITH_OK && ivf->screen) {
+        s->left = ki_alloc(env->allocator, ivf->n_cells, sizeof *s->left);
+        s->exact = ki_alloc(env->allocator, ivf->n_cells, sizeof *s->exact);
+        s->rough = ki_alloc(env->allocator, ki_screen_scratch(ivf->screen), 1);
+        if (!s->left || !s->exact || !s->rough)
+            status = ki_fail_nomem(err, ivf->n_cells * (sizeof *s->left + sizeof *s->exact));
+    }
     if (status == KITH_OK) status = env->codec->ops->scorer(env->codec, env->allocator, &s->scorer, err);
     if (status != KITH_OK) {
         ki_ivf_scratch_free(structure, s);
@@ -48,6 +62,9 @@ void ki_ivf_scratch_free(const ki_structure *structure, ki_scratch *scratch)
     ki_scorer_free(scratch->scorer);
     ki_free(allocator, scratch->distance);
     ki_free(allocator, scratch->near);
+    ki_free(allocator, scratch->left);
+    ki_free(allocator, scratch->exact);
+    ki_free(allocator, scratch->rough);
     ki_free(allocator, scratch);
 }
 
@@ -84,6 +101,24 @@ static size_t next_cells(const ki_ivf *ivf, ki_scratch *s, uint64_t after, size_
     }
     ki_keys_sort(s->near, n);
     return n;
+}
+
+/* The `count` nearest cells, by rough distances first: those that may be among them are then measured, all others surely
+ * are not. 0 when screening leaves over so many that measuring all of them in one pass is better. */
+static size_t screened_cells(const ki_ivf *ivf, ki_scratch *s, const float *query, size_t count)
+{
+    if (!ivf->screen || count > ivf->n_cells / SCREEN_SHARE) return 0;
+    ki_screen_error error = ki_screen_row(ivf->screen, query, s->rough, s->distance);
+    size_t n = next_cells(ivf, s, 0, count);
+    if (n < count) return 0; /* numbers too large for rough values */
+    float limit = ki_screen_limit(error, ki_key_dist(s->near[n - 1]));
+    n = ivf->base.env->kernels->select_le_f32(s->distance, ivf->n_cells, limit, s->left);
+    if (n > ivf->n_cells / SCREEN_SHARE * 2) return 0;
+    ki_product_some(ivf->nearest, ivf->centroids, ivf->base.env->dim, query, s->left, n, s->exact);
+    for (size_t i = 0; i < n; i++) s->near[i] = ki_key(s->exact[i], s->left[i]);
+    ki_keys_select(s->near, n, count);
+    ki_keys_sort(s->near, count);
+    return count;
 }
 
 static size_t probes(const ki_ivf *ivf, const double *settings)
@@ -168,13 +203,16 @@ void ki_ivf_search(const ki_structure *structure, ki_scratch *s, ki_query *query
     const ki_ivf *ivf = (const ki_ivf *)structure;
     size_t n = probes(ivf, query->settings), seen = n;
     const uint64_t *keys = query->route;
-    int measured = keys == NULL; /* whether distance[] is that of this query */
-    query->holes = 0;            /* lists hold slots in use only */
+    int measured = 0; /* whether distance[] holds the exact distances of all cells */
+    query->holes = 0; /* lists hold slots in use only */
     s->scorer->ops->query(s->scorer, query->vector);
     if (!keys) {
-        ki_product_row(ki_ivf_probing(ivf), query->vector, s->distance);
-        n = next_cells(ivf, s, 0, n);
         keys = s->near;
+        if (screened_cells(ivf, s, query->vector, n) == 0) {
+            ki_product_row(ki_ivf_probing(ivf), query->vector, s->distance);
+            n = next_cells(ivf, s, 0, n);
+            measured = 1;
+        }
     }
     scan_cells(ivf, s, query, keys, n);
     /* Fewer than wanted: on to the next nearest cells, as many as were seen already each time, until there are enough. */

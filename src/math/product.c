@@ -641,6 +641,37 @@ void ki_product_row(const ki_packed *packed, const float *x, float *out)
         for (size_t c = 0; c < packed->m; c++) out[c] = finished(packed, out[c], add);
 }
 
+/* Sixteen columns of somewhere as one panel, a piece of the depth at a time: chains go on where the piece before left
+ * them, so the values are those of the packed columns. */
+static void some_panel(const ki_packed *packed, const float *y, size_t ldy, const float *x,
+                       const uint32_t *columns, size_t n, float *out)
+{
+    enum { PIECE = 128 };
+    const ki_kernels *kernels = packed->kernels;
+    float rows[KI_PANEL * PIECE], panel[PIECE * KI_PANEL];
+    memset(panel, 0, sizeof panel);
+    for (size_t i = 0; i < KI_PANEL; i++) out[i] = i < n ? packed->start[columns[i]] : 0;
+    for (size_t d = 0; d < packed->dim; d += PIECE) {
+        size_t k = packed->dim - d < PIECE ? packed->dim - d : PIECE;
+        for (size_t i = 0; i < n; i++) memcpy(rows + i * PIECE, y + columns[i] * ldy + d, k * sizeof *rows);
+        kernels->transpose_f32(rows, PIECE, n, k, panel, KI_PANEL);
+        kernels->scale_f32(panel, packed->form == FORM_L2SQ ? -2 : -1, k * KI_PANEL);
+        kernels->product_row(x + d, k, panel, k * KI_PANEL, 1, out, out);
+    }
+}
+
+void ki_product_some(const ki_packed *packed, const float *y, size_t ldy, const float *x,
+                     const uint32_t *columns, size_t n, float *out)
+{
+    assert(packed->form == FORM_L2SQ || packed->form == FORM_DOT);
+    float add = packed->form == FORM_L2SQ ? packed->kernels->norm2_f32(x, packed->dim) : 0, chains[KI_PANEL];
+    for (size_t first = 0; first < n; first += KI_PANEL) {
+        size_t count = n - first < KI_PANEL ? n - first : KI_PANEL;
+        some_panel(packed, y, ldy, x, columns + first, count, chains);
+        for (size_t i = 0; i < count; i++) out[first + i] = finished(packed, chains[i], add);
+    }
+}
+
 /* ---- search: columns that are packed on the way ---- */
 
 typedef struct refill_ctx {

@@ -95,6 +95,12 @@ kith_status ki_product_store(kith_pool *pool, const float *x, size_t ldx, size_t
  * Out:      out[m]. */
 void ki_product_row(const ki_packed *packed, const float *x, float *out);
 
+/* The same for some of the columns only: the same values, bit for bit.
+ * In:       y[m][dim], the columns as they were packed, rows ldy floats apart; columns[n]; not for COSINE and affine ones.
+ * Out:      out[n]. */
+void ki_product_some(const ki_packed *packed, const float *y, size_t ldy, const float *x,
+                     const uint32_t *columns, size_t n, float *out);
+
 /* Called for a row that may have new candidates in a run of columns: bit i of mask tells that dist[i], of
  * column `column` + i, is <= limit[row]. The visitor lowers limit[row] as its heap fills. Calls for one row
  * come one after the other with ascending columns; calls for different rows come from the pool's threads at
