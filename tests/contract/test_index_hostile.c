@@ -21,7 +21,8 @@ static kith_error err;
 /* A small file of a family, with holes and ids in disorder; metric by turns. */
 static unsigned char *small_file(size_t family, size_t *size)
 {
-    index_case c = {.family = &families[family], .metric = family % 2 ? KITH_COSINE : KITH_L2SQ};
+    index_case c = {.family = &families[family]};
+    c.metric = case_metric(c.family, family % 2 ? KITH_COSINE : KITH_L2SQ);
     case_spec(c.family, 2, c.spec);
     float *x = test_vectors(600, DIM, 8, 4);
     kith_index *index = case_create(&c, DIM, 9, NULL);

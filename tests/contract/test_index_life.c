@@ -456,7 +456,7 @@ static void test_duplicates(void **state)
 static void one_dimension(const family_case *family, size_t dim, size_t m)
 {
     enum { N = 600, NQ = 9, K = 5 };
-    index_case c = {.family = family, .metric = KITH_L2SQ};
+    index_case c = {.family = family, .metric = case_metric(family, KITH_L2SQ)};
     case_spec(family, m, c.spec);
     float *x = test_vectors(N, dim, 0, dim);
     kith_index *index = case_create(&c, dim, 1, NULL);
@@ -473,8 +473,8 @@ static void one_dimension(const family_case *family, size_t dim, size_t m)
                 if (i == 0 && family->exhaustive && !strchr(family->spec, '@'))
                     assert_int_equal(ids[q * K], q);
                 assert_true(fabs((double)dist[q * K + i] -
-                                 true_distance(KITH_L2SQ, x + q * dim, x + ids[q * K + i] * dim, dim)) <=
-                            distance_tolerance(KITH_L2SQ, x + q * dim, x + ids[q * K + i] * dim, dim));
+                                 true_distance(c.metric, x + q * dim, x + ids[q * K + i] * dim, dim)) <=
+                            distance_tolerance(c.metric, x + q * dim, x + ids[q * K + i] * dim, dim));
             }
         }
     assert_ok(kith_index_check(index, &err), &err);

@@ -148,7 +148,8 @@ static void with_failures(kith_index *index, test_allocator *allocator, step_fn 
 
 static void allocations(const index_case *c)
 {
-    if (c->metric == KITH_DOT || c->metric == KITH_L1) return; /* they allocate as L2SQ does */
+    if (c->metric != case_metric(c->family, KITH_L2SQ) && c->metric != KITH_COSINE)
+        return; /* they allocate as L2SQ does */
     test_allocator allocator;
     kith_index *index;
     test_allocator_init(&allocator, SIZE_MAX, 0);
@@ -247,7 +248,7 @@ static void open_faults(const char *path)
 
 static void files(const index_case *c)
 {
-    if (c->metric != KITH_L2SQ) return;
+    if (c->metric != case_metric(c->family, KITH_L2SQ)) return;
     kith_index *index;
     assert_ok(make(c, NULL, &index), &err);
     case_quick(index);

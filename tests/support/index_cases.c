@@ -35,12 +35,33 @@ void case_spec(const family_case *family, size_t m, char spec[64])
                                    : snprintf(spec + used, 64 - used, "%c", *p));
 }
 
+static const kith_metric metrics[] = {KITH_L2SQ, KITH_DOT, KITH_COSINE, KITH_L1};
+
+int case_supports(const family_case *family, kith_metric metric)
+{
+    char spec[64];
+    kith_index *index;
+    kith_index_options options;
+    kith_index_options_init(&options);
+    options.metric = metric;
+    case_spec(family, CASE_DIM / 4, spec);
+    kith_status status = kith_index_create(spec, CASE_DIM, &options, &index, NULL);
+    kith_index_free(index);
+    return status != KITH_UNSUPPORTED;
+}
+
+kith_metric case_metric(const family_case *family, kith_metric wanted)
+{
+    for (size_t m = 0; !case_supports(family, wanted) && m < 4; m++) wanted = metrics[m];
+    return wanted;
+}
+
 void for_each_case(int levels, void (*test)(const index_case *c))
 {
-    static const kith_metric metrics[] = {KITH_L2SQ, KITH_DOT, KITH_COSINE, KITH_L1};
     kith_simd best = kith_simd_level();
     for (size_t f = 0; f < n_families; f++)
-        for (size_t m = 0; m < 4; m++)
+        for (size_t m = 0; m < 4; m++) {
+            if (!case_supports(&families[f], metrics[m])) continue;
             for (int level = KITH_SIMD_SCALAR; level <= KITH_SIMD_NEON; level++) {
                 if (!kith_simd_has((kith_simd)level) || (!levels && (kith_simd)level != best)) continue;
                 index_case c = {&families[f], metrics[m], (kith_simd)level, ""};
@@ -50,6 +71,7 @@ void for_each_case(int levels, void (*test)(const index_case *c))
                 assert_int_equal(kith_simd_use(c.level, NULL), KITH_OK);
                 test(&c);
             }
+        }
     kith_simd_use(best, NULL);
     where[0] = 0;
 }

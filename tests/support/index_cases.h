@@ -31,9 +31,13 @@ typedef struct index_case {
     char spec[64];
 } index_case;
 
-/* Call test for every family x metric x SIMD level of this machine (levels 0: only the one in use). What is being tested
- * is printed when an assertion fails. */
+/* Call test for every family x metric that it knows x SIMD level of this machine (levels 0: only the one in use). What is
+ * being tested is printed when an assertion fails. */
 void for_each_case(int levels, void (*test)(const index_case *c));
+
+/* Whether the family knows the metric, and the metric wanted or, where it does not, the first that it knows. */
+int case_supports(const family_case *family, kith_metric metric);
+kith_metric case_metric(const family_case *family, kith_metric wanted);
 
 /* To be the teardown of every test that uses for_each_case. */
 int case_teardown(void **state);
