@@ -14,7 +14,8 @@
  *
  * Life: create, train (where the family needs it), add, search; or open a saved file. Rows carry 64-bit ids
  * of the caller (every value but UINT64_MAX), each id at most once. Vectors are row-major float32 and finite:
- * NaN and infinity are refused. Under KITH_COSINE rows are kept scaled to unit length.
+ * NaN and infinity are refused. Under KITH_COSINE rows are kept scaled to unit length. Under KITH_HAMMING rows are
+ * bits, and go in and out by the calls that end in _bits (below); either kind of call refuses the other's index.
  *
  * Threads: an index may be searched by any number of searchers at once while nobody changes it; train, add,
  * remove and set need it alone. One searcher belongs to one thread at a time. Determinism: the same data,
@@ -200,6 +201,27 @@ KITH_API kith_status kith_search(kith_searcher *searcher, const float *queries, 
 KITH_API kith_status kith_search_range(kith_searcher *searcher, const float *query, float radius,
                                        const kith_search_options *options, size_t *n, const uint64_t **ids,
                                        const float **dist, kith_search_stats *stats, kith_error *err);
+
+/* ---- Rows of bits (KITH_HAMMING) ----
+ *
+ * As the calls of the same names without _bits, for an index whose metric is KITH_HAMMING: dim is the number of bits,
+ * a row is kith_bit_bytes(dim) bytes (metric.h has the order of the bits), and the unused bits of its last byte
+ * are 0.
+ * Errors:   as there, but for what is about finite numbers; KITH_INVALID too for an unused bit that is set, and for an
+ *           index of another metric. The calls without _bits refuse an index of bits the same way. */
+KITH_API kith_status kith_index_train_bits(kith_index *index, const uint8_t *bits, size_t n,
+                                           const kith_run *run, kith_error *err);
+KITH_API kith_status kith_index_add_bits(kith_index *index, const uint8_t *bits, const uint64_t *ids,
+                                         size_t n, const kith_run *run, kith_error *err);
+KITH_API kith_status kith_index_reconstruct_bits(const kith_index *index, uint64_t id, uint8_t *out,
+                                                 kith_error *err);
+KITH_API kith_status kith_search_bits(kith_searcher *searcher, const uint8_t *queries, size_t nq, size_t k,
+                                      const kith_search_options *options, uint64_t *ids, float *dist,
+                                      kith_search_stats *stats, kith_error *err);
+KITH_API kith_status kith_search_range_bits(kith_searcher *searcher, const uint8_t *query, float radius,
+                                            const kith_search_options *options, size_t *n,
+                                            const uint64_t **ids, const float **dist,
+                                            kith_search_stats *stats, kith_error *err);
 
 /* ---- Keeping ---- */
 

@@ -35,6 +35,22 @@ typedef enum kith_metric {
 #undef KITH_METRIC_ENUM
 } kith_metric;
 
+/* What the rows are that a metric compares. */
+typedef enum kith_row_kind {
+    KITH_ROWS_F32 = 0,  /* float32 vectors: x[n][dim] */
+    KITH_ROWS_BITS = 1, /* KITH_HAMMING: bits[n][kith_bit_bytes(dim)], dim is the number of bits; bit d of a row is
+                         * bit d % 8, counted from the lowest, of its byte d / 8 */
+    KITH_ROWS_SETS = 2  /* KITH_JACCARD: sets of 64-bit tokens */
+} kith_row_kind;
+
+KITH_API kith_row_kind kith_metric_rows(kith_metric metric);
+
+/* The bytes of a row of that many bits. */
+static inline size_t kith_bit_bytes(size_t bits)
+{
+    return bits / 8 + (bits % 8 != 0);
+}
+
 /* "l2", "dot", "cosine", "l1", "hamming", "jaccard"; NULL for a number that is no metric. Static. */
 KITH_API const char *kith_metric_name(kith_metric metric);
 

@@ -16,6 +16,11 @@ const char *kith_metric_name(kith_metric metric)
     return NULL;
 }
 
+kith_row_kind kith_metric_rows(kith_metric metric)
+{
+    return metric == KITH_HAMMING ? KITH_ROWS_BITS : metric == KITH_JACCARD ? KITH_ROWS_SETS : KITH_ROWS_F32;
+}
+
 kith_status kith_metric_parse(const char *word, kith_metric *metric, kith_error *err)
 {
     static const struct {

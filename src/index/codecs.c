@@ -18,6 +18,22 @@ const ki_codec_part ki_codec_part_f32 = {
     .make = make_f32,
 };
 
+/* ---- Bits as they are: the codec of structures over bits, which no spec names ---- */
+
+static kith_status make_bits(const uint64_t *args, const double *params, size_t dim, kith_metric metric,
+                             int residual, const kith_allocator *allocator, ki_codec **codec, kith_error *err)
+{
+    (void)args, (void)params, (void)metric, (void)residual;
+    return ki_codec_bits_create(dim, allocator, codec, err);
+}
+
+const ki_codec_part ki_codec_part_bits = {
+    .part = {.info = {.pattern = "Bits", .about = "codec: bits as they are"}},
+    .metrics = KI_METRIC_BIT(KITH_HAMMING),
+    .exact = 1,
+    .make = make_bits,
+};
+
 /* ---- PQ ---- */
 
 static const kith_param_info pq_params[] = {

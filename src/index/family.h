@@ -7,7 +7,9 @@
  *
  * What a family may rely on: vectors are finite; under KITH_COSINE they are of unit length (a zero vector stays
  * zero) and the metric is DOT, so a structure knows L2SQ, DOT and L1 only; slots handed to add are free and
- * distinct, slots handed to remove are in use; calls that change the index come alone.
+ * distinct, slots handed to remove are in use; calls that change the index come alone. A family over bits knows
+ * HAMMING only; what it gets is bits (ki_input.bits, ki_query.bits), the unused ones of each last byte zero, and never
+ * a float; its codec is the part's own (ki_structure_part.codec).
  */
 #ifndef KI_INDEX_FAMILY_H
 #define KI_INDEX_FAMILY_H
@@ -26,13 +28,14 @@
 
 /* ---- Rows on their way in ---- */
 
-/* x[n][dim] as the caller gave it. Families take it block by block, so that scaling to unit length costs a
- * block of scratch and not a copy of everything. */
+/* Rows as the caller gave them: x[n][dim], or bits[n][kith_bit_bytes(dim)], the other NULL. Families take float32
+ * rows block by block, so that scaling to unit length costs a block of scratch and not a copy of everything. */
 typedef struct ki_input {
     const float *x;
     size_t n, dim;
     int unit; /* scale each row to unit length */
     const ki_kernels *kernels;
+    const uint8_t *bits;
 } ki_input;
 
 /* Rows first..first+count-1: a pointer into x, or into scratch[count][dim] where they had to be scaled. */
@@ -54,7 +57,7 @@ typedef struct ki_structure_env {
     const kith_allocator *allocator;
     const ki_kernels *kernels;
     size_t dim;
-    kith_metric metric; /* L2SQ, DOT or L1 */
+    kith_metric metric; /* L2SQ, DOT, L1 or HAMMING */
     int unit;           /* rows and queries are of unit length (KITH_COSINE) */
     uint64_t seed;
     const uint64_t *args; /* the numbers of the spec, in the order of the pattern */
@@ -85,6 +88,7 @@ typedef struct ki_structure_ops {
 
     /* The vector of a slot in use, as well as the codec can tell. Any number of threads. */
     void (*decode)(const ki_structure *structure, uint32_t slot, float *out);
+    void (*decode_bits)(const ki_structure *structure, uint32_t slot, uint8_t *out); /* of a family over bits */
 
     /* One thread's memory. */
     kith_status (*scratch_create)(const ki_structure *structure, ki_scratch **scratch, kith_error *err);
@@ -145,6 +149,7 @@ typedef struct ki_structure_part {
     unsigned metrics; /* KI_METRIC_BIT of those it knows */
     const ki_structure_ops *ops;
     int residual; /* rows are encoded relative to an origin where codec and metric allow */
+    const struct ki_codec_part *codec; /* the only one it works with, not said in specs; NULL: any of the list */
 } ki_structure_part;
 
 typedef struct ki_codec_part {
@@ -156,6 +161,9 @@ typedef struct ki_codec_part {
     kith_status (*make)(const uint64_t *args, const double *params, size_t dim, kith_metric metric,
                         int residual, const kith_allocator *allocator, ki_codec **codec, kith_error *err);
 } ki_codec_part;
+
+/* The rows of bits themselves: the codec of structures over bits. */
+extern const ki_codec_part ki_codec_part_bits;
 
 /* A refinement keeps a better copy of every row, by slot, in a codec of its own. Its first parameter is
  * refine_k. */

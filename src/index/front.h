@@ -24,9 +24,12 @@ struct kith_index {
 kith_status ki_index_make(const ki_spec *spec, size_t dim, kith_metric metric, uint64_t seed,
                           const kith_allocator *allocator, kith_index **index, kith_error *err);
 
-/* That x[n][dim] is finite: KITH_INVALID naming row and component. */
-kith_status ki_check_finite(const kith_index *index, const char *name, const float *x, size_t n,
-                            kith_error *err);
+/* Rows as a call brought them, checked: that the index is over rows of this kind, that float32 rows are finite and
+ * unused bits zero; KITH_INVALID names the row. name: what the caller's argument is called. */
+kith_status ki_input_floats(const kith_index *index, const char *name, const float *x, size_t n,
+                            ki_input *input, kith_error *err);
+kith_status ki_input_bits(const kith_index *index, const char *name, const uint8_t *bits, size_t n,
+                          ki_input *input, kith_error *err);
 
 /* Whether nothing has to be learned before rows can be added. */
 int ki_index_needs_training(const kith_index *index);

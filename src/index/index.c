@@ -71,10 +71,23 @@ kith_status ki_input_sample(const ki_input *input, size_t rows, uint64_t seed,
     return KITH_OK;
 }
 
-kith_status ki_check_finite(const kith_index *index, const char *name, const float *x, size_t n,
-                            kith_error *err)
+/* That the index is over rows of a kind. */
+static kith_status check_kind(const kith_index *index, kith_row_kind kind, kith_error *err)
 {
+    static const char *const words[] = {
+        [KITH_ROWS_F32] = "float32 vectors", [KITH_ROWS_BITS] = "bits", [KITH_ROWS_SETS] = "sets"};
+    kith_row_kind own = kith_metric_rows(index->metric);
+    if (own == kind) return KITH_OK;
+    return ki_fail(err, KITH_INVALID, "this call takes %s, the index is over %s (metric %s)", words[kind],
+                   words[own], kith_metric_name(index->metric));
+}
+
+kith_status ki_input_floats(const kith_index *index, const char *name, const float *x, size_t n,
+                            ki_input *input, kith_error *err)
+{
+    KI_TRY(check_kind(index, KITH_ROWS_F32, err));
     size_t dim = index->env.dim;
+    *input = (ki_input){.x = x, .n = n, .dim = dim, .unit = index->env.unit, .kernels = index->env.kernels};
     for (size_t i = 0; i < n; i++) {
         if (index->env.kernels->finite_f32(x + i * dim, dim)) continue;
         size_t d = 0;
@@ -82,6 +95,20 @@ kith_status ki_check_finite(const kith_index *index, const char *name, const flo
         return ki_fail(err, KITH_INVALID, "%s: component %zu of row %zu is %g, it must be finite", name, d, i,
                        (double)x[i * dim + d]);
     }
+    return KITH_OK;
+}
+
+kith_status ki_input_bits(const kith_index *index, const char *name, const uint8_t *bits, size_t n,
+                          ki_input *input, kith_error *err)
+{
+    KI_TRY(check_kind(index, KITH_ROWS_BITS, err));
+    size_t dim = index->env.dim, row = kith_bit_bytes(dim);
+    *input = (ki_input){.bits = bits, .n = n, .dim = dim, .kernels = index->env.kernels};
+    for (size_t i = 0; i < n && dim % 8; i++)
+        if (bits[(i + 1) * row - 1] >> dim % 8)
+            return ki_fail(err, KITH_INVALID,
+                           "%s: the last byte of row %zu is 0x%02x, bits beyond the %zu of a row must be 0",
+                           name, i, bits[(i + 1) * row - 1], dim);
     return KITH_OK;
 }
 
@@ -245,55 +272,84 @@ static kith_status check_changeable(const kith_index *index, kith_error *err)
     return KITH_OK;
 }
 
-kith_status kith_index_train(kith_index *index, const float *x, size_t n, const kith_run *run,
-                             kith_error *err)
+/* Whether an index may be trained with n rows at `rows`, named `name`. */
+static kith_status check_trainable(const kith_index *index, const char *name, const void *rows, size_t n,
+                                   kith_error *err)
 {
     KI_TRY(check_changeable(index, err));
-    if (!x || n == 0) return ki_fail(err, KITH_INVALID, "%s", x ? "n is 0" : "x is NULL");
+    if (!rows) return ki_fail(err, KITH_INVALID, "%s is NULL", name);
+    if (n == 0) return ki_fail(err, KITH_INVALID, "n is 0");
     if (index->rows.n > 0)
         return ki_fail(err, KITH_INVALID, "the index holds %zu rows already: train comes before add",
                        index->rows.n);
-    KI_TRY(ki_check_finite(index, "x", x, n, err));
+    return KITH_OK;
+}
+
+static kith_status train(kith_index *index, const ki_input *input, const kith_run *run, kith_error *err)
+{
     if (!ki_index_needs_training(index)) return KITH_OK;
     ki_structure_env *env = &index->env;
-    ki_input input = {x, n, env->dim, env->unit, env->kernels};
     index->trained = 0;
     KI_TRY(make_codecs(index, err)); /* a second training starts from nothing */
     kith_status status;
     if (index->structure->ops->train)
-        status = index->structure->ops->train(index->structure, &input, run, err);
+        status = index->structure->ops->train(index->structure, input, run, err);
     else
-        status = train_codec(index, env->codec, env->codec_rows, &input, run, err);
+        status = train_codec(index, env->codec, env->codec_rows, input, run, err);
     if (status == KITH_OK && index->refine_codec)
-        status = train_codec(index, index->refine_codec, (size_t)1 << 16, &input, run, err);
+        status = train_codec(index, index->refine_codec, (size_t)1 << 16, input, run, err);
     index->trained = status == KITH_OK;
     index->simd = (uint32_t)env->kernels->level;
     return status;
 }
 
+kith_status kith_index_train(kith_index *index, const float *x, size_t n, const kith_run *run,
+                             kith_error *err)
+{
+    ki_input input;
+    KI_TRY(check_trainable(index, "x", x, n, err));
+    KI_TRY(ki_input_floats(index, "x", x, n, &input, err));
+    return train(index, &input, run, err);
+}
+
+kith_status kith_index_train_bits(kith_index *index, const uint8_t *bits, size_t n, const kith_run *run,
+                                  kith_error *err)
+{
+    ki_input input;
+    KI_TRY(check_trainable(index, "bits", bits, n, err));
+    KI_TRY(ki_input_bits(index, "bits", bits, n, &input, err));
+    return train(index, &input, run, err);
+}
+
 /* ---- Adding and removing ---- */
 
-kith_status kith_index_add(kith_index *index, const float *x, const uint64_t *ids, size_t n,
-                           const kith_run *run, kith_error *err)
+/* Whether n rows at `rows`, named `name`, may be added. */
+static kith_status check_addable(const kith_index *index, const char *name, const void *rows, size_t n,
+                                 kith_error *err)
 {
     KI_TRY(check_changeable(index, err));
     if (!index->trained)
         return ki_fail(err, KITH_UNTRAINED, "%s must be trained before rows are added",
                        index->spec.canonical);
-    if (n == 0) return KITH_OK;
-    if (!x) return ki_fail(err, KITH_INVALID, "x is NULL");
-    KI_TRY(ki_check_finite(index, "x", x, n, err));
-    ki_input input = {x, n, index->env.dim, index->env.unit, index->env.kernels};
+    if (n > 0 && !rows) return ki_fail(err, KITH_INVALID, "%s is NULL", name);
+    return KITH_OK;
+}
+
+static kith_status add(kith_index *index, const ki_input *input, const uint64_t *ids, const kith_run *run,
+                       kith_error *err)
+{
+    size_t n = input->n;
     ki_rows_plan plan;
+    if (n == 0) return KITH_OK;
     /* What may fail comes first and changes nothing that can be seen: slots are only chosen, the refinement
      * writes to slots that nobody uses, the structure takes all rows or none. */
     kith_status status = ki_rows_plan_add(&index->rows, ids, n, &plan, err);
     if (status == KITH_OK && index->refine_codec)
-        status = ki_row_codes_put(&index->refine, index->refine_codec, &input, plan.slots, plan.first_slot,
+        status = ki_row_codes_put(&index->refine, index->refine_codec, input, plan.slots, plan.first_slot,
                                   plan.n_slots, run, err);
     if (status == KITH_OK) status = ki_run_check(run, err);
     if (status == KITH_OK)
-        status = index->structure->ops->add(index->structure, &input, plan.slots, plan.first_slot,
+        status = index->structure->ops->add(index->structure, input, plan.slots, plan.first_slot,
                                             plan.n_slots, run, err);
     if (status == KITH_OK) {
         ki_rows_commit(&index->rows, &plan);
@@ -304,6 +360,24 @@ kith_status kith_index_add(kith_index *index, const float *x, const uint64_t *id
     }
     ki_rows_plan_clear(&index->rows, &plan);
     return status;
+}
+
+kith_status kith_index_add(kith_index *index, const float *x, const uint64_t *ids, size_t n,
+                           const kith_run *run, kith_error *err)
+{
+    ki_input input;
+    KI_TRY(check_addable(index, "x", x, n, err));
+    KI_TRY(ki_input_floats(index, "x", x, n, &input, err));
+    return add(index, &input, ids, run, err);
+}
+
+kith_status kith_index_add_bits(kith_index *index, const uint8_t *bits, const uint64_t *ids, size_t n,
+                                const kith_run *run, kith_error *err)
+{
+    ki_input input;
+    KI_TRY(check_addable(index, "bits", bits, n, err));
+    KI_TRY(ki_input_bits(index, "bits", bits, n, &input, err));
+    return add(index, &input, ids, run, err);
 }
 
 kith_status kith_index_remove(kith_index *index, const uint64_t *ids, size_t n, size_t *removed,
@@ -330,12 +404,28 @@ kith_status kith_index_remove(kith_index *index, const uint64_t *ids, size_t n, 
 
 /* ---- Looking inside ---- */
 
-kith_status kith_index_reconstruct(const kith_index *index, uint64_t id, float *out, kith_error *err)
+/* The slot of an id whose row is to be written to `out`. */
+static kith_status find_row(const kith_index *index, kith_row_kind kind, uint64_t id, const void *out,
+                            uint32_t *slot, kith_error *err)
 {
     if (!index || !out) return ki_fail(err, KITH_INVALID, "%s is NULL", index ? "out" : "index");
+    KI_TRY(check_kind(index, kind, err));
+    if (ki_rows_find(&index->rows, id, slot)) return KITH_OK;
+    return ki_fail(err, KITH_NOTFOUND, "there is no row with id %llu", (unsigned long long)id);
+}
+
+kith_status kith_index_reconstruct_bits(const kith_index *index, uint64_t id, uint8_t *out, kith_error *err)
+{
     uint32_t slot;
-    if (!ki_rows_find(&index->rows, id, &slot))
-        return ki_fail(err, KITH_NOTFOUND, "there is no row with id %llu", (unsigned long long)id);
+    KI_TRY(find_row(index, KITH_ROWS_BITS, id, out, &slot, err));
+    index->structure->ops->decode_bits(index->structure, slot, out);
+    return KITH_OK;
+}
+
+kith_status kith_index_reconstruct(const kith_index *index, uint64_t id, float *out, kith_error *err)
+{
+    uint32_t slot;
+    KI_TRY(find_row(index, KITH_ROWS_F32, id, out, &slot, err));
     const ki_codec *refine = index->refine_codec;
     if (refine)
         refine->ops->decode(refine, ki_row_code(&index->refine, refine, slot),

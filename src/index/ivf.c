@@ -153,7 +153,7 @@ static kith_status train_codec(ki_ivf *ivf, const float *x, size_t n, const kith
     const ki_structure_env *env = ivf->base.env;
     ki_codec *codec = env->codec;
     if (!codec->ops->train) return KITH_OK;
-    ki_input input = {x, n, env->dim, 0, env->kernels};
+    ki_input input = {.x = x, .n = n, .dim = env->dim, .kernels = env->kernels};
     float *sample;
     const float *from;
     size_t count;

@@ -26,7 +26,8 @@ typedef struct ki_found {
 
 typedef struct ki_query {
     /* What is asked. */
-    const float *vector;    /* [dim]; of unit length under KITH_COSINE */
+    const float *vector;    /* [dim]; of unit length under KITH_COSINE. NULL for a query of bits */
+    const uint8_t *bits;    /* [kith_bit_bytes(dim)], or NULL */
     const double *settings; /* every parameter of the spec in order: the structure's own come first */
     const void *route;      /* what the structure's route() made of it, or NULL */
     size_t need;            /* rows that the caller wants: fewer found means that more is to be looked at */

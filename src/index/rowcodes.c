@@ -89,12 +89,30 @@ static kith_status put_blocks(ki_row_codes *rows, const ki_codec *codec, const k
     return status;
 }
 
+/* Rows of bits: their codes need no scratch. */
+static void put_bits(ki_row_codes *rows, const ki_codec *codec, const ki_input *input, const uint32_t *slots,
+                     uint32_t first_slot)
+{
+    if (!slots) {
+        codec->ops->encode_bits(codec, input->bits, input->n,
+                                rows->own_code + (size_t)first_slot * codec->code_size);
+        return;
+    }
+    size_t row = kith_bit_bytes(input->dim);
+    for (size_t i = 0; i < input->n; i++)
+        codec->ops->encode_bits(codec, input->bits + i * row, 1,
+                                rows->own_code + slots[i] * codec->code_size);
+}
+
 kith_status ki_row_codes_put(ki_row_codes *rows, const ki_codec *codec, const ki_input *input,
                              const uint32_t *slots, uint32_t first_slot, size_t n_slots, const kith_run *run,
                              kith_error *err)
 {
     KI_TRY(reserve(rows, codec, n_slots, err));
-    KI_TRY(put_blocks(rows, codec, input, slots, first_slot, run, err));
+    if (input->bits)
+        put_bits(rows, codec, input, slots, first_slot);
+    else
+        KI_TRY(put_blocks(rows, codec, input, slots, first_slot, run, err));
     if (n_slots > rows->n_slots) rows->n_slots = n_slots;
     return KITH_OK;
 }

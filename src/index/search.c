@@ -201,16 +201,19 @@ static kith_status prepare(kith_searcher *s, size_t threads, size_t candidates, 
     return KITH_OK;
 }
 
-/* A query before it is searched. vector: as the caller gave it; unit[dim]: where to scale it, if
- * it has to be (NULL: the caller does it). */
-static void query_init(const kith_searcher *s, const kith_search_options *options, const float *vector,
-                       float *unit, size_t need, ki_query *query)
+/* Query number q of those of a call before it is searched. unit[dim]: where to scale it, if it has to be (NULL: the
+ * caller does it). */
+static void query_init(const kith_searcher *s, const kith_search_options *options, const ki_input *queries,
+                       size_t q, float *unit, size_t need, ki_query *query)
 {
     const kith_index *index = s->index;
     memset(query, 0, sizeof *query);
-    query->vector = vector;
-    if (index->env.unit && unit) {
-        ki_unit(index->env.kernels, vector, index->env.dim, unit);
+    if (queries->bits)
+        query->bits = queries->bits + q * kith_bit_bytes(queries->dim);
+    else
+        query->vector = queries->x + q * queries->dim;
+    if (queries->unit && unit) {
+        ki_unit(index->env.kernels, query->vector, queries->dim, unit);
         query->vector = unit;
     }
     query->settings = s->settings;
@@ -269,7 +272,7 @@ static void search_one(const kith_index *index, worker *w, ki_query *query, size
 typedef struct batch {
     kith_searcher *s;
     const kith_search_options *options;
-    const float *queries;
+    const ki_input *queries;
     size_t nq, k, candidates;
     uint64_t *ids;
     float *dist;
@@ -284,12 +287,12 @@ static void search_block(void *ctx, size_t block, size_t number)
 {
     batch *b = ctx;
     worker *w = &b->s->workers[number];
-    size_t dim = b->s->index->env.dim, end = (block + 1) * QUERY_BLOCK;
+    size_t end = (block + 1) * QUERY_BLOCK;
     if (end > b->n) end = b->n;
     for (size_t i = block * QUERY_BLOCK; i < end; i++) {
         size_t q = b->first + i;
         ki_query query;
-        query_init(b->s, b->options, b->queries + q * dim, w->unit, b->k, &query);
+        query_init(b->s, b->options, b->queries, q, w->unit, b->k, &query);
         if (b->routes) query.route = b->routes + i * b->route_size;
         search_one(b->s->index, w, &query, b->k, b->candidates, b->ids + q * b->k, b->dist + q * b->k,
                    b->stats ? &b->stats[q] : NULL);
@@ -330,12 +333,10 @@ static kith_status batch_reserve(kith_searcher *s, size_t room, size_t route_byt
     return KITH_OK;
 }
 
-/* The vectors of the part, side by side as families see them. */
+/* The vectors of the part, side by side as families see them; NULL for queries of bits. */
 static const float *batch_vectors(const batch *b)
 {
-    const kith_index *index = b->s->index;
-    ki_input input = {b->queries, b->nq, index->env.dim, index->env.unit, index->env.kernels};
-    return ki_input_block(&input, b->first, b->n, b->s->batch_unit);
+    return b->queries->bits ? NULL : ki_input_block(b->queries, b->first, b->n, b->s->batch_unit);
 }
 
 /* The part by a structure that searches batches at once. *done = 0: it does not want it. */
@@ -347,8 +348,8 @@ static kith_status search_together(batch *b, int *done, kith_error *err)
     for (size_t i = 0; i < b->n; i++) {
         size_t q = b->first + i;
         ki_query *query = &s->batch[i];
-        query_init(s, b->options, b->queries + q * s->index->env.dim, NULL, b->k, query);
-        query->vector = x + i * s->index->env.dim;
+        query_init(s, b->options, b->queries, q, NULL, b->k, query);
+        if (x) query->vector = x + i * s->index->env.dim;
         ki_topk_init(&query->top, b->k, b->dist + q * b->k, b->ids + q * b->k);
     }
     KI_TRY(structure->ops->search_batch(structure, s->batch, b->n, b->options->pool, done, err));
@@ -391,9 +392,8 @@ static kith_status search_parts(batch *b, kith_error *err)
     return KITH_OK;
 }
 
-kith_status kith_search(kith_searcher *s, const float *queries, size_t nq, size_t k,
-                        const kith_search_options *options, uint64_t *ids, float *dist,
-                        kith_search_stats *stats, kith_error *err)
+static kith_status check_search(const kith_searcher *s, const void *queries, size_t k, const void *ids,
+                                const void *dist, kith_error *err)
 {
     if (!s || !queries || !ids || !dist)
         return ki_fail(err, KITH_INVALID, "%s is NULL",
@@ -401,12 +401,18 @@ kith_status kith_search(kith_searcher *s, const float *queries, size_t nq, size_
                        : !queries ? "queries"
                        : !ids     ? "ids"
                                   : "dist");
-    if (k == 0) return ki_fail(err, KITH_INVALID, "k is 0, allowed are 1 and more");
+    return k > 0 ? KITH_OK : ki_fail(err, KITH_INVALID, "k is 0, allowed are 1 and more");
+}
+
+static kith_status search(kith_searcher *s, const ki_input *queries, size_t k,
+                          const kith_search_options *options, uint64_t *ids, float *dist,
+                          kith_search_stats *stats, kith_error *err)
+{
+    size_t nq = queries->n;
     kith_search_options defaults;
     kith_search_options_init(&defaults);
     if (!options) options = &defaults;
     KI_TRY(read_options(s, options, err));
-    KI_TRY(ki_check_finite(s->index, "queries", queries, nq, err));
     batch b = {.s = s,
                .options = options,
                .queries = queries,
@@ -421,6 +427,26 @@ kith_status kith_search(kith_searcher *s, const float *queries, size_t nq, size_
     if (nq >= BATCH_MIN) return search_parts(&b, err);
     search_part(&b);
     return KITH_OK;
+}
+
+kith_status kith_search(kith_searcher *s, const float *queries, size_t nq, size_t k,
+                        const kith_search_options *options, uint64_t *ids, float *dist,
+                        kith_search_stats *stats, kith_error *err)
+{
+    ki_input input;
+    KI_TRY(check_search(s, queries, k, ids, dist, err));
+    KI_TRY(ki_input_floats(s->index, "queries", queries, nq, &input, err));
+    return search(s, &input, k, options, ids, dist, stats, err);
+}
+
+kith_status kith_search_bits(kith_searcher *s, const uint8_t *queries, size_t nq, size_t k,
+                             const kith_search_options *options, uint64_t *ids, float *dist,
+                             kith_search_stats *stats, kith_error *err)
+{
+    ki_input input;
+    KI_TRY(check_search(s, queries, k, ids, dist, err));
+    KI_TRY(ki_input_bits(s->index, "queries", queries, nq, &input, err));
+    return search(s, &input, k, options, ids, dist, stats, err);
 }
 
 /* ---- All within a radius ---- */
@@ -459,27 +485,31 @@ static void refine_range(const kith_index *index, kith_searcher *s, ki_query *qu
     }
 }
 
-kith_status kith_search_range(kith_searcher *s, const float *vector, float radius,
-                              const kith_search_options *options, size_t *n, const uint64_t **ids,
-                              const float **dist, kith_search_stats *stats, kith_error *err)
+static kith_status check_range(const kith_searcher *s, const void *query, float radius, const void *n,
+                               const void *ids, const void *dist, kith_error *err)
 {
-    if (!s || !vector || !n || !ids || !dist)
+    if (!s || !query || !n || !ids || !dist)
         return ki_fail(err, KITH_INVALID, "%s is NULL",
-                       !s        ? "searcher"
-                       : !vector ? "query"
-                       : !n      ? "n"
-                       : !ids    ? "ids"
-                                 : "dist");
-    if (isnan(radius)) return ki_fail(err, KITH_INVALID, "radius is not a number");
+                       !s       ? "searcher"
+                       : !query ? "query"
+                       : !n     ? "n"
+                       : !ids   ? "ids"
+                                : "dist");
+    return isnan(radius) ? ki_fail(err, KITH_INVALID, "radius is not a number") : KITH_OK;
+}
+
+static kith_status search_range(kith_searcher *s, const ki_input *input, float radius,
+                                const kith_search_options *options, size_t *n, const uint64_t **ids,
+                                const float **dist, kith_search_stats *stats, kith_error *err)
+{
     kith_search_options defaults;
     kith_search_options_init(&defaults);
     if (!options) options = &defaults;
     const kith_index *index = s->index;
     KI_TRY(read_options(s, options, err));
-    KI_TRY(ki_check_finite(index, "query", vector, 1, err));
     KI_TRY(prepare(s, 1, 1, err));
     ki_query query;
-    query_init(s, options, vector, s->workers[0].unit, 0, &query);
+    query_init(s, options, input, 0, s->workers[0].unit, 0, &query);
     s->found.n = s->refined.n = 0;
     s->found.failed = s->refined.failed = 0;
     query.found = &s->found;
@@ -495,4 +525,24 @@ kith_status kith_search_range(kith_searcher *s, const float *vector, float radiu
     *dist = query.found->dist;
     stats_fill(&query, query.found->n, stats);
     return KITH_OK;
+}
+
+kith_status kith_search_range(kith_searcher *s, const float *query, float radius,
+                              const kith_search_options *options, size_t *n, const uint64_t **ids,
+                              const float **dist, kith_search_stats *stats, kith_error *err)
+{
+    ki_input input;
+    KI_TRY(check_range(s, query, radius, n, ids, dist, err));
+    KI_TRY(ki_input_floats(s->index, "query", query, 1, &input, err));
+    return search_range(s, &input, radius, options, n, ids, dist, stats, err);
+}
+
+kith_status kith_search_range_bits(kith_searcher *s, const uint8_t *query, float radius,
+                                   const kith_search_options *options, size_t *n, const uint64_t **ids,
+                                   const float **dist, kith_search_stats *stats, kith_error *err)
+{
+    ki_input input;
+    KI_TRY(check_range(s, query, radius, n, ids, dist, err));
+    KI_TRY(ki_input_bits(s->index, "query", query, 1, &input, err));
+    return search_range(s, &input, radius, options, n, ids, dist, stats, err);
 }

@@ -146,7 +146,7 @@ static void write_canonical(ki_spec *spec)
      * be, the codec's only if the structure is not the default. */
     if (spec->structure != DEFAULT_STRUCTURE)
         append_part(spec->canonical, &spec->structure->part, spec->structure_args);
-    append_part(spec->canonical, &spec->codec->part, spec->codec_args);
+    if (!spec->structure->codec) append_part(spec->canonical, &spec->codec->part, spec->codec_args);
     if (spec->refinement) append_part(spec->canonical, &spec->refinement->part, spec->refinement_args);
 }
 
@@ -221,6 +221,10 @@ kith_status ki_spec_parse(const char *text, ki_spec *spec, kith_error *err)
         if (found == STRUCTURE) {
             spec->structure = structures[number];
             memcpy(spec->structure_args, args, sizeof args);
+            if (spec->structure->codec) { /* no choice of a codec */
+                spec->codec = spec->structure->codec;
+                found = CODEC;
+            }
         } else if (found == CODEC) {
             spec->codec = codecs[number];
             memcpy(spec->codec_args, args, sizeof args);

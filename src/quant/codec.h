@@ -3,6 +3,9 @@
  * A codec turns a vector into a code of fixed size and scores codes against a query. Structures (flat,
  * inverted lists, graphs, trees) never look inside a code: they move codes about and ask a scorer.
  *
+ * Bits. The codec of rows of bits (KITH_HAMMING) has encode_bits, decode_bits and query_bits instead of encode, decode
+ * and query; all else is the same, so structures that only move codes and ask scorers serve bits too.
+ *
  * The front door brings every metric to one of three before a codec sees it: L2SQ, DOT (COSINE is DOT on unit
  * vectors) and L1. Distances are smaller-is-nearer: DOT gives -(q . x).
  *
@@ -53,6 +56,10 @@ typedef struct ki_codec_ops {
     void (*decode)(const ki_codec *codec, const uint8_t *code, const float *factor, const float *origin,
                    float *out);
 
+    /* The same for rows of bits, [n][kith_bit_bytes(dim)], by codecs of such; NULL in the others. */
+    void (*encode_bits)(const ki_codec *codec, const uint8_t *bits, size_t n, uint8_t *code);
+    void (*decode_bits)(const ki_codec *codec, const uint8_t *code, uint8_t *out);
+
     kith_status (*scorer)(const ki_codec *codec, const kith_allocator *allocator, ki_scorer **scorer,
                           kith_error *err);
 
@@ -74,7 +81,7 @@ struct ki_codec {
     const ki_codec_ops *ops;
     const kith_allocator *allocator;
     size_t dim;
-    kith_metric metric; /* L2SQ, DOT or L1 */
+    kith_metric metric; /* L2SQ, DOT, L1 or HAMMING */
     int residual;       /* rows come with origins */
     int trained;
     int exact;        /* scores are true distances */
@@ -87,6 +94,9 @@ typedef struct ki_scorer_ops {
 
     /* The query of the following scores: query[dim], copied where it is needed. */
     void (*query)(ki_scorer *scorer, const float *query);
+
+    /* The same for a query of bits, by codecs of such. */
+    void (*query_bits)(ki_scorer *scorer, const uint8_t *query);
 
     /* A stored row as the query (graph building). origin as in encode. */
     void (*row)(ki_scorer *scorer, const uint8_t *code, const float *factor, const float *origin);
@@ -124,6 +134,10 @@ kith_status ki_codec_pq_create(size_t dim, size_t m, size_t bits, kith_metric me
 /* The quantiser inside, NULL for any other codec: for structures with a layout of their own. */
 struct kith_pq;
 const struct kith_pq *ki_codec_pq(const ki_codec *codec);
+
+/* Rows of `dim` bits as they are: distances are numbers of differing bits, exact in float32 below 2^24. */
+kith_status ki_codec_bits_create(size_t dim, const kith_allocator *allocator, ki_codec **codec,
+                                 kith_error *err);
 
 static inline void ki_codec_free(ki_codec *codec)
 {

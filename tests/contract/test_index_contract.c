@@ -87,7 +87,7 @@ static void answers(const index_case *c)
     static float dist[CASE_NQ * CASE_K];
     kith_search_stats stats[CASE_NQ];
     size_t hits = 0;
-    assert_ok(kith_search(searcher, case_queries(), CASE_NQ, CASE_K, NULL, ids, dist, stats, &err), &err);
+    assert_ok(case_search(searcher, case_queries(), CASE_NQ, CASE_K, NULL, ids, dist, stats, &err), &err);
     for (size_t q = 0; q < CASE_NQ; q++) {
         const float *query = case_queries() + q * CASE_DIM;
         judged truth[CASE_N];
@@ -126,7 +126,7 @@ static void batches(const index_case *c)
     static float dist[CASE_NQ * CASE_K], dist_again[CASE_NQ * CASE_K];
     kith_search_stats stats[CASE_NQ], stats_again[CASE_NQ];
     for (size_t q = 0; q < CASE_NQ; q++)
-        assert_ok(kith_search(searcher, case_queries() + q * CASE_DIM, 1, CASE_K, NULL, ids + q * CASE_K,
+        assert_ok(case_search(searcher, case_queries() + q * CASE_DIM, 1, CASE_K, NULL, ids + q * CASE_K,
                               dist + q * CASE_K, &stats[q], &err),
                   &err);
     static const size_t threads[] = {1, 2, 4};
@@ -136,7 +136,7 @@ static void batches(const index_case *c)
         kith_pool *pool;
         assert_ok(kith_pool_create(threads[t], NULL, &pool, &err), &err);
         options.pool = pool;
-        assert_ok(kith_search(searcher, case_queries(), CASE_NQ, CASE_K, &options, again, dist_again,
+        assert_ok(case_search(searcher, case_queries(), CASE_NQ, CASE_K, &options, again, dist_again,
                               stats_again, &err),
                   &err);
         assert_memory_equal(ids, again, sizeof ids);
@@ -167,7 +167,7 @@ static void all_rows(const index_case *c)
     kith_search_stats stats[9];
     /* one alone, then nine together: both ways through the front door */
     for (size_t nq = 1; nq <= 9; nq += 8) {
-        assert_ok(kith_search(searcher, case_queries(), nq, K, NULL, ids, dist, stats, &err), &err);
+        assert_ok(case_search(searcher, case_queries(), nq, K, NULL, ids, dist, stats, &err), &err);
         for (size_t q = 0; q < nq; q++) {
             check_results(c, case_queries() + q * CASE_DIM, ids + q * K, dist + q * K, K, CASE_N);
             assert_int_equal(stats[q].found, CASE_N);
@@ -193,24 +193,24 @@ static void empty(const index_case *c)
     const float *range_dist;
     kith_search_stats stats[9];
     size_t n = 99, removed = 99;
-    assert_ok(kith_search(searcher, case_queries(), 9, 2, NULL, ids, dist, stats, &err), &err);
+    assert_ok(case_search(searcher, case_queries(), 9, 2, NULL, ids, dist, stats, &err), &err);
     for (size_t q = 0; q < 9; q++) {
         check_results(c, case_queries(), ids + q * 2, dist + q * 2, 2, 0);
         assert_int_equal(stats[q].found, 0);
         assert_int_equal(stats[q].scored, 0);
         assert_int_equal(stats[q].complete, 1);
     }
-    assert_ok(kith_search(searcher, case_queries(), 0, 2, NULL, ids, dist, NULL, &err), &err);
+    assert_ok(case_search(searcher, case_queries(), 0, 2, NULL, ids, dist, NULL, &err), &err);
     assert_ok(
-        kith_search_range(searcher, case_queries(), 1e9f, NULL, &n, &range_ids, &range_dist, NULL, &err),
+        case_search_range(searcher, case_queries(), 1e9f, NULL, &n, &range_ids, &range_dist, NULL, &err),
         &err);
     assert_int_equal(n, 0);
     kith_searcher_free(searcher);
     assert_ok(kith_index_remove(index, &id, 1, &removed, &err), &err);
     assert_int_equal(removed, 0);
     assert_int_equal(kith_index_has(index, 5), 0);
-    assert_int_equal(kith_index_reconstruct(index, 5, dist, &err), KITH_NOTFOUND);
-    assert_ok(kith_index_add(index, NULL, NULL, 0, NULL, &err), &err);
+    assert_int_equal(case_reconstruct(index, 5, dist, &err), KITH_NOTFOUND);
+    assert_ok(case_add(index, NULL, NULL, 0, NULL, &err), &err);
     assert_ok(kith_index_check(index, &err), &err);
     kith_index_free(index);
 }
@@ -236,7 +236,7 @@ static void check_filtered(const index_case *c, kith_searcher *searcher, const k
     static float dist[9 * CASE_K];
     kith_search_stats stats[9];
     for (size_t nq = 1; nq <= 9; nq += 8) {
-        assert_ok(kith_search(searcher, case_queries(), nq, CASE_K, &options, ids, dist, stats, &err), &err);
+        assert_ok(case_search(searcher, case_queries(), nq, CASE_K, &options, ids, dist, stats, &err), &err);
         for (size_t q = 0; q < nq; q++) {
             const float *query = case_queries() + q * CASE_DIM;
             judged truth[CASE_N];
@@ -299,7 +299,7 @@ static void check_range(const index_case *c, kith_searcher *searcher, size_t q, 
     const float *dist;
     kith_search_stats stats;
     judged truth[CASE_N];
-    assert_ok(kith_search_range(searcher, query, radius, options, &n, &ids, &dist, &stats, &err), &err);
+    assert_ok(case_search_range(searcher, query, radius, options, &n, &ids, &dist, &stats, &err), &err);
     assert_int_equal(stats.found, n);
     assert_int_equal(stats.complete, 1);
     check_results(c, query, ids, dist, n, n);
@@ -345,7 +345,7 @@ static void ranges(const index_case *c)
     size_t n;
     const uint64_t *ids;
     const float *dist;
-    assert_int_equal(kith_search_range(searcher, case_queries(), NAN, NULL, &n, &ids, &dist, NULL, &err),
+    assert_int_equal(case_search_range(searcher, case_queries(), NAN, NULL, &n, &ids, &dist, NULL, &err),
                      KITH_INVALID);
     kith_searcher_free(searcher);
     kith_index_free(index);
@@ -393,7 +393,7 @@ static void check_interrupted(const index_case *c, kith_searcher *searcher, inte
     static uint64_t ids[K];
     static float dist[K];
     kith_search_stats stats;
-    assert_ok(kith_search(searcher, case_queries(), 1, K, &options, ids, dist, &stats, &err), &err);
+    assert_ok(case_search(searcher, case_queries(), 1, K, &options, ids, dist, &stats, &err), &err);
     assert_int_equal(stats.complete, 0);
     assert_true(stats.found < K);
     check_results(c, case_queries(), ids, dist, K, stats.found);
@@ -401,7 +401,7 @@ static void check_interrupted(const index_case *c, kith_searcher *searcher, inte
     const float *range_dist;
     size_t n;
     in->calls = 0;
-    assert_ok(kith_search_range(searcher, case_queries(), INFINITY, &options, &n, &range_ids, &range_dist,
+    assert_ok(case_search_range(searcher, case_queries(), INFINITY, &options, &n, &range_ids, &range_dist,
                                 &stats, &err),
               &err);
     assert_int_equal(stats.complete, 0);
@@ -425,10 +425,10 @@ static void budgets(const index_case *c)
     kith_search_options options;
     kith_search_options_init(&options);
     options.max_microseconds = UINT64_MAX; /* no budget is that long, and none overflows */
-    assert_ok(kith_search(searcher, case_queries(), 9, CASE_K, &options, ids, dist, stats, &err), &err);
+    assert_ok(case_search(searcher, case_queries(), 9, CASE_K, &options, ids, dist, stats, &err), &err);
     for (size_t q = 0; q < 9; q++) assert_int_equal(stats[q].complete, 1);
     options.cancel = &in.cancel;
-    assert_ok(kith_search(searcher, case_queries(), 9, CASE_K, &options, ids, dist, stats, &err), &err);
+    assert_ok(case_search(searcher, case_queries(), 9, CASE_K, &options, ids, dist, stats, &err), &err);
     for (size_t q = 0; q < 9; q++) assert_int_equal(stats[q].complete, 0);
     kith_searcher_free(searcher);
     kith_index_free(index);
@@ -455,7 +455,7 @@ static void check_setting(const index_case *c, kith_searcher *searcher, kith_ind
         kith_search_options_init(&options);
         options.settings = &setting;
         options.n_settings = 1;
-        assert_int_equal(kith_search(searcher, case_queries(), 1, 1, &options, &id, &dist, NULL, &err),
+        assert_int_equal(case_search(searcher, case_queries(), 1, 1, &options, &id, &dist, NULL, &err),
                          expected);
         assert_true((id == 77) == (expected != KITH_OK));
     }
@@ -507,25 +507,25 @@ static void bad_searches(const index_case *c)
     uint64_t id[2] = {77, 77};
     float dist[2] = {77, 77}, bad[2 * CASE_DIM];
     memcpy(bad, case_queries(), sizeof bad);
-    assert_int_equal(kith_search(searcher, bad, 1, 0, NULL, id, dist, NULL, &err), KITH_INVALID);
-    assert_int_equal(kith_search(NULL, bad, 1, 1, NULL, id, dist, NULL, &err), KITH_INVALID);
-    assert_int_equal(kith_search(searcher, NULL, 1, 1, NULL, id, dist, NULL, &err), KITH_INVALID);
-    assert_int_equal(kith_search(searcher, bad, 1, 1, NULL, NULL, dist, NULL, &err), KITH_INVALID);
-    assert_int_equal(kith_search(searcher, bad, 1, 1, NULL, id, NULL, NULL, &err), KITH_INVALID);
+    assert_int_equal(case_search(searcher, bad, 1, 0, NULL, id, dist, NULL, &err), KITH_INVALID);
+    assert_int_equal(case_search(NULL, bad, 1, 1, NULL, id, dist, NULL, &err), KITH_INVALID);
+    assert_int_equal(case_search(searcher, NULL, 1, 1, NULL, id, dist, NULL, &err), KITH_INVALID);
+    assert_int_equal(case_search(searcher, bad, 1, 1, NULL, NULL, dist, NULL, &err), KITH_INVALID);
+    assert_int_equal(case_search(searcher, bad, 1, 1, NULL, id, NULL, NULL, &err), KITH_INVALID);
     static const float poison[] = {NAN, INFINITY, -INFINITY};
-    for (size_t p = 0; p < 3; p++) {
+    for (size_t p = 0; p < 3 && c->metric != KITH_HAMMING; p++) {
         bad[CASE_DIM + 3] = poison[p];
-        assert_int_equal(kith_search(searcher, bad, 2, 1, NULL, id, dist, NULL, &err), KITH_INVALID);
+        assert_int_equal(case_search(searcher, bad, 2, 1, NULL, id, dist, NULL, &err), KITH_INVALID);
         assert_non_null(strstr(err.message, "component 3 of row 1"));
         size_t n = 77;
         const uint64_t *ids = NULL;
         const float *dists = NULL;
-        assert_int_equal(kith_search_range(searcher, bad + CASE_DIM, 1, NULL, &n, &ids, &dists, NULL, &err),
+        assert_int_equal(case_search_range(searcher, bad + CASE_DIM, 1, NULL, &n, &ids, &dists, NULL, &err),
                          KITH_INVALID);
         assert_true(n == 77 && !ids && !dists);
     }
     kith_search_options options = {0};
-    assert_int_equal(kith_search(searcher, bad, 1, 1, &options, id, dist, NULL, &err), KITH_INVALID);
+    assert_int_equal(case_search(searcher, bad, 1, 1, &options, id, dist, NULL, &err), KITH_INVALID);
     assert_true(id[0] == 77 && id[1] == 77 && dist[0] == 77 && dist[1] == 77);
     kith_searcher_free(searcher);
     kith_index_free(index);
@@ -534,6 +534,72 @@ static void test_bad_searches(void **state)
 {
     (void)state;
     for_each_case(0, bad_searches);
+}
+
+/* ---- Rows of the wrong kind ---- */
+
+static void check_refused(kith_status status)
+{
+    assert_int_equal(status, KITH_INVALID);
+    assert_non_null(strstr(err.message, "the index is over"));
+}
+
+static void kinds(const index_case *c)
+{
+    kith_index *index = case_full(c);
+    kith_searcher *searcher = searcher_of(index);
+    uint64_t id = 3;
+    const uint64_t *ids;
+    float x[CASE_DIM] = {0}, dist = 0;
+    const float *dists;
+    uint8_t bits[CASE_DIM] = {0};
+    size_t n;
+    kith_index *fresh = case_create(c, CASE_DIM, 1, NULL);
+    if (kith_metric_rows(c->metric) != KITH_ROWS_BITS) {
+        check_refused(kith_index_train_bits(fresh, bits, 1, NULL, &err));
+        check_refused(kith_index_add_bits(index, bits, NULL, 1, NULL, &err));
+        check_refused(kith_index_reconstruct_bits(index, id, bits, &err));
+        check_refused(kith_search_bits(searcher, bits, 1, 1, NULL, &id, &dist, NULL, &err));
+        check_refused(kith_search_range_bits(searcher, bits, 1, NULL, &n, &ids, &dists, NULL, &err));
+    } else {
+        check_refused(kith_index_train(fresh, x, 1, NULL, &err));
+        check_refused(kith_index_add(index, x, NULL, 1, NULL, &err));
+        check_refused(kith_index_reconstruct(index, id, x, &err));
+        check_refused(kith_search(searcher, x, 1, 1, NULL, &id, &dist, NULL, &err));
+        check_refused(kith_search_range(searcher, x, 1, NULL, &n, &ids, &dists, NULL, &err));
+    }
+    kith_searcher_free(searcher);
+    kith_index_free(index);
+    kith_index_free(fresh);
+}
+static void test_kinds(void **state)
+{
+    (void)state;
+    for_each_case(0, kinds);
+}
+
+/* Bits that no row has are refused: they would count as differing. */
+static void test_unused_bits(void **state)
+{
+    (void)state;
+    kith_index *index;
+    kith_index_options options;
+    kith_index_options_init(&options);
+    options.metric = KITH_HAMMING;
+    const uint8_t good[] = {0xff, 0x03, 0x00, 0x02}, bad[] = {0xff, 0x03, 0x00, 0x04};
+    uint64_t ids[2];
+    float dist[2];
+    assert_ok(kith_index_create("BFlat", 10, &options, &index, &err), &err);
+    assert_int_equal(kith_index_add_bits(index, bad, NULL, 2, NULL, &err), KITH_INVALID);
+    assert_non_null(strstr(err.message, "row 1"));
+    assert_int_equal(kith_index_train_bits(index, bad, 2, NULL, &err), KITH_INVALID);
+    assert_ok(kith_index_add_bits(index, good, NULL, 2, NULL, &err), &err);
+    kith_searcher *searcher = searcher_of(index);
+    assert_int_equal(kith_search_bits(searcher, bad + 2, 1, 2, NULL, ids, dist, NULL, &err), KITH_INVALID);
+    assert_ok(kith_search_bits(searcher, good + 2, 1, 2, NULL, ids, dist, NULL, &err), &err);
+    assert_true(ids[0] == 1 && dist[0] == 0 && ids[1] == 0 && dist[1] == 9);
+    kith_searcher_free(searcher);
+    kith_index_free(index);
 }
 
 int main(void)
@@ -548,6 +614,8 @@ int main(void)
         cmocka_unit_test_teardown(test_budgets, case_teardown),
         cmocka_unit_test_teardown(test_parameters, case_teardown),
         cmocka_unit_test_teardown(test_bad_searches, case_teardown),
+        cmocka_unit_test_teardown(test_kinds, case_teardown),
+        cmocka_unit_test(test_unused_bits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

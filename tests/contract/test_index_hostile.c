@@ -27,8 +27,8 @@ static unsigned char *small_file(size_t family, size_t *size)
     float *x = test_vectors(600, DIM, 8, 4);
     kith_index *index = case_create(&c, DIM, 9, NULL);
     size_t removed;
-    assert_ok(kith_index_train(index, x, 600, NULL, &err), &err);
-    assert_ok(kith_index_add(index, x, family % 3 ? case_ids() : NULL, ROWS, NULL, &err), &err);
+    assert_ok(case_train(index, x, 600, NULL, &err), &err);
+    assert_ok(case_add(index, x, family % 3 ? case_ids() : NULL, ROWS, NULL, &err), &err);
     if (family % 3) {
         uint64_t gone[] = {case_id(3), case_id(17)};
         assert_ok(kith_index_remove(index, gone, 2, &removed, &err), &err);
@@ -63,21 +63,21 @@ static void use(kith_index *index, kith_open_mode mode)
     assert_ok(kith_searcher_create(index, &searcher, &err), &err);
     for (int filtered = 0; filtered < 2; filtered++) {
         options.filter = filtered ? &filter : NULL;
-        assert_ok(kith_search(searcher, queries, 1, 5, &options, ids, dist, NULL, &err), &err);
-        assert_ok(kith_search(searcher, queries, 9, 5, &options, ids, dist, NULL, &err), &err);
-        assert_ok(kith_search_range(searcher, queries, 3, &options, &n, &range_ids, &range_dist, NULL, &err),
+        assert_ok(case_search(searcher, queries, 1, 5, &options, ids, dist, NULL, &err), &err);
+        assert_ok(case_search(searcher, queries, 9, 5, &options, ids, dist, NULL, &err), &err);
+        assert_ok(case_search_range(searcher, queries, 3, &options, &n, &range_ids, &range_dist, NULL, &err),
                   &err);
     }
     kith_searcher_free(searcher);
-    for (size_t i = 0; i < 9 * 5; i++) (void)kith_index_reconstruct(index, ids[i], out, &err);
+    for (size_t i = 0; i < 9 * 5; i++) (void)case_reconstruct(index, ids[i], out, &err);
     for (uint64_t id = 0; id < 100; id++) (void)kith_index_has(index, id);
     if (mode == KITH_OPEN_MAP) return;
     (void)kith_index_remove(index, ids, 9, &removed, &err);
-    (void)kith_index_add(index, queries, fresh, 2, NULL, &err);
-    (void)kith_index_add(index, queries, NULL, 2, NULL, &err);
+    (void)case_add(index, queries, fresh, 2, NULL, &err);
+    (void)case_add(index, queries, NULL, 2, NULL, &err);
     (void)kith_index_check(index, &err);
     assert_ok(kith_searcher_create(index, &searcher, &err), &err);
-    assert_ok(kith_search(searcher, queries, 9, 5, NULL, ids, dist, NULL, &err), &err);
+    assert_ok(case_search(searcher, queries, 9, 5, NULL, ids, dist, NULL, &err), &err);
     kith_searcher_free(searcher);
 }
 

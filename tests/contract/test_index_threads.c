@@ -23,10 +23,10 @@ static void *search(void *arg)
     if (kith_searcher_create(j->index, &searcher, NULL) != KITH_OK) return j->bad = 1, NULL;
     for (size_t q = 0; q < CASE_NQ;
          q++) /* the maps that look-ups by id need are made by whoever comes first */
-        j->bad += kith_search(searcher, case_queries() + q * CASE_DIM, 1, CASE_K, NULL, j->ids + q * CASE_K,
+        j->bad += case_search(searcher, case_queries() + q * CASE_DIM, 1, CASE_K, NULL, j->ids + q * CASE_K,
                               j->dist + q * CASE_K, NULL, NULL) != KITH_OK ||
                   !kith_index_has(j->index, j->ids[q * CASE_K]) ||
-                  kith_index_reconstruct(j->index, j->ids[q * CASE_K], out, NULL) != KITH_OK;
+                  case_reconstruct(j->index, j->ids[q * CASE_K], out, NULL) != KITH_OK;
     kith_searcher_free(searcher);
     return NULL;
 }
@@ -58,7 +58,7 @@ static void together(const index_case *c)
     assert_ok(kith_pool_create(THREADS, NULL, &options.pool, &err), &err);
     kith_searcher *searcher;
     assert_ok(kith_searcher_create(second, &searcher, &err), &err);
-    assert_ok(kith_search(searcher, case_queries(), CASE_NQ, CASE_K, &options, jobs[0].ids, jobs[0].dist,
+    assert_ok(case_search(searcher, case_queries(), CASE_NQ, CASE_K, &options, jobs[0].ids, jobs[0].dist,
                           NULL, &err),
               &err);
     assert_memory_equal(jobs[0].ids, alone.ids, sizeof alone.ids);

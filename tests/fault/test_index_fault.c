@@ -21,6 +21,7 @@ static kith_status make(const index_case *c, const kith_allocator *allocator, ki
     kith_index_options_init(&options);
     options.metric = c->metric;
     options.allocator = allocator;
+    case_dimension(DIM);
     return kith_index_create(c->spec, DIM, &options, index, &err);
 }
 
@@ -29,7 +30,7 @@ typedef kith_status (*step_fn)(kith_index *index);
 
 static kith_status do_train(kith_index *index)
 {
-    kith_status status = kith_index_train(index, x, TRAIN, NULL, &err);
+    kith_status status = case_train(index, x, TRAIN, NULL, &err);
     kith_index_info info = {.struct_size = sizeof info};
     assert_int_equal(kith_index_get_info(index, &info, NULL), KITH_OK);
     if (status != KITH_OK) assert_int_equal(info.trained, 0);
@@ -46,7 +47,7 @@ static uint64_t count(const kith_index *index)
 static kith_status add_rows(kith_index *index, const uint64_t *ids, size_t n)
 {
     uint64_t before = count(index);
-    kith_status status = kith_index_add(index, x, ids, n, NULL, &err);
+    kith_status status = case_add(index, x, ids, n, NULL, &err);
     assert_int_equal(count(index), before + (status == KITH_OK ? n : 0));
     return status;
 }
@@ -94,7 +95,7 @@ static kith_status do_search(kith_index *index)
     for (size_t i = 0; i < 2 && status == KITH_OK; i++) {
         memset(ids, 0x5a, sizeof ids);
         memset(dist, 0x5a, sizeof dist);
-        status = kith_search(searcher, x, nq[i], 3, NULL, ids, dist, NULL, &err);
+        status = case_search(searcher, x, nq[i], 3, NULL, ids, dist, NULL, &err);
         const unsigned char *bytes = (const unsigned char *)ids;
         for (size_t b = 0; status != KITH_OK && b < sizeof ids; b++) assert_int_equal(bytes[b], 0x5a);
         bytes = (const unsigned char *)dist;
@@ -105,7 +106,7 @@ static kith_status do_search(kith_index *index)
         size_t n = 77;
         const uint64_t *range_ids = NULL;
         const float *range_dist = NULL;
-        status = kith_search_range(searcher, x, 1e9f, NULL, &n, &range_ids, &range_dist, NULL, &err);
+        status = case_search_range(searcher, x, 1e9f, NULL, &n, &range_ids, &range_dist, NULL, &err);
         assert_true(status == KITH_OK ? n > 0 && n <= count(index) : n == 77);
         assert_true((status == KITH_OK) == (range_ids != NULL));
     }
@@ -252,8 +253,8 @@ static void files(const index_case *c)
     kith_index *index;
     assert_ok(make(c, NULL, &index), &err);
     case_quick(index);
-    assert_ok(kith_index_train(index, x, TRAIN, NULL, &err), &err);
-    assert_ok(kith_index_add(index, x, NULL, ROWS, NULL, &err), &err);
+    assert_ok(case_train(index, x, TRAIN, NULL, &err), &err);
+    assert_ok(case_add(index, x, NULL, ROWS, NULL, &err), &err);
     const char *path = case_path("files.kidx");
     assert_ok(kith_index_save(index, path, NULL, &err), &err);
     save_faults(index, path);

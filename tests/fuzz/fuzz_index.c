@@ -12,8 +12,35 @@
 
 enum { K = 5, QUERIES = 3 };
 
-static void search(kith_index *index, size_t dim)
+static void search_bits(kith_index *index, size_t dim)
 {
+    kith_searcher *searcher;
+    uint64_t ids[QUERIES * K];
+    float dist[QUERIES * K];
+    uint8_t *queries = calloc(QUERIES, kith_bit_bytes(dim));
+    for (size_t q = 0; q < QUERIES; q++) queries[q * kith_bit_bytes(dim)] = (uint8_t)q & 1;
+    if (kith_searcher_create(index, &searcher, NULL) == KITH_OK) {
+        kith_status status = kith_search_bits(searcher, queries, QUERIES, K, NULL, ids, dist, NULL, NULL);
+        FUZZ_ASSERT(status == KITH_OK || status == KITH_CORRUPT);
+        for (size_t i = 0; status == KITH_OK && i < QUERIES * K; i++)
+            FUZZ_ASSERT(ids[i] != KITH_NO_ID || dist[i] == INFINITY);
+        size_t n;
+        const uint64_t *near_ids;
+        const float *near_dist;
+        (void)kith_search_range_bits(searcher, queries, 4, NULL, &n, &near_ids, &near_dist, NULL, NULL);
+        kith_searcher_free(searcher);
+    }
+    if (kith_index_reconstruct_bits(index, 3, queries, NULL) == KITH_OK)
+        FUZZ_ASSERT(kith_index_has(index, 3));
+    free(queries);
+}
+
+static void search(kith_index *index, size_t dim, kith_metric metric)
+{
+    if (metric == KITH_HAMMING) {
+        search_bits(index, dim);
+        return;
+    }
     kith_searcher *searcher;
     uint64_t ids[QUERIES * K];
     float dist[QUERIES * K];
@@ -35,13 +62,15 @@ static void search(kith_index *index, size_t dim)
 }
 
 /* What may be done to an index in memory. */
-static void change(kith_index *index, size_t dim)
+static void change(kith_index *index, size_t dim, kith_metric metric)
 {
     const uint64_t gone = 3, new_id = 1000;
     size_t removed;
     float *row = calloc(dim, sizeof *row);
     (void)kith_index_remove(index, &gone, 1, &removed, NULL);
-    if (kith_index_add(index, row, &new_id, 1, NULL, NULL) == KITH_OK)
+    const uint8_t *bits = (const uint8_t *)row;
+    if ((metric == KITH_HAMMING ? kith_index_add_bits(index, bits, &new_id, 1, NULL, NULL)
+                                : kith_index_add(index, row, &new_id, 1, NULL, NULL)) == KITH_OK)
         FUZZ_ASSERT(kith_index_has(index, new_id));
     free(row);
 }
@@ -62,10 +91,10 @@ static void try_mode(const uint8_t *data, size_t size, kith_open_mode mode)
         FUZZ_ASSERT(kith_index_get_info(index, &info, NULL) == KITH_OK);
         FUZZ_ASSERT(info.dim >= 1 && info.dim <= KITH_MAX_DIM);
         (void)kith_index_check(index, NULL);
-        search(index, info.dim);
+        search(index, info.dim, info.metric);
         if (mode == KITH_OPEN_READ) {
-            change(index, info.dim);
-            search(index, info.dim);
+            change(index, info.dim, info.metric);
+            search(index, info.dim, info.metric);
         }
         kith_index_free(index);
     }

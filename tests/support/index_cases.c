@@ -13,16 +13,22 @@ const family_case families[] = {
     {"PQ@x4", 1, 0, 0.30},       {"PQ@x9", 1, 0, 0.72},
     {"PQ@x5,RFlat", 1, 1, 0.94}, {"IVF40,Flat", 0, 1, 0.95},
     {"IVF40,PQ@", 0, 0, 0.67},   {"IVF40,PQ@x6,RFlat", 0, 1, 0.94},
+    {"BFlat", 1, 1, 1.0},
 };
 const size_t n_families = sizeof families / sizeof *families;
 
 static char where[160]; /* what is being tested, empty between cases */
+
+/* See case_train in the header. */
+static kith_metric now_metric = KITH_L2SQ;
+static size_t now_dim = CASE_DIM;
 
 int case_teardown(void **state)
 {
     (void)state;
     if (where[0]) fprintf(stderr, "FAILED in: %s\n", where);
     where[0] = 0;
+    now_metric = KITH_L2SQ;
     kith_simd_use_name("auto", NULL);
     return 0;
 }
@@ -35,7 +41,8 @@ void case_spec(const family_case *family, size_t m, char spec[64])
                                    : snprintf(spec + used, 64 - used, "%c", *p));
 }
 
-static const kith_metric metrics[] = {KITH_L2SQ, KITH_DOT, KITH_COSINE, KITH_L1};
+static const kith_metric metrics[] = {KITH_L2SQ, KITH_DOT, KITH_COSINE, KITH_L1, KITH_HAMMING};
+#define N_METRICS (sizeof metrics / sizeof *metrics)
 
 int case_supports(const family_case *family, kith_metric metric)
 {
@@ -52,7 +59,7 @@ int case_supports(const family_case *family, kith_metric metric)
 
 kith_metric case_metric(const family_case *family, kith_metric wanted)
 {
-    for (size_t m = 0; !case_supports(family, wanted) && m < 4; m++) wanted = metrics[m];
+    for (size_t m = 0; !case_supports(family, wanted) && m < N_METRICS; m++) wanted = metrics[m];
     return wanted;
 }
 
@@ -60,11 +67,13 @@ void for_each_case(int levels, void (*test)(const index_case *c))
 {
     kith_simd best = kith_simd_level();
     for (size_t f = 0; f < n_families; f++)
-        for (size_t m = 0; m < 4; m++) {
+        for (size_t m = 0; m < N_METRICS; m++) {
             if (!case_supports(&families[f], metrics[m])) continue;
             for (int level = KITH_SIMD_SCALAR; level <= KITH_SIMD_NEON; level++) {
                 if (!kith_simd_has((kith_simd)level) || (!levels && (kith_simd)level != best)) continue;
                 index_case c = {&families[f], metrics[m], (kith_simd)level, ""};
+                now_metric = c.metric;
+                now_dim = CASE_DIM;
                 case_spec(c.family, CASE_DIM / 4, c.spec);
                 snprintf(where, sizeof where, "%s, %s, %s", c.spec, kith_metric_name(c.metric),
                          kith_simd_name(c.level));
@@ -73,26 +82,117 @@ void for_each_case(int levels, void (*test)(const index_case *c))
             }
         }
     kith_simd_use(best, NULL);
+    now_metric = KITH_L2SQ;
     where[0] = 0;
+}
+
+/* ---- Rows of either kind ---- */
+
+void case_to_bits(float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++) x[i] = x[i] > 0;
+}
+
+void case_dimension(size_t dim)
+{
+    now_dim = dim;
+}
+
+/* x[n][now_dim] as rows of bits, malloc'ed; NULL for NULL. */
+static uint8_t *pack(const float *x, size_t n)
+{
+    size_t row = kith_bit_bytes(now_dim);
+    uint8_t *bits = x ? calloc(n + 1, row) : NULL;
+    for (size_t i = 0; i < n && bits; i++)
+        for (size_t d = 0; d < now_dim; d++)
+            if (x[i * now_dim + d] > 0) bits[i * row + d / 8] |= (uint8_t)(1 << d % 8);
+    return bits;
+}
+
+kith_status case_train(kith_index *index, const float *x, size_t n, const kith_run *run, kith_error *err)
+{
+    if (now_metric != KITH_HAMMING) return kith_index_train(index, x, n, run, err);
+    uint8_t *bits = pack(x, n);
+    kith_status status = kith_index_train_bits(index, bits, n, run, err);
+    free(bits);
+    return status;
+}
+
+kith_status case_add(kith_index *index, const float *x, const uint64_t *ids, size_t n, const kith_run *run,
+                     kith_error *err)
+{
+    if (now_metric != KITH_HAMMING) return kith_index_add(index, x, ids, n, run, err);
+    uint8_t *bits = pack(x, n);
+    kith_status status = kith_index_add_bits(index, bits, ids, n, run, err);
+    free(bits);
+    return status;
+}
+
+kith_status case_reconstruct(const kith_index *index, uint64_t id, float *out, kith_error *err)
+{
+    if (now_metric != KITH_HAMMING) return kith_index_reconstruct(index, id, out, err);
+    uint8_t *bits = calloc(1, kith_bit_bytes(now_dim));
+    kith_status status = kith_index_reconstruct_bits(index, id, bits, err);
+    for (size_t d = 0; d < now_dim && status == KITH_OK; d++) out[d] = (float)(bits[d / 8] >> d % 8 & 1);
+    free(bits);
+    return status;
+}
+
+kith_status case_search(kith_searcher *searcher, const float *queries, size_t nq, size_t k,
+                        const kith_search_options *options, uint64_t *ids, float *dist,
+                        kith_search_stats *stats, kith_error *err)
+{
+    if (now_metric != KITH_HAMMING)
+        return kith_search(searcher, queries, nq, k, options, ids, dist, stats, err);
+    uint8_t *bits = pack(queries, nq);
+    kith_status status = kith_search_bits(searcher, bits, nq, k, options, ids, dist, stats, err);
+    free(bits);
+    return status;
+}
+
+kith_status case_search_range(kith_searcher *searcher, const float *query, float radius,
+                              const kith_search_options *options, size_t *n, const uint64_t **ids,
+                              const float **dist, kith_search_stats *stats, kith_error *err)
+{
+    if (now_metric != KITH_HAMMING)
+        return kith_search_range(searcher, query, radius, options, n, ids, dist, stats, err);
+    uint8_t *bits = pack(query, 1);
+    kith_status status = kith_search_range_bits(searcher, bits, radius, options, n, ids, dist, stats, err);
+    free(bits);
+    return status;
 }
 
 const float *case_rows(void)
 {
-    static float *rows;
-    if (!rows) rows = test_vectors(CASE_N, CASE_DIM, 30, 11);
-    return rows;
+    static float *rows, bits[CASE_N * CASE_DIM];
+    if (!rows) {
+        rows = test_vectors(CASE_N, CASE_DIM, 30, 11);
+        memcpy(bits, rows, sizeof bits);
+        case_to_bits(bits, CASE_N * CASE_DIM);
+    }
+    return now_metric == KITH_HAMMING ? bits : rows;
 }
 
 /* Queries near rows, as real ones are. */
-const float *case_queries(void)
+static float *make_queries(void)
 {
-    static float *queries;
-    if (queries) return queries;
-    queries = test_vectors(CASE_NQ, CASE_DIM, 0, 12);
+    float *queries = test_vectors(CASE_NQ, CASE_DIM, 0, 12);
     for (size_t q = 0; q < CASE_NQ; q++)
         for (size_t d = 0; d < CASE_DIM; d++)
             queries[q * CASE_DIM + d] = 0.7f * queries[q * CASE_DIM + d] + case_rows()[q * 29 * CASE_DIM + d];
     return queries;
+}
+
+const float *case_queries(void)
+{
+    static float *queries, *bits;
+    if (now_metric != KITH_HAMMING) return queries ? queries : (queries = make_queries());
+    if (!bits) {
+        bits = make_queries();
+        for (size_t i = 0; i < CASE_NQ * CASE_DIM; i++) bits[i] -= 0.5f; /* rows are 0 and 1 here */
+        case_to_bits(bits, CASE_NQ * CASE_DIM);
+    }
+    return bits;
 }
 
 uint64_t case_id(size_t i)
@@ -126,6 +226,8 @@ kith_index *case_create(const index_case *c, size_t dim, uint64_t seed, const ki
     options.seed = seed;
     options.allocator = allocator;
     assert_ok(kith_index_create(c->spec, dim, &options, &index, &err), &err);
+    now_metric = c->metric;
+    now_dim = dim;
     case_quick(index);
     return index;
 }
@@ -143,8 +245,8 @@ static const char *case_file(const index_case *c, size_t rows)
         return path;
     }
     kith_index *index = case_create(c, CASE_DIM, 7, NULL);
-    assert_ok(kith_index_train(index, case_rows(), CASE_N, NULL, &err), &err);
-    assert_ok(kith_index_add(index, case_rows(), case_ids(), rows, NULL, &err), &err);
+    assert_ok(case_train(index, case_rows(), CASE_N, NULL, &err), &err);
+    assert_ok(case_add(index, case_rows(), case_ids(), rows, NULL, &err), &err);
     assert_ok(kith_index_save(index, path, NULL, &err), &err);
     kith_index_free(index);
     return path;
@@ -180,6 +282,7 @@ double true_distance(kith_metric metric, const float *a, const float *b, size_t 
         l1 += fabs(x - y);
     }
     switch (metric) {
+    case KITH_HAMMING: /* of zeros and ones */
     case KITH_L2SQ: return l2;
     case KITH_DOT: return -dot;
     case KITH_COSINE: return aa == 0 || bb == 0 ? 1 : 1 - dot / sqrt(aa * bb);

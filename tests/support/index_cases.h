@@ -17,7 +17,7 @@ typedef struct family_case {
     const char *spec;    /* '@' stands for the number of segments of a product quantiser */
     int exhaustive;      /* every row is looked at */
     int true_distances;  /* distances are those of the vectors, not estimates */
-    double recall_floor; /* recall@10 of the standard index with default settings under L2 */
+    double recall_floor; /* recall@10 of the standard index with default settings under L2 (HAMMING) */
 } family_case;
 
 extern const family_case families[];
@@ -44,6 +44,24 @@ int case_teardown(void **state);
 
 /* A spec of a family with m segments in place of '@'. */
 void case_spec(const family_case *family, size_t m, char spec[64]);
+
+/* The calls of the library of the same names, on rows that are given as float32 whatever the metric of the case is: over
+ * bits a component stands for its sign, 1 for positive ones. dim is CASE_DIM, that of the index that
+ * case_create made last, or what case_dimension said since. */
+void case_dimension(size_t dim);
+kith_status case_train(kith_index *index, const float *x, size_t n, const kith_run *run, kith_error *err);
+kith_status case_add(kith_index *index, const float *x, const uint64_t *ids, size_t n, const kith_run *run,
+                     kith_error *err);
+kith_status case_reconstruct(const kith_index *index, uint64_t id, float *out, kith_error *err);
+kith_status case_search(kith_searcher *searcher, const float *queries, size_t nq, size_t k,
+                        const kith_search_options *options, uint64_t *ids, float *dist,
+                        kith_search_stats *stats, kith_error *err);
+kith_status case_search_range(kith_searcher *searcher, const float *query, float radius,
+                              const kith_search_options *options, size_t *n, const uint64_t **ids,
+                              const float **dist, kith_search_stats *stats, kith_error *err);
+
+/* Make x[n] what it stands for over bits: 1 for positive ones, else 0. */
+void case_to_bits(float *x, size_t n);
 
 /* The standard rows[CASE_N][CASE_DIM] and queries[CASE_NQ][CASE_DIM]; static. */
 const float *case_rows(void);
