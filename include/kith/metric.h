@@ -35,12 +35,13 @@ typedef enum kith_metric {
 #undef KITH_METRIC_ENUM
 } kith_metric;
 
-/* What the rows are that a metric compares. */
+/* What the rows are that a metric compares: float32 vectors x[n][dim]; bits[n][kith_bit_bytes(dim)], where dim is
+ * the number of bits and bit d of a row is bit d % 8, counted from the lowest, of its byte d / 8; sets of 64-bit
+ * tokens. */
 typedef enum kith_row_kind {
-    KITH_ROWS_F32 = 0,  /* float32 vectors: x[n][dim] */
-    KITH_ROWS_BITS = 1, /* KITH_HAMMING: bits[n][kith_bit_bytes(dim)], dim is the number of bits; bit d of a row is
-                         * bit d % 8, counted from the lowest, of its byte d / 8 */
-    KITH_ROWS_SETS = 2  /* KITH_JACCARD: sets of 64-bit tokens */
+    KITH_ROWS_F32 = 0,
+    KITH_ROWS_BITS = 1, /* KITH_HAMMING */
+    KITH_ROWS_SETS = 2  /* KITH_JACCARD */
 } kith_row_kind;
 
 KITH_API kith_row_kind kith_metric_rows(kith_metric metric);

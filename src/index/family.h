@@ -88,7 +88,8 @@ typedef struct ki_structure_ops {
 
     /* The vector of a slot in use, as well as the codec can tell. Any number of threads. */
     void (*decode)(const ki_structure *structure, uint32_t slot, float *out);
-    void (*decode_bits)(const ki_structure *structure, uint32_t slot, uint8_t *out); /* of a family over bits */
+    /* The same of a family over bits. */
+    void (*decode_bits)(const ki_structure *structure, uint32_t slot, uint8_t *out);
 
     /* One thread's memory. */
     kith_status (*scratch_create)(const ki_structure *structure, ki_scratch **scratch, kith_error *err);
@@ -149,7 +150,8 @@ typedef struct ki_structure_part {
     unsigned metrics; /* KI_METRIC_BIT of those it knows */
     const ki_structure_ops *ops;
     int residual; /* rows are encoded relative to an origin where codec and metric allow */
-    const struct ki_codec_part *codec; /* the only one it works with, not said in specs; NULL: any of the list */
+    /* The only codec it works with, not said in specs; NULL: any of the list. */
+    const struct ki_codec_part *codec;
 } ki_structure_part;
 
 typedef struct ki_codec_part {
