@@ -455,7 +455,7 @@ static void training_survives_no_memory(void **state)
 #ifdef __SANITIZE_ADDRESS__
     const size_t usual = 150; /* a training takes ten times as long there */
 #else
-    const size_t usual = 10;
+    const size_t usual = 45;
 #endif
     const char *given = getenv("KITH_FAULT_STRIDE");
     size_t stride = given && atoi(given) > 0 ? (size_t)atoi(given) : usual;
