@@ -224,11 +224,15 @@ void cli_settings_clear(cli_settings *settings);
 
 /* ---- vectors ---------------------------------------------------------------------------------------------- */
 
-/* A vector file in memory as float32, whatever its format was. */
+/* A vector file in memory: as float32, whatever its format was, or, for the metric hamming, as bits. */
 typedef struct cli_vectors {
-    float *x; /* x[n][dim] */
+    float *x;      /* x[n][dim]; NULL for bits */
+    uint8_t *bits; /* bits[n][dim / 8], or NULL: each component of the file is a byte, 8 bits */
     size_t n, dim;
 } cli_vectors;
+
+/* The metrics that an option takes. */
+#define CLI_METRICS "l2|dot|cosine|l1|hamming"
 
 /* Which of the arrays of an HDF5 file (ann-benchmarks' layout) is meant; other formats hold one. */
 typedef enum cli_role {
@@ -244,10 +248,19 @@ int cli_dataset_open(cli_context *cli, const char *path, cli_role role, kith_dat
 int cli_dataset_open_as(cli_context *cli, const char *path, cli_role role, kith_dataset_format format,
                         kith_dataset **dataset);
 
-/* Load such a file; limit 0: all rows, else the first `limit`. Returns CLI_OK or CLI_FAILED with a message. Clear it
- * in either case. */
-int cli_vectors_load(cli_context *cli, const char *path, cli_role role, size_t limit, cli_vectors *vectors);
+/* Load such a file as rows of the kind that a metric compares; limit 0: all rows, else the first `limit`. Returns CLI_OK
+ * or CLI_FAILED with a message. Clear it in either case. */
+int cli_vectors_load(cli_context *cli, const char *path, cli_role role, kith_metric metric, size_t limit,
+                     cli_vectors *vectors);
 void cli_vectors_clear(cli_vectors *vectors);
+
+/* kith_index_train, kith_index_add and kith_search, or their counterparts for bits. The search takes rows first ..
+ * first + n - 1 of the queries. */
+kith_status cli_index_train(kith_index *index, const cli_vectors *rows, const kith_run *run, kith_error *err);
+kith_status cli_index_add(kith_index *index, const cli_vectors *rows, const kith_run *run, kith_error *err);
+kith_status cli_search(kith_searcher *searcher, const cli_vectors *queries, size_t first, size_t n, size_t k,
+                       const kith_search_options *options, uint64_t *ids, float *dist,
+                       kith_search_stats *stats, kith_error *err);
 
 /* The ids of true neighbours, nearest first: ids[n][k]. */
 typedef struct cli_truth {
@@ -266,8 +279,8 @@ int cli_ids_save(cli_context *cli, const char *path, const uint64_t *ids, size_t
 /* Refuse an output file whose folder is missing or cannot be written, before hours are spent on its content. */
 int cli_output_check(cli_context *cli, const char *path);
 
-/* The distance of the metric in double precision: the judge of recall. */
-double cli_distance(kith_metric metric, const float *a, const float *b, size_t dim);
+/* The distance of row i of a and row j of b under the metric, in double precision: the judge of recall. */
+double cli_distance(kith_metric metric, const cli_vectors *a, size_t i, const cli_vectors *b, size_t j);
 
 /* recall@k: the part of the returned rows whose true distance is at most that of the true k-th neighbour. The truth
  * has one row per query and at least k columns; ids refer to rows of base. */

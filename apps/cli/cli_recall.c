@@ -3,7 +3,15 @@
 
 #include <math.h>
 
-double cli_distance(kith_metric metric, const float *a, const float *b, size_t dim)
+/* Bits that differ. */
+static double differing(const uint8_t *a, const uint8_t *b, size_t bytes)
+{
+    size_t bits = 0;
+    for (size_t i = 0; i < bytes; i++) bits += (size_t)__builtin_popcount(a[i] ^ b[i]);
+    return (double)bits;
+}
+
+static double distance(kith_metric metric, const float *a, const float *b, size_t dim)
 {
     double sum = 0, aa = 0, bb = 0;
     switch (metric) {
@@ -29,6 +37,13 @@ double cli_distance(kith_metric metric, const float *a, const float *b, size_t d
     return NAN;
 }
 
+double cli_distance(kith_metric metric, const cli_vectors *a, size_t i, const cli_vectors *b, size_t j)
+{
+    size_t dim = a->dim, row = kith_bit_bytes(dim);
+    if (a->bits) return differing(a->bits + i * row, b->bits + j * row, row);
+    return distance(metric, a->x + i * dim, b->x + j * dim, dim);
+}
+
 int cli_truth_check(cli_context *cli, const char *path, const cli_truth *truth, size_t n)
 {
     for (size_t i = 0; i < truth->n * truth->k; i++)
@@ -41,14 +56,12 @@ int cli_truth_check(cli_context *cli, const char *path, const cli_truth *truth, 
 double cli_recall(kith_metric metric, const cli_vectors *base, const cli_vectors *queries,
                   const cli_truth *truth, const uint64_t *ids, size_t k)
 {
-    size_t good = 0, dim = base->dim;
+    size_t good = 0;
     for (size_t q = 0; q < queries->n; q++) {
-        const float *query = queries->x + q * dim;
-        double worst =
-            cli_distance(metric, query, base->x + (size_t)truth->ids[q * truth->k + k - 1] * dim, dim);
+        double worst = cli_distance(metric, queries, q, base, (size_t)truth->ids[q * truth->k + k - 1]);
         for (size_t i = 0; i < k; i++) {
             uint64_t id = ids[q * k + i];
-            good += id < base->n && cli_distance(metric, query, base->x + id * dim, dim) <= worst;
+            good += id < base->n && cli_distance(metric, queries, q, base, id) <= worst;
         }
     }
     return (double)good / ((double)queries->n * (double)k);

@@ -41,8 +41,9 @@ int cli_dataset_open(cli_context *cli, const char *path, cli_role role, kith_dat
     return cli_dataset_open_as(cli, path, role, KITH_DATASET_AUTO, dataset);
 }
 
-/* Read the first n rows in blocks; element is float or int32_t, both of four bytes. */
-static int read_rows(cli_context *cli, kith_dataset *dataset, size_t n, float *floats, int32_t *integers)
+/* Read the first n rows in blocks into the one of the arrays that is not NULL. */
+static int read_rows(cli_context *cli, kith_dataset *dataset, size_t n, float *floats, int32_t *integers,
+                     uint8_t *bytes)
 {
     kith_error err;
     size_t dim = kith_dataset_dim(dataset);
@@ -50,7 +51,9 @@ static int read_rows(cli_context *cli, kith_dataset *dataset, size_t n, float *f
     for (size_t row = 0; row < n; row += block) {
         size_t count = n - row < block ? n - row : block;
         kith_status status = floats ? kith_dataset_read_f32(dataset, row, count, floats + row * dim, &err)
-                                    : kith_dataset_read_i32(dataset, row, count, integers + row * dim, &err);
+                             : integers
+                                 ? kith_dataset_read_i32(dataset, row, count, integers + row * dim, &err)
+                                 : kith_dataset_read_u8(dataset, row, count, bytes + row * dim, &err);
         if (status != KITH_OK) return cli_fail_message(cli, kith_dataset_path(dataset), &err);
         if (cli_cancelled(cli)) return cli_fail(cli, NULL, "interrupted");
         if (cli->run.progress) cli->run.progress(cli->run.progress_ctx, "reading", row + count, n);
@@ -58,7 +61,22 @@ static int read_rows(cli_context *cli, kith_dataset *dataset, size_t n, float *f
     return CLI_OK;
 }
 
-int cli_vectors_load(cli_context *cli, const char *path, cli_role role, size_t limit, cli_vectors *vectors)
+/* As bits, eight to a component; that each is a whole number 0..255 is seen as it is read. */
+static int load_bits(cli_context *cli, kith_dataset *dataset, size_t n, cli_vectors *vectors)
+{
+    size_t bytes = kith_dataset_dim(dataset);
+    const char *path = kith_dataset_path(dataset);
+    if (bytes > KITH_MAX_DIM / 8)
+        return cli_fail(cli, path, "has rows of %zu bytes, allowed 1..%d", bytes, KITH_MAX_DIM / 8);
+    if (n > SIZE_MAX / bytes || !(vectors->bits = malloc(n * bytes)))
+        return cli_fail(cli, path, "out of memory for %zu x %zu bytes", n, bytes);
+    vectors->n = n;
+    vectors->dim = bytes * 8;
+    return read_rows(cli, dataset, n, NULL, NULL, vectors->bits);
+}
+
+int cli_vectors_load(cli_context *cli, const char *path, cli_role role, kith_metric metric, size_t limit,
+                     cli_vectors *vectors)
 {
     *vectors = (cli_vectors){0};
     kith_dataset *dataset = NULL;
@@ -66,14 +84,16 @@ int cli_vectors_load(cli_context *cli, const char *path, cli_role role, size_t l
     if (status != CLI_OK) return status;
     size_t n = kith_dataset_rows(dataset), dim = kith_dataset_dim(dataset);
     if (limit && limit < n) n = limit;
-    if (dim > KITH_MAX_DIM) {
+    if (kith_metric_rows(metric) == KITH_ROWS_BITS) {
+        status = load_bits(cli, dataset, n, vectors);
+    } else if (dim > KITH_MAX_DIM) {
         status = cli_fail(cli, path, "has %zu dimensions, allowed 1..%d", dim, KITH_MAX_DIM);
     } else if (n > SIZE_MAX / (dim * sizeof(float)) || !(vectors->x = malloc(n * dim * sizeof(float)))) {
         status = cli_fail(cli, path, "out of memory for %zu x %zu numbers", n, dim);
     } else {
         vectors->n = n;
         vectors->dim = dim;
-        status = read_rows(cli, dataset, n, vectors->x, NULL);
+        status = read_rows(cli, dataset, n, vectors->x, NULL, NULL);
     }
     kith_dataset_close(dataset);
     return status;
@@ -82,7 +102,30 @@ int cli_vectors_load(cli_context *cli, const char *path, cli_role role, size_t l
 void cli_vectors_clear(cli_vectors *vectors)
 {
     free(vectors->x);
+    free(vectors->bits);
     *vectors = (cli_vectors){0};
+}
+
+kith_status cli_index_train(kith_index *index, const cli_vectors *rows, const kith_run *run, kith_error *err)
+{
+    return rows->bits ? kith_index_train_bits(index, rows->bits, rows->n, run, err)
+                      : kith_index_train(index, rows->x, rows->n, run, err);
+}
+
+kith_status cli_index_add(kith_index *index, const cli_vectors *rows, const kith_run *run, kith_error *err)
+{
+    return rows->bits ? kith_index_add_bits(index, rows->bits, NULL, rows->n, run, err)
+                      : kith_index_add(index, rows->x, NULL, rows->n, run, err);
+}
+
+kith_status cli_search(kith_searcher *searcher, const cli_vectors *queries, size_t first, size_t n, size_t k,
+                       const kith_search_options *options, uint64_t *ids, float *dist,
+                       kith_search_stats *stats, kith_error *err)
+{
+    if (queries->bits)
+        return kith_search_bits(searcher, queries->bits + first * kith_bit_bytes(queries->dim), n, k, options,
+                                ids, dist, stats, err);
+    return kith_search(searcher, queries->x + first * queries->dim, n, k, options, ids, dist, stats, err);
 }
 
 int cli_truth_load(cli_context *cli, const char *path, cli_truth *truth)
@@ -97,7 +140,7 @@ int cli_truth_load(cli_context *cli, const char *path, cli_truth *truth)
     } else {
         truth->n = n;
         truth->k = k;
-        status = read_rows(cli, dataset, n, NULL, truth->ids);
+        status = read_rows(cli, dataset, n, NULL, truth->ids, NULL);
     }
     kith_dataset_close(dataset);
     return status;

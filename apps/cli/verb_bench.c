@@ -36,6 +36,7 @@ typedef struct bench {
     size_t n_sweeps;
     kith_index *index;
     kith_index_info info;
+    kith_metric metric;
     double build_seconds, build_cpu_seconds, train_seconds; /* NAN when an index was used again */
 } bench;
 
@@ -111,9 +112,9 @@ static int param_when(cli_context *cli, const char *spec, const char *name, kith
 static int load(cli_context *cli, bench *b)
 {
     const struct options *o = b->options;
-    int status = cli_vectors_load(cli, cli->args[0], CLI_ROLE_BASE, 0, &b->base);
+    int status = cli_vectors_load(cli, cli->args[0], CLI_ROLE_BASE, b->metric, 0, &b->base);
     if (status == CLI_OK)
-        status = cli_vectors_load(cli, cli->args[1], CLI_ROLE_QUERIES, o->queries, &b->queries);
+        status = cli_vectors_load(cli, cli->args[1], CLI_ROLE_QUERIES, b->metric, o->queries, &b->queries);
     if (status == CLI_OK) status = cli_truth_load(cli, cli->args[2], &b->truth);
     if (status != CLI_OK) return status;
     if (b->base.dim != b->queries.dim)
@@ -141,10 +142,10 @@ static int build_index(cli_context *cli, bench *b, const kith_index_options *opt
             return cli_fail_error(cli, "--set", &err);
     }
     double begun = now(), cpu = cpu_seconds();
-    if (kith_index_train(b->index, b->base.x, b->base.n, &cli->run, &err) != KITH_OK)
+    if (cli_index_train(b->index, &b->base, &cli->run, &err) != KITH_OK)
         return cli_fail_error(cli, cli->args[0], &err);
     b->train_seconds = now() - begun;
-    if (kith_index_add(b->index, b->base.x, NULL, b->base.n, &cli->run, &err) != KITH_OK)
+    if (cli_index_add(b->index, &b->base, &cli->run, &err) != KITH_OK)
         return cli_fail_error(cli, cli->args[0], &err);
     b->build_seconds = now() - begun;
     b->build_cpu_seconds = cpu_seconds() - cpu;
@@ -178,8 +179,7 @@ static int make_index(cli_context *cli, bench *b)
     kith_index_options options;
     kith_index_options_init(&options);
     options.seed = o->seed;
-    if (kith_metric_parse(o->metric, &options.metric, &err) != KITH_OK)
-        return cli_usage(cli, "--metric", "%s", err.message);
+    options.metric = b->metric;
     bool reuse = o->index && access(o->index, F_OK) == 0;
     if (o->index && !reuse) {
         int status = cli_output_check(cli, o->index);
@@ -203,12 +203,12 @@ static int by_value(const void *a, const void *b)
 static double pass(kith_searcher *searcher, const bench *b, const kith_search_options *options, size_t batch,
                    uint64_t *ids, float *dist, double *times, kith_error *err)
 {
-    size_t k = b->options->k, nq = b->queries.n, dim = b->queries.dim;
+    size_t k = b->options->k, nq = b->queries.n;
     double begun = now(), last = begun;
     for (size_t q = 0, call = 0; q < nq; q += batch, call++) {
         size_t n = nq - q < batch ? nq - q : batch;
-        if (kith_search(searcher, b->queries.x + q * dim, n, k, options, ids + q * k, dist + q * k, NULL,
-                        err) != KITH_OK)
+        if (cli_search(searcher, &b->queries, q, n, k, options, ids + q * k, dist + q * k, NULL, err) !=
+            KITH_OK)
             return -1;
         double t = now();
         times[call] = t - last;
@@ -345,6 +345,9 @@ static int run(cli_context *cli, void *options)
     const struct options *o = options;
     if (!o->spec) return cli_usage(cli, "--spec", "missing: the kind of index, see `kith families`");
     bench b = {.options = o, .info = {.struct_size = sizeof b.info}};
+    kith_error err;
+    if (kith_metric_parse(o->metric, &b.metric, &err) != KITH_OK)
+        return cli_usage(cli, "--metric", "%s", err.message);
     if (o->sweep.n > MAX_SWEEPS) return cli_usage(cli, "--sweep", "given more than %d times", MAX_SWEEPS);
     int status = CLI_OK;
     for (; status == CLI_OK && b.n_sweeps < o->sweep.n; b.n_sweeps++) {
@@ -371,17 +374,19 @@ const cli_verb verb_bench = {
     .name = "bench",
     .group = CLI_VECTORS,
     .summary = "measure an index: recall, speed, size",
-    .description = "Builds an index over BASE, searches it for QUERIES at every operating point that --sweep "
-                   "names, and prints for "
-                   "each the recall against the true neighbours GT, queries per second, and the median and "
-                   "99th percentile of a "
-                   "query's time. Each figure is the best of three passes, one query a call, on one thread, "
-                   "unless told otherwise.\n\n"
-                   "recall@k is the part of the returned rows whose true distance is at most that of the "
-                   "true k-th neighbour. Several "
-                   "sweeps are combined, each value of one with each of the others. Peak memory is that of "
-                   "the whole process, the "
-                   "vectors of BASE included.",
+    .description =
+        "Builds an index over BASE, searches it for QUERIES at every operating point that --sweep "
+        "names, and prints for "
+        "each the recall against the true neighbours GT, queries per second, and the median and "
+        "99th percentile of a "
+        "query's time. Each figure is the best of three passes, one query a call, on one thread, "
+        "unless told otherwise.\n\n"
+        "recall@k is the part of the returned rows whose true distance is at most that of the "
+        "true k-th neighbour. Several "
+        "sweeps are combined, each value of one with each of the others. Peak memory is that of "
+        "the whole process, the "
+        "vectors of BASE included. With --metric hamming each component of BASE and QUERIES is a byte of 8 "
+        "bits.",
     .arguments =
         (const cli_argument[]){
             {.name = "BASE", .help = "the vectors to index, in any format that kith reads"},
@@ -410,7 +415,7 @@ const cli_verb verb_bench = {
                               .kind = CLI_TEXT,
                               .argument = "METRIC",
                               .fallback = "l2",
-                              .choices = "l2|dot|cosine|l1",
+                              .choices = CLI_METRICS,
                               .into = offsetof(struct options, metric),
                               .help = "the distance"},
                              {.name = "neighbours",

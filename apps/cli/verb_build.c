@@ -41,11 +41,9 @@ static int fill(cli_context *cli, kith_index *index, const cli_vectors *base, co
 {
     kith_error err;
     double begun = now();
-    if (kith_index_train(index, base->x, base->n, &cli->run, &err) != KITH_OK)
-        return cli_fail_error(cli, base_path, &err);
+    if (cli_index_train(index, base, &cli->run, &err) != KITH_OK) return cli_fail_error(cli, base_path, &err);
     double trained = now();
-    if (kith_index_add(index, base->x, NULL, base->n, &cli->run, &err) != KITH_OK)
-        return cli_fail_error(cli, base_path, &err);
+    if (cli_index_add(index, base, &cli->run, &err) != KITH_OK) return cli_fail_error(cli, base_path, &err);
     double added = now();
     if (kith_index_save(index, output, NULL, &err) != KITH_OK) return cli_fail_message(cli, output, &err);
     return report(cli, index, output, trained - begun, added - trained, now() - added);
@@ -65,7 +63,7 @@ static int build(cli_context *cli, const struct options *o, const cli_settings *
 
     cli_vectors base = {0};
     kith_index *index = NULL;
-    status = cli_vectors_load(cli, base_path, CLI_ROLE_BASE, o->limit, &base);
+    status = cli_vectors_load(cli, base_path, CLI_ROLE_BASE, options.metric, o->limit, &base);
     if (status == CLI_OK && kith_index_create(spec, base.dim, &options, &index, &err) != KITH_OK)
         status = cli_fail_error(cli, spec, &err);
     for (size_t i = 0; status == CLI_OK && i < settings->n; i++)
@@ -94,7 +92,8 @@ const cli_verb verb_build = {
     .summary = "make an index over a vector file",
     .description = "Reads the vectors of BASE, trains and fills an index of the kind that SPEC names, and "
                    "writes it to one file. A "
-                   "row's id is its position in BASE, from 0.\n\n"
+                   "row's id is its position in BASE, from 0. With --metric hamming the rows are bits: each "
+                   "component of BASE (u8bin, bvecs, npy of uint8) is a byte of 8.\n\n"
                    "The same data, spec, seed and instruction set give the same file, byte for byte, with "
                    "any number of threads. An "
                    "existing file is replaced only when the new one is complete.",
@@ -113,7 +112,7 @@ const cli_verb verb_build = {
                                      .kind = CLI_TEXT,
                                      .argument = "METRIC",
                                      .fallback = "l2",
-                                     .choices = "l2|dot|cosine|l1",
+                                     .choices = CLI_METRICS,
                                      .into = offsetof(struct options, metric),
                                      .help = "the distance"},
                                     {.name = "seed",
@@ -140,6 +139,8 @@ const cli_verb verb_build = {
             {"kith build IVF4096,Flat base.fvecs -o base.kidx", "an inverted file of 4,096 cells"},
             {"kith build IVF1024,PQ16,RFlat base.npy -o base.kidx --metric cosine --threads 4",
              "compressed rows with exact re-ranking, by cosine, with four threads"},
+            {"kith build BFlat codes.u8bin -o codes.kidx --metric hamming",
+             "binary codes, eight bits to a byte of the file"},
             {0}},
     .run = run,
 };

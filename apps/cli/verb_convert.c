@@ -9,6 +9,7 @@
 struct options {
     const char *from, *to, *element;
     uint64_t skip, limit;
+    int signs;
 };
 
 enum { BLOCK_BYTES = 4 << 20 }; /* large beside the cost of a call, small beside any memory */
@@ -19,6 +20,7 @@ typedef struct conversion {
     const char *in_path, *out_path;
     size_t dim, block; /* rows of a block */
     void *rows;        /* [block][dim] of uint8, int32 or float */
+    uint8_t *bits;     /* --signs: [block][kith_bit_bytes(dim)], else NULL */
 } conversion;
 
 /* What to store of elements of a type where the format leaves the choice. */
@@ -48,6 +50,23 @@ static kith_dataset_format format_named(const char *name)
     return format;
 }
 
+/* n rows as a bit a component, 1 for the positive ones. */
+static int pack_block(cli_context *cli, conversion *c, uint64_t first, size_t n)
+{
+    kith_error err;
+    const float *x = c->rows;
+    size_t row = kith_bit_bytes(c->dim);
+    if (kith_dataset_read_f32(c->in, first, n, c->rows, &err) != KITH_OK)
+        return cli_fail_message(cli, c->in_path, &err);
+    memset(c->bits, 0, n * row);
+    for (size_t i = 0; i < n; i++)
+        for (size_t d = 0; d < c->dim; d++)
+            c->bits[i * row + d / 8] |= (uint8_t)((x[i * c->dim + d] > 0) << d % 8);
+    if (kith_dataset_append_u8(c->out, c->bits, n, &err) != KITH_OK)
+        return cli_fail_message(cli, c->out_path, &err);
+    return CLI_OK;
+}
+
 /* Copy n rows in the type that is written, so that no value takes a detour. */
 static int copy_block(cli_context *cli, conversion *c, uint64_t first, size_t n)
 {
@@ -75,7 +94,8 @@ static int copy_all(cli_context *cli, conversion *c, uint64_t first, uint64_t n)
     kith_error err;
     for (uint64_t done = 0; done < n;) {
         size_t rows = n - done < c->block ? (size_t)(n - done) : c->block;
-        int status = copy_block(cli, c, first + done, rows);
+        int status =
+            c->bits ? pack_block(cli, c, first + done, rows) : copy_block(cli, c, first + done, rows);
         if (status != CLI_OK) return status;
         if (cli_cancelled(cli)) return cli_fail(cli, NULL, "interrupted");
         done += rows;
@@ -88,11 +108,12 @@ static int copy_all(cli_context *cli, conversion *c, uint64_t first, uint64_t n)
 static int report(cli_context *cli, const conversion *c, uint64_t n)
 {
     const char *element = kith_element_name(kith_dataset_writer_element(c->out));
+    size_t dim = c->bits ? kith_bit_bytes(c->dim) : c->dim;
     if (cli->json)
         return cli_json_line(cli, json_pack("{s:o, s:o, s:I, s:I, s:s}", "input", cli_json_text(c->in_path),
                                             "output", cli_json_text(c->out_path), "rows", (json_int_t)n,
-                                            "dim", (json_int_t)c->dim, "element", element));
-    cli_note(cli, "%s: %s rows of %zu %s", c->out_path, cli_thousands(n), c->dim, element);
+                                            "dim", (json_int_t)dim, "element", element));
+    cli_note(cli, "%s: %s rows of %zu %s", c->out_path, cli_thousands(n), dim, element);
     return CLI_OK;
 }
 
@@ -115,12 +136,15 @@ static int convert(cli_context *cli, const struct options *o, conversion *c)
     writer.element = o->element ? element_named(o->element) : KITH_ELEMENT_AUTO;
     if (writer.format == KITH_DATASET_NPY && !o->element)
         writer.element = element_like(kith_dataset_element(c->in));
+    if (writer.format == KITH_DATASET_NPY && o->signs) writer.element = KITH_ELEMENT_U8;
     c->dim = kith_dataset_dim(c->in);
-    if (kith_dataset_writer_create(c->out_path, c->dim, &writer, &c->out, &err) != KITH_OK)
+    size_t dim = o->signs ? kith_bit_bytes(c->dim) : c->dim;
+    if (kith_dataset_writer_create(c->out_path, dim, &writer, &c->out, &err) != KITH_OK)
         return cli_fail_message(cli, c->out_path, &err);
     c->block = BLOCK_BYTES / (c->dim * sizeof(float)) + 1;
     c->rows = malloc(c->block * c->dim * sizeof(float));
-    if (!c->rows) return cli_fail(cli, c->in_path, "out of memory");
+    if (o->signs) c->bits = malloc(c->block * dim);
+    if (!c->rows || (o->signs && !c->bits)) return cli_fail(cli, c->in_path, "out of memory");
     status = copy_all(cli, c, o->skip, n);
     return status == CLI_OK ? report(cli, c, n) : status;
 }
@@ -132,6 +156,7 @@ static int run(cli_context *cli, void *options)
     kith_dataset_writer_free(c.out);
     kith_dataset_close(c.in);
     free(c.rows);
+    free(c.bits);
     return status;
 }
 
@@ -147,7 +172,9 @@ const cli_verb verb_convert = {
         "for text; hdf5 and h5 are read, FILE:NAME names an array in one (the default is train). OUT appears "
         "whole or not at all.\n\n"
         "Values are kept or refused: a fraction does not fit into bvecs, NaN fits nowhere. Only float16 "
-        "rounds.",
+        "rounds. --signs writes bits instead, as `kith build --metric hamming` reads them: a byte holds "
+        "eight "
+        "components, the first in its lowest bit, 1 for those above zero.",
     .arguments = (const cli_argument[]){{.name = "IN", .help = "the file to read"},
                                         {.name = "OUT", .help = "the file to write"},
                                         {0}},
@@ -169,6 +196,10 @@ const cli_verb verb_convert = {
                                      .choices = "float32|float16|uint8|int32",
                                      .into = offsetof(struct options, element),
                                      .help = "what an npy file stores; as in IN when not given"},
+                                    {.name = "signs",
+                                     .kind = CLI_FLAG,
+                                     .into = offsetof(struct options, signs),
+                                     .help = "write a bit a component, 1 where it is positive"},
                                     {.name = "skip",
                                      .kind = CLI_COUNT,
                                      .argument = "N",

@@ -24,8 +24,7 @@ static int search_all(cli_context *cli, kith_searcher *searcher, const cli_vecto
     int status = CLI_OK;
     for (size_t q = 0; status == CLI_OK && q < queries->n; q += BATCH) {
         size_t n = queries->n - q < BATCH ? queries->n - q : BATCH;
-        if (kith_search(searcher, queries->x + q * queries->dim, n, k, &options, ids + q * k, dist, NULL,
-                        &err) != KITH_OK)
+        if (cli_search(searcher, queries, q, n, k, &options, ids + q * k, dist, NULL, &err) != KITH_OK)
             status = cli_fail_error(cli, cli->args[1], &err);
         else if (cli_cancelled(cli))
             status = cli_fail(cli, NULL, "interrupted");
@@ -47,9 +46,10 @@ static int find(cli_context *cli, const struct options *o, kith_metric metric, c
     kith_searcher *searcher = NULL;
     uint64_t *ids = calloc(queries->n * o->k, sizeof *ids);
     int status = ids ? CLI_OK : cli_fail(cli, NULL, "out of memory");
-    if (status == CLI_OK && (kith_index_create("Flat", base->dim, &options, &index, &err) != KITH_OK ||
-                             kith_index_add(index, base->x, NULL, base->n, &cli->run, &err) != KITH_OK ||
-                             kith_searcher_create(index, &searcher, &err) != KITH_OK))
+    if (status == CLI_OK &&
+        (kith_index_create(base->bits ? "BFlat" : "Flat", base->dim, &options, &index, &err) != KITH_OK ||
+         cli_index_add(index, base, &cli->run, &err) != KITH_OK ||
+         kith_searcher_create(index, &searcher, &err) != KITH_OK))
         status = cli_fail_error(cli, cli->args[0], &err);
     if (status == CLI_OK) status = search_all(cli, searcher, queries, o->k, ids);
     if (status == CLI_OK) status = cli_ids_save(cli, o->output, ids, queries->n, o->k);
@@ -70,8 +70,8 @@ static int run(cli_context *cli, void *options)
     int status = cli_output_check(cli, o->output);
     if (status != CLI_OK) return status;
     cli_vectors base = {0}, queries = {0};
-    status = cli_vectors_load(cli, cli->args[0], CLI_ROLE_BASE, o->limit, &base);
-    if (status == CLI_OK) status = cli_vectors_load(cli, cli->args[1], CLI_ROLE_QUERIES, 0, &queries);
+    status = cli_vectors_load(cli, cli->args[0], CLI_ROLE_BASE, metric, o->limit, &base);
+    if (status == CLI_OK) status = cli_vectors_load(cli, cli->args[1], CLI_ROLE_QUERIES, metric, 0, &queries);
     if (status == CLI_OK && base.dim != queries.dim)
         status = cli_fail(cli, cli->args[1], "has %zu dimensions, %s has %zu", queries.dim, cli->args[0],
                           base.dim);
@@ -90,7 +90,8 @@ const cli_verb verb_gt = {
     .summary = "find the exact neighbours of queries, by comparing all",
     .description = "Writes, for each vector of QUERIES, the positions in BASE (from 0) of its K nearest "
                    "vectors, nearest "
-                   "first, ties by the smaller position: the ground truth that recall is measured by.",
+                   "first, ties by the smaller position: the ground truth that recall is measured by. With "
+                   "--metric hamming each component of the files is a byte of 8 bits.",
     .arguments = (const cli_argument[]){{.name = "BASE",
                                          .help = "the vectors to search, in any format that kith reads"},
                                         {.name = "QUERIES", .help = "the vectors to search for"},
@@ -115,7 +116,7 @@ const cli_verb verb_gt = {
                                      .kind = CLI_TEXT,
                                      .argument = "METRIC",
                                      .fallback = "l2",
-                                     .choices = "l2|dot|cosine|l1",
+                                     .choices = CLI_METRICS,
                                      .into = offsetof(struct options, metric),
                                      .help = "the distance"},
                                     {.name = "limit",

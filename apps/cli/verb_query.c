@@ -49,7 +49,7 @@ static int search(cli_context *cli, kith_index *index, const cli_settings *setti
         return cli_fail_error(cli, a->index_path, &err);
     double begun = now();
     kith_status status =
-        kith_search(searcher, a->queries.x, nq, a->k, &options, a->ids, a->dist, a->stats, &err);
+        cli_search(searcher, &a->queries, 0, nq, a->k, &options, a->ids, a->dist, a->stats, &err);
     a->seconds = now() - begun;
     kith_searcher_free(searcher);
     if (status != KITH_OK) return cli_fail_error(cli, a->queries_path, &err);
@@ -102,7 +102,7 @@ static int judge(cli_context *cli, const struct options *o, const answers *a)
         status = cli_fail(cli, o->truth, "holds %zu x %zu neighbours, %zu x %zu are needed", truth.n, truth.k,
                           a->queries.n, a->k);
     if (status == CLI_OK && o->base) {
-        status = cli_vectors_load(cli, o->base, CLI_ROLE_BASE, 0, &base);
+        status = cli_vectors_load(cli, o->base, CLI_ROLE_BASE, a->info.metric, 0, &base);
         if (status == CLI_OK && (base.dim != a->info.dim || base.n == 0))
             status = cli_fail(cli, o->base, "is %zu x %zu, the index has %zu dimensions", base.n, base.dim,
                               a->info.dim);
@@ -118,12 +118,12 @@ static int judge(cli_context *cli, const struct options *o, const answers *a)
         status = cli_json_line(
             cli, json_pack("{s:s, s:I, s:I, s:I, s:o, s:s, s:o, s:o, s:I}", "spec", a->info.spec, "n",
                            (json_int_t)a->info.n, "queries", (json_int_t)a->queries.n, "k", (json_int_t)a->k,
-                           "recall", cli_json_number(recall), "recall_by", base.x ? "distance" : "id", "qps",
+                           "recall", cli_json_number(recall), "recall_by", o->base ? "distance" : "id", "qps",
                            cli_json_number(qps), "scored_per_query", cli_json_number((double)scored / nq),
                            "threads", (json_int_t)cli_threads(cli)));
     else if (status == CLI_OK) {
         printf("recall@%zu %.4f (by %s), %.0f queries/s with %zu thread%s, %.0f rows scored a query\n", a->k,
-               recall, base.x ? "distance" : "id", qps, cli_threads(cli), cli_threads(cli) == 1 ? "" : "s",
+               recall, o->base ? "distance" : "id", qps, cli_threads(cli), cli_threads(cli) == 1 ? "" : "s",
                (double)scored / nq);
         status = cli_flush(cli);
     }
@@ -144,7 +144,7 @@ static int answer(cli_context *cli, const struct options *o, const cli_settings 
          kith_index_get_info(index, &a.info, &err) != KITH_OK))
         status = cli_fail_message(cli, a.index_path, &err);
     if (status == CLI_OK)
-        status = cli_vectors_load(cli, a.queries_path, CLI_ROLE_QUERIES, o->limit, &a.queries);
+        status = cli_vectors_load(cli, a.queries_path, CLI_ROLE_QUERIES, a.info.metric, o->limit, &a.queries);
     if (status == CLI_OK && a.queries.dim != a.info.dim)
         status =
             cli_fail(cli, a.queries_path, "has %zu dimensions, the index has %zu", a.queries.dim, a.info.dim);

@@ -53,6 +53,21 @@ prints '"recall":1.0,"recall_by":"id"' kith query flat.kidx query.fvecs --gt gt.
 kith query flat.kidx query.fvecs -k 20 -o answers.ivecs
 cmp gt.ivecs answers.ivecs || fail "query -o and gt differ"
 
+# Rows of bits: eight to a byte of the file; the ground truth is that of Hamming distances, and BFlat finds it.
+kith convert base.fvecs base.u8bin --signs -q
+kith convert query.fvecs query.u8bin --signs -q
+[ "$(stat -c %s base.u8bin)" = $((8 + 2000 * 2)) ] || fail "16 signs are not two bytes"
+kith gt base.u8bin query.u8bin -k 10 -o gt-hamming.ivecs --metric hamming
+kith build BFlat base.u8bin -o bits.kidx --metric hamming >build.out
+grep -q 'BFlat, 2,000 rows of 16, hamming' build.out || fail "build said: $(cat build.out)"
+kith query bits.kidx query.u8bin -o answers.ivecs
+cmp gt-hamming.ivecs answers.ivecs || fail "BFlat and gt differ"
+prints '^recall@10 1.0000 \(by distance\)' kith query bits.kidx query.u8bin --gt gt-hamming.ivecs --base base.u8bin || fail "recall of BFlat"
+prints '"metric":"hamming".*"recall":1.0' kith bench base.u8bin query.u8bin gt-hamming.ivecs --spec BFlat --metric hamming --json || fail "bench of BFlat"
+refuse 1 'metric is l2, which BFlat does not know' kith build BFlat base.fvecs -o refused.kidx
+refuse 1 'metric is hamming, which Flat does not know' kith build Flat base.u8bin -o refused.kidx --metric hamming
+refuse 1 'base.fvecs: row 0, component 0 is .* which uint8' kith build BFlat base.fvecs -o refused.kidx --metric hamming
+
 # Every metric builds and is exact in Flat.
 for metric in l2 dot cosine l1; do
     kith gt base.fvecs query.fvecs -k 10 -o gt-$metric.ivecs --metric $metric
