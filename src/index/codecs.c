@@ -34,6 +34,63 @@ const ki_codec_part ki_codec_part_bits = {
     .make = make_bits,
 };
 
+/* ---- F16, SQ8, SQ4 ---- */
+
+static kith_status make_f16(const uint64_t *args, const double *params, size_t dim, kith_metric metric,
+                            int residual, const kith_allocator *allocator, ki_codec **codec, kith_error *err)
+{
+    (void)args, (void)params, (void)residual;
+    return ki_codec_f16_create(dim, metric, allocator, codec, err);
+}
+
+const ki_codec_part ki_codec_part_f16 = {
+    .part = {.info = {.pattern = "F16",
+                      .about = "codec: half floats, 2 bytes a component; distances to a thousandth of the "
+                               "vector's length"}},
+    .metrics = KI_FLOAT_METRICS,
+    .make = make_f16,
+};
+
+static kith_status make_sq8(const uint64_t *args, const double *params, size_t dim, kith_metric metric,
+                            int residual, const kith_allocator *allocator, ki_codec **codec, kith_error *err)
+{
+    (void)args, (void)params;
+    return ki_codec_sq_create(dim, 8, metric, residual, allocator, codec, err);
+}
+
+static kith_status make_sq4(const uint64_t *args, const double *params, size_t dim, kith_metric metric,
+                            int residual, const kith_allocator *allocator, ki_codec **codec, kith_error *err)
+{
+    (void)args, (void)params;
+    return ki_codec_sq_create(dim, 4, metric, residual, allocator, codec, err);
+}
+
+/* Two numbers a component are learned: more rows change them by less than their rounding. */
+static size_t sq_train_rows(const uint64_t *args)
+{
+    (void)args;
+    return (size_t)1 << 15;
+}
+
+/* Rows of bytes are exact in SQ8 as they are, and no longer once a centroid is taken from them; others are within a
+ * five-hundredth of the range already. So only SQ4 takes residuals. */
+const ki_codec_part ki_codec_part_sq8 = {
+    .part = {.info = {.pattern = "SQ8",
+                      .about = "codec: a byte a component on a trained range; bytes are kept exactly"}},
+    .metrics = KI_FLOAT_METRICS,
+    .make = make_sq8,
+    .train_rows = sq_train_rows,
+};
+
+const ki_codec_part ki_codec_part_sq4 = {
+    .part = {.info = {.pattern = "SQ4",
+                      .about = "codec: half a byte a component on a trained range, of residuals in cells"}},
+    .metrics = KI_FLOAT_METRICS,
+    .residual = 1,
+    .make = make_sq4,
+    .train_rows = sq_train_rows,
+};
+
 /* ---- PQ ---- */
 
 static const kith_param_info pq_params[] = {
@@ -86,4 +143,23 @@ const ki_refinement_part ki_refinement_f32 = {
                   .params = refine_params,
                   .n_params = sizeof refine_params / sizeof *refine_params}},
     .make = make_f32,
+};
+
+const ki_refinement_part ki_refinement_f16 = {
+    .part =
+        {.info =
+             {.pattern = "Refine(F16)",
+              .about =
+                  "refinement: the best candidates compared again with half floats, 2 more bytes a component",
+              .params = refine_params,
+              .n_params = sizeof refine_params / sizeof *refine_params}},
+    .make = make_f16,
+};
+
+const ki_refinement_part ki_refinement_sq8 = {
+    .part = {.info = {.pattern = "Refine(SQ8)",
+                      .about = "refinement: the best candidates compared again with a byte a component",
+                      .params = refine_params,
+                      .n_params = sizeof refine_params / sizeof *refine_params}},
+    .make = make_sq8,
 };

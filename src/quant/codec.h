@@ -124,6 +124,18 @@ kith_status ki_codec_f32_create(size_t dim, kith_metric metric, const kith_alloc
  * any other codec. */
 const float *ki_codec_f32_rows(const ki_codec *codec, ki_codes codes);
 
+/* Half floats: code_size = 2 * dim, 2-byte aligned; never residual; components beyond 65504 are kept as that. */
+kith_status ki_codec_f16_create(size_t dim, kith_metric metric, const kith_allocator *allocator,
+                                ki_codec **codec, kith_error *err);
+
+/* Whole numbers on a trained grid a component; bits 8: a byte each, 4: half a byte. Under L2SQ a float32 more a row, as
+ * part of the code; no factors. Codes at any address. residual: not with L1 (KITH_UNSUPPORTED). Bytes as components are
+ * kept exactly by 8 bits unless residual. Its section is PREFIX.ranges. Cost: training 10 passes over the sample; a score
+ * is dim products of small integers. */
+#define KI_SQ_MAX_DIM (1 << 20)
+kith_status ki_codec_sq_create(size_t dim, size_t bits, kith_metric metric, int residual,
+                               const kith_allocator *allocator, ki_codec **codec, kith_error *err);
+
 /* Product quantisation, kith/pq.h. residual: see above; not with L1 (KITH_UNSUPPORTED: encode plainly). factor is one
  * float a row for residuals under L2SQ. The query of a residual scorer serves all cells: query, then rebase and score
  * for each. Its section is PREFIX.codebooks. iterations 1.., of the k-means of a segment (25 is usual). */

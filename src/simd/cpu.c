@@ -47,6 +47,7 @@ static void detect(ki_cpu *cpu)
     unsigned wide = bit_AVX512F | bit_AVX512BW | bit_AVX512DQ | bit_AVX512VL;
     cpu->avx512 = cpu->avx2 && (b & wide) == wide && (saved & 0xe0) == 0xe0; /* k, zmm */
     cpu->avx512_popcount = cpu->avx512 && (c & bit_AVX512VPOPCNTDQ);
+    cpu->avx512_vnni = cpu->avx512 && (c & bit_AVX512VNNI);
 }
 #elif defined(KI_ARM)
 static void detect(ki_cpu *cpu)

@@ -9,24 +9,6 @@ static void u8_to_f32(const uint8_t *in, size_t n, float *out)
     for (size_t i = 0; i < n; i++) out[i] = (float)in[i];
 }
 
-/* binary16: sign 1, exponent 5 (bias 15), mantissa 10. */
-static float f16_decode(uint16_t half)
-{
-    uint32_t sign = (uint32_t)(half & 0x8000u) << 16, exponent = (half >> 10) & 31, mantissa = half & 1023u;
-    uint32_t bits;
-    if (exponent == 0) {
-        float value = (float)mantissa * 0x1p-24f; /* subnormal, exact */
-        return sign ? -value : value;
-    }
-    if (exponent == 31)
-        bits = sign | 0x7f800000u | mantissa << 13 | (mantissa ? 0x00400000u : 0);
-    else
-        bits = sign | (exponent + 112) << 23 | mantissa << 13;
-    float value;
-    memcpy(&value, &bits, 4);
-    return value;
-}
-
 /* Round to nearest, ties to even. */
 static uint16_t f16_encode(float value)
 {
@@ -45,7 +27,7 @@ static uint16_t f16_encode(float value)
 
 static void f16_to_f32(const uint16_t *in, size_t n, float *out)
 {
-    for (size_t i = 0; i < n; i++) out[i] = f16_decode(in[i]);
+    for (size_t i = 0; i < n; i++) out[i] = ki_f16_decode(in[i]);
 }
 
 static void f32_to_f16(const float *in, size_t n, uint16_t *out)

@@ -46,6 +46,25 @@ typedef struct ki_tiles {
  * come see it. */
 typedef void (*ki_tile_visit)(void *ctx, size_t row, uint32_t column, const float *values, uint32_t mask);
 
+/* --- A query as rows of small whole numbers see it (quant/codec_sq.c) ---
+ * The value of a row is bias + scale * sum_d weight[d] * code[d], plus the float that stands `tail` bytes into the row
+ * where tail is not 0. Each weight is there twice: wide, and as 128 * high + low with -64 <= low < 64; |wide| <=
+ * KI_SQ_WEIGHT. The sum of |wide[d]| times the largest code is below 2^31. The arrays are zero up to the next multiple
+ * of KI_SQ_PAD entries; of rows of half bytes, the weights of the high halves begin there. */
+#define KI_SQ_PAD 64
+#define KI_SQ_WEIGHT 16000
+typedef struct ki_sq_query {
+    const int16_t *wide;
+    const int8_t *high, *low;
+    float bias, scale;
+    size_t tail;
+} ki_sq_query;
+
+static inline size_t ki_sq_padded(size_t n)
+{
+    return (n + KI_SQ_PAD - 1) / KI_SQ_PAD * KI_SQ_PAD;
+}
+
 typedef struct ki_kernels {
     kith_simd level;
     size_t product_mr;

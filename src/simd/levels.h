@@ -5,12 +5,14 @@
 #include "simd/kernels.h"
 
 #include <math.h>
+#include <string.h>
 
 /* What a CPU has beyond its level. */
 typedef struct ki_cpu {
     int avx2;            /* with FMA, F16C, POPCNT and the system saving ymm registers */
     int avx512;          /* F, BW, DQ, VL and the system saving zmm registers */
     int avx512_popcount; /* VPOPCNTDQ */
+    int avx512_vnni;     /* sums of products of bytes */
     int neon;
 } ki_cpu;
 
@@ -32,10 +34,10 @@ typedef struct ki_cpu {
 
 /* X(topic): for each there is a void ki_simd_<topic>_<isa>(ki_kernels *, const ki_cpu *) in
  * <topic>_<isa>.c, which sets the entries that it has and leaves the others as the level below had them. */
-#define KI_SCALAR_TOPICS(X) X(distance) X(hamming) X(pqscan) X(elementwise) X(product) X(screen)
-#define KI_AVX2_TOPICS(X) X(distance) X(hamming) X(pqscan) X(elementwise) X(product) X(screen)
-#define KI_AVX512_TOPICS(X) X(distance) X(hamming) X(elementwise) X(product) X(screen)
-#define KI_NEON_TOPICS(X) X(distance) X(hamming) X(pqscan) X(elementwise) X(product)
+#define KI_SCALAR_TOPICS(X) X(distance) X(hamming) X(pqscan) X(elementwise) X(product) X(screen) X(sq)
+#define KI_AVX2_TOPICS(X) X(distance) X(hamming) X(pqscan) X(elementwise) X(product) X(screen) X(sq)
+#define KI_AVX512_TOPICS(X) X(distance) X(hamming) X(elementwise) X(product) X(screen) X(sq)
+#define KI_NEON_TOPICS(X) X(distance) X(hamming) X(pqscan) X(elementwise) X(product) X(sq)
 
 #define KI_FILLER(topic, isa) void ki_simd_##topic##_##isa(ki_kernels *table, const ki_cpu *cpu);
 #define KI_SCALAR_FILLER(topic) KI_FILLER(topic, scalar)
@@ -57,6 +59,24 @@ static inline float ki_cosine_of(float dot, float norm2_a, float norm2_b)
     if (!(scale > 0)) return 1;
     float distance = 1 - dot / scale;
     return distance < 0 ? 0 : distance > 2 ? 2 : distance;
+}
+
+/* A binary16 number: sign 1, exponent 5 (bias 15), mantissa 10. */
+static inline float ki_f16_decode(uint16_t half)
+{
+    uint32_t sign = (uint32_t)(half & 0x8000u) << 16, exponent = (half >> 10) & 31, mantissa = half & 1023u;
+    uint32_t bits;
+    if (exponent == 0) {
+        float value = (float)mantissa * 0x1p-24f; /* subnormal, exact */
+        return sign ? -value : value;
+    }
+    if (exponent == 31)
+        bits = sign | 0x7f800000u | mantissa << 13 | (mantissa ? 0x00400000u : 0);
+    else
+        bits = sign | (exponent + 112) << 23 | mantissa << 13;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
 }
 
 static inline const float *ki_row_at(const void *base, size_t stride_bytes, uint32_t row)

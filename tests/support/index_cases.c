@@ -9,10 +9,20 @@
 
 /* Recall floors: measured at every level and metric of the machines at hand, less 0.05. */
 const family_case families[] = {
-    {"Flat", 1, 1, 1.0},         {"PQ@", 1, 0, 0.55},
-    {"PQ@x4", 1, 0, 0.30},       {"PQ@x9", 1, 0, 0.72},
-    {"PQ@x5,RFlat", 1, 1, 0.94}, {"IVF40,Flat", 0, 1, 0.95},
-    {"IVF40,PQ@", 0, 0, 0.67},   {"IVF40,PQ@x6,RFlat", 0, 1, 0.94},
+    {"Flat", 1, 1, 1.0},
+    {"PQ@", 1, 0, 0.55},
+    {"PQ@x4", 1, 0, 0.30},
+    {"PQ@x9", 1, 0, 0.72},
+    {"PQ@x5,RFlat", 1, 1, 0.94},
+    {"IVF40,Flat", 0, 1, 0.95},
+    {"IVF40,PQ@", 0, 0, 0.67},
+    {"IVF40,PQ@x6,RFlat", 0, 1, 0.94},
+    {"F16", 1, 0, 0.95},
+    {"SQ8", 1, 0, 0.90},
+    {"SQ4,Refine(F16)", 1, 0, 0.90},
+    {"IVF40,SQ4", 0, 0, 0.60},
+    {"IVF40,SQ8", 0, 0, 0.85},
+    {"PQ@x5,Refine(SQ8)", 1, 0, 0.85},
     {"BFlat", 1, 1, 1.0},
 };
 const size_t n_families = sizeof families / sizeof *families;

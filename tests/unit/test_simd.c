@@ -339,6 +339,122 @@ static void conversions_are_exact_or_round_to_even(void **state)
     for_every_level(conversions);
 }
 
+/* ---- Rows of half floats and of whole numbers ---- */
+
+/* The query of a kernel: weights so small that sums fit, padded with zeros. */
+typedef struct whole_query {
+    int16_t *wide;
+    int8_t *high, *low;
+    ki_sq_query q;
+} whole_query;
+
+static whole_query whole_make(size_t first, size_t second, int most)
+{
+    size_t at = ki_sq_padded(first), n = at + ki_sq_padded(second);
+    whole_query w = {calloc(n + 1, sizeof *w.wide), calloc(n + 1, 1), calloc(n + 1, 1), {0}};
+    for (size_t i = 0; i < n; i++) {
+        if (i < at ? i >= first : i - at >= second) continue;
+        int weight = (int)ki_rng_below(&rng, 2 * (uint64_t)most + 1) - most, high = (weight + 64) >> 7;
+        w.wide[i] = (int16_t)weight, w.high[i] = (int8_t)high, w.low[i] = (int8_t)(weight - 128 * high);
+    }
+    w.q = (ki_sq_query){.wide = w.wide, .high = w.high, .low = w.low, .bias = 0.5f, .scale = 0.25f};
+    return w;
+}
+
+static void check_whole(const ki_kernels *k, size_t dim)
+{
+    enum { n = 11 };
+    size_t half = (dim + 1) / 2;
+    for (int bits = 4; bits <= 8; bits += 4)
+        for (int tailed = 0; tailed < (dim > 0 ? 2 : 1); tailed++) {
+            size_t bytes = bits == 8 ? dim : half, tail = (bytes + 3) / 4 * 4,
+                   stride = tailed ? tail + 4 : bytes + 1;
+            int64_t room = ((int64_t)1 << 31) / 255 / (int64_t)(dim + 1);
+            whole_query w =
+                bits == 8 ? whole_make(dim, 0, room < KI_SQ_WEIGHT ? (int)room : KI_SQ_WEIGHT)
+                          : whole_make(half, dim - half, room < KI_SQ_WEIGHT ? (int)room : KI_SQ_WEIGHT);
+            block x = block_make(n * stride, 1), a = floats_make(2 * ki_sq_padded(dim), 0),
+                  step = floats_make(2 * ki_sq_padded(dim), 0);
+            size_t second = ki_sq_padded(half), slots = bits == 8 ? dim : second + dim - half;
+            for (size_t i = 0; i < 2 * ki_sq_padded(dim); i++)
+                if (i >= slots || (bits == 4 && i >= half && i < second))
+                    ((float *)a.data)[i] = ((float *)step.data)[i] = 0;
+            if (tailed) w.q.tail = tail;
+            uint32_t rows[n];
+            float out[n], direct[n];
+            for (size_t i = 0; i < n; i++) {
+                float plus = (float)i * 3;
+                rows[i] = (uint32_t)ki_rng_below(&rng, n);
+                if (tailed) memcpy((char *)x.data + i * stride + tail, &plus, 4);
+            }
+            (bits == 8 ? k->sq8_score : k->sq4_score)(&w.q, x.data, stride, rows, n, dim, out);
+            (bits == 8 ? k->sq8_score : k->sq4_score)(&w.q, x.data, stride, NULL, n, dim, direct);
+            for (size_t i = 0; i < n; i++) {
+                assert_true(out[i] == direct[rows[i]]);
+                const uint8_t *code = (const uint8_t *)x.data + i * stride;
+                int64_t sum = 0;
+                for (size_t j = 0; j < bytes; j++)
+                    sum += bits == 8 ? w.wide[j] * code[j]
+                                     : w.wide[j] * (code[j] & 15) + w.wide[second + j] * (code[j] >> 4);
+                double want = 0.5 + 0.25 * (double)sum + (tailed ? (double)i * 3 : 0);
+                assert_near(k, "sq_score", dim, direct[i], want, 0x1p-22 * (fabs(want) + 100));
+            }
+            (bits == 8 ? k->sq8_l1 : k->sq4_l1)(a.data, step.data, x.data, stride, rows, n, dim, out);
+            (bits == 8 ? k->sq8_l1 : k->sq4_l1)(a.data, step.data, x.data, stride, NULL, n, dim, direct);
+            for (size_t i = 0; i < n; i++) {
+                assert_true(out[i] == direct[rows[i]]);
+                const uint8_t *code = (const uint8_t *)x.data + i * stride;
+                double want = 0;
+                for (size_t d = 0; d < dim; d++) {
+                    size_t at = bits == 8 || d < half ? d : second + d - half;
+                    int c = bits == 8 ? code[d] : d < half ? code[d] & 15 : code[d - half] >> 4;
+                    want += fabs((double)((float *)a.data)[at] - (double)((float *)step.data)[at] * c);
+                }
+                assert_near(k, "sq_l1", dim, direct[i], want, ((double)dim + 4) * 0x1p-23 * (want + 1));
+            }
+            free(w.wide), free(w.high), free(w.low), free(x.memory), free(a.memory), free(step.memory);
+        }
+}
+
+static void check_f16(const ki_kernels *k, size_t dim)
+{
+    enum { n = 10 };
+    size_t stride = 2 * dim + 2;
+    block q = floats_make(dim, 1), x = block_make(n * stride, 2);
+    float *wide = malloc((dim + 1) * sizeof *wide), out[3][n], direct[n];
+    uint32_t rows[n];
+    for (size_t i = 0; i < n; i++) {
+        for (size_t d = 0; d < dim; d++) wide[d] = (float)ki_rng_gauss(&rng);
+        k->f32_to_f16(wide, dim, (uint16_t *)(void *)((char *)x.data + i * stride));
+        rows[i] = (uint32_t)ki_rng_below(&rng, n);
+    }
+    k->l2sq_f16(q.data, x.data, stride, rows, n, dim, out[0]);
+    k->negdot_f16(q.data, x.data, stride, rows, n, dim, out[1]);
+    k->l1_f16(q.data, x.data, stride, rows, n, dim, out[2]);
+    k->l2sq_f16(q.data, x.data, stride, NULL, n, dim, direct);
+    for (size_t i = 0; i < n; i++) {
+        k->f16_to_f32((const uint16_t *)(const void *)((char *)x.data + rows[i] * stride), dim, wide);
+        exact_sums s = exact_of(q.data, wide, dim);
+        double u = (double)(dim + 2) * 0x1p-24;
+        assert_near(k, "l2sq_f16", dim, out[0][i], s.l2, u * s.l2);
+        assert_near(k, "negdot_f16", dim, out[1][i], -s.dot, u * s.absolute);
+        assert_near(k, "l1_f16", dim, out[2][i], s.l1, u * s.l1);
+        assert_true(out[0][i] == direct[rows[i]]);
+    }
+    free(q.memory), free(x.memory), free(wide);
+}
+
+static void short_codes(const ki_kernels *k)
+{
+    for (size_t i = 0; i < DIMS; i++) check_f16(k, dim_at(i)), check_whole(k, dim_at(i));
+}
+
+static void rows_of_halves_and_whole_numbers(void **state)
+{
+    (void)state;
+    for_every_level(short_codes);
+}
+
 static void check_elementwise(const ki_kernels *k, size_t n)
 {
     block xb = floats_make(n, n % 3), yb = floats_make(n, 1), ob = floats_make(n, 1);
@@ -473,6 +589,7 @@ int main(void)
         cmocka_unit_test(hamming_counts_bits),
         cmocka_unit_test(pq_scans_sum_table_entries),
         cmocka_unit_test(conversions_are_exact_or_round_to_even),
+        cmocka_unit_test(rows_of_halves_and_whole_numbers),
         cmocka_unit_test(elementwise_kernels_and_reductions),
         cmocka_unit_test(levels_can_be_forced),
     };

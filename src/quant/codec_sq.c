@@ -1,0 +1,501 @@
+/* The codec of whole numbers: a byte (SQ8) or half a byte (SQ4) a component, on a grid of its own for each component.
+ *
+ * Component d of a row is kept as the whole number c nearest to its place on a grid, and read as
+ *
+ *     middle[d] + step[d] * (c - zero)          0 <= c <= 255, zero = 128       (SQ4: 15 and 8)
+ *
+ * Training begins with the range of the sample and then moves each grid to where the mean squared error of the sample is
+ * least, codes and grid in turn (the Lloyd iteration of a uniform quantiser): of four bits, a grid from the least to the
+ * greatest value would spend half of them on outliers. Components that are bytes already (whole numbers within 0..255)
+ * get the grid 0, 1, .. 255: SQ8 keeps them exactly.
+ *
+ * Scores. With u = q - middle and v = step * (c - zero)
+ *
+ *     L2SQ   |u - v|^2 = |u|^2 - 2 u.v + |v|^2              |v|^2 is kept behind the code, a float32
+ *     DOT    -(q.middle) - q.v
+ *     L1     sum |u - v|, in float32
+ *
+ * and u.v = sum_d (u_d step_d)(c_d - zero) is a product of whole numbers once the weights u_d step_d are: they are
+ * rounded to 15 bits, the greatest of them being some 16,000. What that adds to the error is a hundredth of what the
+ * rounding of the rows adds at 8 bits. Residuals r = x - o of cells with origins o: |q - o - y|^2 = |q - o|^2 - 2 q.y +
+ * (|y|^2 + 2 o.y), where the last term is what is kept behind the code (codec.h), and -(q.o) - q.y.
+ *
+ * Layout of a row: the bytes (SQ4: component d in the low half of byte d for d < (dim + 1) / 2, the others in the high
+ * halves), zeros up to a multiple of 4, the float32 under L2SQ only. The float is not one of the codec's factors because
+ * graphs read rows at random: beside the code it shares a line with it, or the next one, and no other page. */
+#include "quant/codec.h"
+
+#include <math.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/memory.h"
+#include "base/pool.h"
+#include "base/run.h"
+#include "simd/kernels.h"
+#include "store/index_file.h"
+
+#define ROUNDS 10  /* of moving the grids: the error falls by less than a thousandth after some six */
+#define BLOCK 1024 /* rows of a block of encoding */
+
+typedef struct sq_codec {
+    ki_codec base;
+    const ki_kernels *kernels;
+    size_t bits, half;  /* half: bytes of an SQ4 row, (dim + 1) / 2 */
+    size_t bytes, tail; /* of the code; where the float stands, 0: there is none */
+    int top, zero;      /* the largest code, and the one that means `middle` */
+    float *middle;      /* [dim] */
+    float *step;        /* [dim], >= 0; 0: the component is always the same */
+} sq_codec;
+
+typedef struct sq_scorer {
+    ki_scorer base;
+    ki_sq_query query;
+    double bias;  /* of the query but for the distance to the origin */
+    float *row;   /* [dim]: a row as the query */
+    float *a;     /* [padded] under L1: where code 0 is from the query */
+    float *steps; /* [padded] under L1 */
+    int16_t *wide;
+    int8_t *high, *low;
+} sq_scorer;
+
+/* Where component d stands among the weights, and how many places there are. */
+static size_t place(const sq_codec *c, size_t d)
+{
+    return c->bits == 8 || d < c->half ? d : ki_sq_padded(c->half) + d - c->half;
+}
+static size_t places(const sq_codec *c)
+{
+    return c->bits == 8 ? ki_sq_padded(c->base.dim) : 2 * ki_sq_padded(c->half);
+}
+
+static int code_at(const sq_codec *c, const uint8_t *code, size_t d)
+{
+    if (c->bits == 8) return code[d];
+    return d < c->half ? code[d] & 15 : code[d - c->half] >> 4;
+}
+
+static float value_at(const sq_codec *c, size_t d, int code)
+{
+    return c->middle[d] + c->step[d] * (float)(code - c->zero);
+}
+
+/* ---- scorer ---- */
+
+static void scorer_free(ki_scorer *scorer)
+{
+    sq_scorer *s = (sq_scorer *)scorer;
+    ki_free(scorer->allocator, s->row);
+    ki_free(scorer->allocator, s->a);
+    ki_free(scorer->allocator, s->steps);
+    ki_free(scorer->allocator, s->wide);
+    ki_free(scorer->allocator, s->high);
+    ki_free(scorer->allocator, s->low);
+    ki_free(scorer->allocator, s);
+}
+
+/* What rows count the query from: a plain L2 row from the middle, others from 0. */
+static double from_middle(const sq_codec *c, const float *query, size_t d)
+{
+    int centred = c->base.metric == KITH_L2SQ && !c->base.residual;
+    return (double)query[d] - (centred ? (double)c->middle[d] : 0);
+}
+
+/* The unit of the weights: none beyond KI_SQ_WEIGHT, and no sum of products beyond 2^31. */
+static double weight_unit(const sq_codec *c, const float *query)
+{
+    double most = 0, sum = 0;
+    for (size_t d = 0; d < c->base.dim; d++) {
+        double weight = fabs(from_middle(c, query, d) * (double)c->step[d]);
+        most = fmax(most, weight);
+        sum += weight;
+    }
+    double room = 0x1p31 / c->top - (double)c->base.dim;
+    return fmax(most / KI_SQ_WEIGHT, sum / room);
+}
+
+static void scorer_query(ki_scorer *scorer, const float *query)
+{
+    sq_scorer *s = (sq_scorer *)scorer;
+    const sq_codec *c = (const sq_codec *)scorer->codec;
+    if (c->base.metric == KITH_L1) {
+        for (size_t d = 0; d < c->base.dim; d++) s->a[place(c, d)] = query[d] - value_at(c, d, 0);
+        return;
+    }
+    double unit = weight_unit(c, query), inverse = unit > 0 ? 1 / unit : 0, length2 = 0, along = 0;
+    if (!isfinite(inverse)) inverse = unit = 0; /* weights of nothing */
+    int64_t weights = 0;
+    for (size_t d = 0; d < c->base.dim; d++) {
+        double u = from_middle(c, query, d);
+        int weight = (int)lrint(u * (double)c->step[d] * inverse);
+        int high = (weight + 64) >> 7; /* rounded down, of negative numbers too */
+        size_t at = place(c, d);
+        s->wide[at] = (int16_t)weight;
+        s->high[at] = (int8_t)high;
+        s->low[at] = (int8_t)(weight - 128 * high);
+        weights += weight;
+        length2 += u * u;
+        along += (double)query[d] * (double)c->middle[d];
+    }
+    double zero = unit * c->zero * (double)weights; /* what codes of `zero` make of the product */
+    if (c->base.metric == KITH_L2SQ) {
+        s->query.scale = (float)(-2 * unit);
+        s->bias = 2 * zero + (c->base.residual ? -2 * along : length2);
+    } else {
+        s->query.scale = (float)-unit;
+        s->bias = zero - along;
+    }
+    s->query.bias = (float)s->bias;
+}
+
+static void scorer_row(ki_scorer *scorer, const uint8_t *code, const float *factor, const float *origin)
+{
+    sq_scorer *s = (sq_scorer *)scorer;
+    scorer->codec->ops->decode(scorer->codec, code, factor, origin, s->row);
+    scorer_query(scorer, s->row);
+}
+
+static void scorer_rebase(ki_scorer *scorer, const float *origin, float distance)
+{
+    (void)origin;
+    sq_scorer *s = (sq_scorer *)scorer;
+    s->query.bias = (float)(s->bias + (double)distance);
+}
+
+static void scorer_score(ki_scorer *scorer, ki_codes codes, const uint32_t *rows, size_t n, float worst,
+                         float *out)
+{
+    (void)worst;
+    const sq_scorer *s = (const sq_scorer *)scorer;
+    const sq_codec *c = (const sq_codec *)scorer->codec;
+    const ki_kernels *k = c->kernels;
+    size_t stride = c->base.code_size, dim = c->base.dim;
+    if (c->base.metric == KITH_L1)
+        (c->bits == 8 ? k->sq8_l1 : k->sq4_l1)(s->a, s->steps, codes.code, stride, rows, n, dim, out);
+    else
+        (c->bits == 8 ? k->sq8_score : k->sq4_score)(&s->query, codes.code, stride, rows, n, dim, out);
+}
+
+static const ki_scorer_ops plain_scorer_ops = {
+    .free = scorer_free, .query = scorer_query, .row = scorer_row, .score = scorer_score};
+static const ki_scorer_ops residual_scorer_ops = {.free = scorer_free,
+                                                  .query = scorer_query,
+                                                  .row = scorer_row,
+                                                  .rebase = scorer_rebase,
+                                                  .score = scorer_score};
+
+static kith_status untrained(kith_error *err)
+{
+    return ki_fail(err, KITH_UNTRAINED, "the scalar quantiser has no ranges yet");
+}
+
+static kith_status make_scorer(const ki_codec *codec, const kith_allocator *allocator, ki_scorer **out,
+                               kith_error *err)
+{
+    const sq_codec *c = (const sq_codec *)codec;
+    size_t n = places(c);
+    *out = NULL;
+    if (!codec->trained) return untrained(err);
+    sq_scorer *s = ki_alloc_zero(allocator, 1, sizeof *s);
+    if (!s) return ki_fail_nomem(err, sizeof *s);
+    s->base = (ki_scorer){codec->residual ? &residual_scorer_ops : &plain_scorer_ops, codec, allocator};
+    s->row = ki_alloc(allocator, codec->dim, sizeof *s->row);
+    s->a = ki_alloc_zero(allocator, n, sizeof *s->a);
+    s->steps = ki_alloc_zero(allocator, n, sizeof *s->steps);
+    s->wide = ki_alloc_zero(allocator, n, sizeof *s->wide);
+    s->high = ki_alloc_zero(allocator, n, 1);
+    s->low = ki_alloc_zero(allocator, n, 1);
+    if (!s->row || !s->a || !s->steps || !s->wide || !s->high || !s->low) {
+        scorer_free(&s->base);
+        return ki_fail_nomem(err, n * 3 * sizeof(float));
+    }
+    for (size_t d = 0; d < codec->dim; d++) s->steps[place(c, d)] = c->step[d];
+    s->query = (ki_sq_query){.wide = s->wide, .high = s->high, .low = s->low, .tail = c->tail};
+    *out = &s->base;
+    return KITH_OK;
+}
+
+/* ---- training ---- */
+
+/* The code of a value, relative to zero. */
+static float code_of(const sq_codec *c, size_t d, float inverse, float value)
+{
+    float code = rintf((value - c->middle[d]) * inverse), most = (float)(c->top - c->zero);
+    return code > most ? most : code < (float)-c->zero ? (float)-c->zero : code;
+}
+
+static float inverse_of(float step)
+{
+    float inverse = step > 0 ? 1 / step : 0;
+    return isfinite(inverse) ? inverse : 0;
+}
+
+static void grid_of_range(sq_codec *c, size_t d, double low, double high)
+{
+    double step = (high - low) / c->top;
+    c->step[d] = (float)step;
+    c->middle[d] = (float)(low + c->zero * step);
+}
+
+static double grid_error(const sq_codec *c, size_t d, const float *x, size_t n)
+{
+    float inverse = inverse_of(c->step[d]);
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        double off =
+            (double)x[i] - (double)c->middle[d] - (double)c->step[d] * (double)code_of(c, d, inverse, x[i]);
+        sum += off * off;
+    }
+    return sum;
+}
+
+/* One round: codes of the values x[n] of component d on the grid as it is, then the grid that fits these codes best. */
+static void move_grid(sq_codec *c, size_t d, const float *x, size_t n)
+{
+    float inverse = inverse_of(c->step[d]);
+    double codes = 0, squares = 0, values = 0, products = 0;
+    for (size_t i = 0; i < n; i++) {
+        double code = code_of(c, d, inverse, x[i]), value = x[i];
+        codes += code;
+        squares += code * code;
+        values += value;
+        products += value * code;
+    }
+    double spread = squares * (double)n - codes * codes;
+    if (!(spread > 0)) return;
+    double step = (products * (double)n - values * codes) / spread;
+    double middle = (values - step * codes) / (double)n;
+    if (!(step > 0) || !isfinite((float)step) || !isfinite((float)middle)) return;
+    c->step[d] = (float)step;
+    c->middle[d] = (float)middle;
+}
+
+/* The range by which the rounds begin: they move a grid by little at a time, so where 16 codes are all there is, the
+ * best of some shorter ranges is looked for first. */
+static void first_grid(sq_codec *c, size_t d, const float *x, size_t n, double low, double high)
+{
+    static const double parts[] = {1, 0.8, 0.6, 0.4, 0.25};
+    double mean = 0, least = INFINITY, best_low = low, best_high = high;
+    for (size_t i = 0; i < n; i++) mean += (double)x[i] / (double)n;
+    for (size_t t = 0; t < 25 && c->bits == 4; t++) {
+        double from = mean - parts[t / 5] * (mean - low), to = mean + parts[t % 5] * (high - mean);
+        grid_of_range(c, d, from, to);
+        double error = grid_error(c, d, x, n);
+        if (error < least) least = error, best_low = from, best_high = to;
+    }
+    grid_of_range(c, d, best_low, best_high);
+}
+
+typedef struct training {
+    sq_codec *c;
+    const float *x;
+    size_t n;
+    const kith_run *run;
+    float *column; /* [threads][n] */
+} training;
+
+static void train_component(void *ctx, size_t d, size_t worker)
+{
+    training *t = ctx;
+    float *x = t->column + worker * t->n, low = t->x[d], high = low;
+    int bytes = t->c->bits == 8;
+    if (t->run && kith_cancel_raised(t->run->cancel)) return;
+    for (size_t i = 0; i < t->n; i++) {
+        x[i] = t->x[i * t->c->base.dim + d];
+        low = x[i] < low ? x[i] : low;
+        high = x[i] > high ? x[i] : high;
+        bytes = bytes && x[i] >= 0 && x[i] <= 255 && x[i] == (float)(int)x[i];
+    }
+    if (bytes) {
+        grid_of_range(t->c, d, 0, 255);
+        return;
+    }
+    first_grid(t->c, d, x, t->n, low, high);
+    for (size_t round = 0; round < ROUNDS; round++) move_grid(t->c, d, x, t->n);
+}
+
+static kith_status train(ki_codec *codec, const float *x, size_t n, uint64_t seed, const kith_run *run,
+                         kith_error *err)
+{
+    (void)seed;
+    codec->trained = 0;
+    if (!x || n == 0) return ki_fail(err, KITH_INVALID, "%s", x ? "n is 0, allowed 1.." : "x is NULL");
+    kith_pool *pool = ki_run_pool(run);
+    training t = {(sq_codec *)codec, x, n, run, NULL};
+    t.column = ki_alloc(codec->allocator, kith_pool_threads(pool) * n, sizeof *t.column);
+    if (!t.column) return ki_fail_nomem(err, kith_pool_threads(pool) * n * sizeof *t.column);
+    ki_stage stage;
+    ki_stage_begin(&stage, run, "training ranges", codec->dim);
+    ki_pool_run(pool, codec->dim, train_component, &t);
+    ki_free(codec->allocator, t.column);
+    KI_TRY(ki_run_check(run, err));
+    ki_stage_report(&stage, codec->dim);
+    codec->trained = 1;
+    return KITH_OK;
+}
+
+/* ---- encoding ---- */
+
+typedef struct encode_job {
+    const sq_codec *c;
+    const float *x;
+    size_t n;
+    ki_origins from;
+    const kith_run *run;
+    uint8_t *code;
+} encode_job;
+
+/* |v|^2 of a plain row, |y|^2 + 2 o.y of a residual. */
+static float tail_of(const sq_codec *c, const uint8_t *code, const float *origin)
+{
+    double sum = 0;
+    for (size_t d = 0; d < c->base.dim; d++) {
+        int at = code_at(c, code, d);
+        double v = (double)c->step[d] * (at - c->zero), y = (double)value_at(c, d, at);
+        sum += c->base.residual ? y * (y + (origin ? 2 * (double)origin[d] : 0)) : v * v;
+    }
+    return (float)sum;
+}
+
+static void encode_row(const sq_codec *c, const float *x, const float *origin, uint8_t *code)
+{
+    memset(code, 0, c->base.code_size);
+    for (size_t d = 0; d < c->base.dim; d++) {
+        float value = origin ? x[d] - origin[d] : x[d];
+        int whole = (int)code_of(c, d, inverse_of(c->step[d]), value) + c->zero;
+        if (c->bits == 8)
+            code[d] = (uint8_t)whole;
+        else if (d < c->half)
+            code[d] = (uint8_t)whole;
+        else
+            code[d - c->half] |= (uint8_t)(whole << 4);
+    }
+    if (!c->tail) return;
+    float tail = tail_of(c, code, origin);
+    memcpy(code + c->tail, &tail, sizeof tail);
+}
+
+static void encode_block(void *ctx, size_t block, size_t worker)
+{
+    (void)worker;
+    const encode_job *job = ctx;
+    size_t dim = job->c->base.dim, end = (block + 1) * BLOCK < job->n ? (block + 1) * BLOCK : job->n;
+    if (job->run && kith_cancel_raised(job->run->cancel)) return;
+    for (size_t i = block * BLOCK; i < end; i++)
+        encode_row(job->c, job->x + i * dim,
+                   job->from.origins ? job->from.origins + job->from.which[i] * dim : NULL,
+                   job->code + i * job->c->base.code_size);
+}
+
+static kith_status encode(const ki_codec *codec, const float *x, size_t n, ki_origins from,
+                          const kith_run *run, uint8_t *code, float *factor, kith_error *err)
+{
+    (void)factor;
+    if (!codec->trained) return untrained(err);
+    encode_job job = {(const sq_codec *)codec, x, n, from, run, code};
+    ki_pool_run(ki_run_pool(run), (n + BLOCK - 1) / BLOCK, encode_block, &job);
+    return ki_run_check(run, err);
+}
+
+static void decode(const ki_codec *codec, const uint8_t *code, const float *factor, const float *origin,
+                   float *out)
+{
+    (void)factor;
+    const sq_codec *c = (const sq_codec *)codec;
+    for (size_t d = 0; d < codec->dim; d++) out[d] = value_at(c, d, code_at(c, code, d));
+    if (origin) c->kernels->add_f32(out, origin, codec->dim);
+}
+
+static kith_status check(const ki_codec *codec, ki_codes codes, size_t n, int deep, kith_error *err)
+{
+    const sq_codec *c = (const sq_codec *)codec;
+    for (size_t i = 0; i < n && deep && c->tail; i++) {
+        float tail;
+        memcpy(&tail, codes.code + i * codec->code_size + c->tail, sizeof tail);
+        if (!isfinite(tail)) return ki_fail(err, KITH_CORRUPT, "the length of row %zu is not finite", i);
+    }
+    return KITH_OK;
+}
+
+/* ---- save and load: one section, PREFIX.ranges, float32 [2][dim]: middle, step ---- */
+
+static void section_name(const char *prefix, char name[KI_STORE_NAME_BYTES])
+{
+    snprintf(name, KI_STORE_NAME_BYTES, "%s.ranges", prefix);
+}
+
+static kith_status save(const ki_codec *codec, const char *prefix, struct ki_store_writer *writer,
+                        kith_error *err)
+{
+    char name[KI_STORE_NAME_BYTES];
+    if (!codec->trained) return untrained(err);
+    section_name(prefix, name);
+    return ki_store_put(writer, name, ((const sq_codec *)codec)->middle, 2 * codec->dim, sizeof(float), err);
+}
+
+static kith_status load(ki_codec *codec, const char *prefix, struct ki_store *store, kith_error *err)
+{
+    sq_codec *c = (sq_codec *)codec;
+    char name[KI_STORE_NAME_BYTES];
+    section_name(prefix, name);
+    codec->trained = 0;
+    KI_TRY(ki_store_load(store, name, 2 * codec->dim, sizeof(float), c->middle, err));
+    for (size_t d = 0; d < codec->dim; d++)
+        if (!isfinite(c->middle[d]) || !isfinite(c->step[d]) || c->step[d] < 0)
+            return ki_fail(err, KITH_CORRUPT, "section %s: component %zu has no range", name, d);
+    codec->trained = 1;
+    return KITH_OK;
+}
+
+/* ---- codec ---- */
+
+static void codec_free(ki_codec *codec)
+{
+    ki_free(codec->allocator, ((sq_codec *)codec)->middle);
+    ki_free(codec->allocator, codec);
+}
+
+static const ki_codec_ops sq_ops = {.name = "sq",
+                                    .free = codec_free,
+                                    .train = train,
+                                    .encode = encode,
+                                    .decode = decode,
+                                    .scorer = make_scorer,
+                                    .save = save,
+                                    .load = load,
+                                    .check = check};
+
+kith_status ki_codec_sq_create(size_t dim, size_t bits, kith_metric metric, int residual,
+                               const kith_allocator *allocator, ki_codec **out, kith_error *err)
+{
+    *out = NULL;
+    if (dim == 0 || dim > KI_SQ_MAX_DIM)
+        return ki_fail(err, KITH_INVALID, "dim is %zu, allowed 1..%d", dim, KI_SQ_MAX_DIM);
+    if (bits != 4 && bits != 8) return ki_fail(err, KITH_INVALID, "bits is %zu, allowed 4 and 8", bits);
+    if (metric != KITH_L2SQ && metric != KITH_DOT && metric != KITH_L1)
+        return ki_fail(err, KITH_UNSUPPORTED, "metric %d is not one of l2, dot, l1", (int)metric);
+    if (residual && metric == KITH_L1)
+        return ki_fail(err, KITH_UNSUPPORTED, "whole numbers of residuals have no l1 distance");
+    sq_codec *c = ki_alloc_zero(allocator, 1, sizeof *c);
+    if (!c) return ki_fail_nomem(err, sizeof *c);
+    c->base = (ki_codec){.ops = &sq_ops, .allocator = allocator, .dim = dim, .metric = metric};
+    c->base.residual = residual != 0;
+    c->kernels = ki_kernels_get();
+    c->bits = bits;
+    c->half = (dim + 1) / 2;
+    c->bytes = bits == 8 ? dim : c->half;
+    c->top = bits == 8 ? 255 : 15;
+    c->zero = bits == 8 ? 128 : 8;
+    c->tail = metric == KITH_L2SQ ? (c->bytes + 3) / 4 * 4 : 0;
+    c->base.code_size = c->tail ? c->tail + sizeof(float) : c->bytes;
+    c->middle = ki_alloc_zero(allocator, 2 * dim, sizeof *c->middle);
+    if (!c->middle) {
+        codec_free(&c->base);
+        return ki_fail_nomem(err, 2 * dim * sizeof(float));
+    }
+    c->step = c->middle + dim;
+    *out = &c->base;
+    return KITH_OK;
+}
