@@ -40,6 +40,9 @@
 #define ROUNDS 10  /* of moving the grids: the error falls by less than a thousandth after some six */
 #define BLOCK 1024 /* rows of a block of encoding */
 
+/* Of a range: the next of 16 rows lies beyond the least or the greatest of those before once in eight times. */
+#define LEAST_ROWS 16
+
 typedef struct sq_codec {
     ki_codec base;
     const ki_kernels *kernels;
@@ -321,7 +324,9 @@ static kith_status train(ki_codec *codec, const float *x, size_t n, uint64_t see
 {
     (void)seed;
     codec->trained = 0;
-    if (!x || n == 0) return ki_fail(err, KITH_INVALID, "%s", x ? "n is 0, allowed 1.." : "x is NULL");
+    if (!x) return ki_fail(err, KITH_INVALID, "x is NULL");
+    if (n < LEAST_ROWS)
+        return ki_fail(err, KITH_INVALID, "n is %zu, ranges take %d rows and more", n, LEAST_ROWS);
     kith_pool *pool = ki_run_pool(run);
     training t = {(sq_codec *)codec, x, n, run, NULL};
     t.column = ki_alloc(codec->allocator, kith_pool_threads(pool) * n, sizeof *t.column);
