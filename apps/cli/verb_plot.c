@@ -1,5 +1,5 @@
 /* verb_plot.c - `kith plot`: the lines of `kith bench --json` as curves. */
-#include "cli.h"
+#include "cli_options.h"
 
 #include <errno.h>
 #include <math.h>
@@ -334,12 +334,7 @@ const cli_verb verb_plot = {
     .arguments =
         (const cli_argument[]){
             {.name = "BENCH", .help = "a file of JSON lines; - is standard input", .many = true}, {0}},
-    .options = (const cli_option[]){{.name = "output",
-                                     .letter = 'o',
-                                     .kind = CLI_TEXT,
-                                     .argument = "FILE",
-                                     .into = offsetof(struct options, output),
-                                     .help = "the .svg file to write; - is standard output"},
+    .options = (const cli_option[]){CLI_OPTION_OUTPUT("the .svg file to write; - is standard output"),
                                     {.name = "x",
                                      .letter = 'x',
                                      .kind = CLI_TEXT,

@@ -1,5 +1,5 @@
 /* verb_query.c - `kith query`: the answers of an index to a file of queries. */
-#include "cli.h"
+#include "cli_options.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -189,20 +189,8 @@ const cli_verb verb_query = {
                                         {.name = "QUERIES",
                                          .help = "the vectors to search for, in any format that kith reads"},
                                         {0}},
-    .options = (const cli_option[]){{.name = "neighbours",
-                                     .letter = 'k',
-                                     .kind = CLI_COUNT,
-                                     .argument = "K",
-                                     .fallback = "10",
-                                     .low = 1,
-                                     .high = 1e9,
-                                     .into = offsetof(struct options, k),
-                                     .help = "how many results for each query"},
-                                    {.name = "set",
-                                     .kind = CLI_LIST,
-                                     .argument = "NAME=VALUE,...",
-                                     .into = offsetof(struct options, set),
-                                     .help = "parameters of the search: see `kith families SPEC`"},
+    .options = (const cli_option[]){CLI_OPTION_NEIGHBOURS("10", 1e9, "how many results for each query"),
+                                    CLI_OPTION_SET("parameters of the search: see `kith families SPEC`"),
                                     {.name = "gt",
                                      .kind = CLI_TEXT,
                                      .argument = "FILE",
@@ -213,12 +201,7 @@ const cli_verb verb_query = {
                                      .argument = "FILE",
                                      .into = offsetof(struct options, base),
                                      .help = "the vectors of the index, for recall by distance"},
-                                    {.name = "output",
-                                     .letter = 'o',
-                                     .kind = CLI_TEXT,
-                                     .argument = "FILE",
-                                     .into = offsetof(struct options, output),
-                                     .help = "write the ids to this .ivecs file"},
+                                    CLI_OPTION_OUTPUT("write the ids to this .ivecs file"),
                                     {.name = "limit",
                                      .kind = CLI_COUNT,
                                      .argument = "N",
