@@ -43,6 +43,7 @@ typedef struct bench {
 /* What one operating point measured. */
 typedef struct point {
     double recall, qps, p50_us, p99_us;
+    double scored; /* rows compared with a query, on average */
 } point;
 
 static double now(void)
@@ -201,13 +202,13 @@ static int by_value(const void *a, const void *b)
 
 /* One pass over all queries: `batch` a call. times[calls] gets the seconds of each call; returns the whole. */
 static double pass(kith_searcher *searcher, const bench *b, const kith_search_options *options, size_t batch,
-                   uint64_t *ids, float *dist, double *times, kith_error *err)
+                   uint64_t *ids, float *dist, kith_search_stats *stats, double *times, kith_error *err)
 {
     size_t k = b->options->k, nq = b->queries.n;
     double begun = now(), last = begun;
     for (size_t q = 0, call = 0; q < nq; q += batch, call++) {
         size_t n = nq - q < batch ? nq - q : batch;
-        if (cli_search(searcher, &b->queries, q, n, k, options, ids + q * k, dist + q * k, NULL, err) !=
+        if (cli_search(searcher, &b->queries, q, n, k, options, ids + q * k, dist + q * k, stats + q, err) !=
             KITH_OK)
             return -1;
         double t = now();
@@ -231,13 +232,14 @@ static int measure(cli_context *cli, const bench *b, const cli_settings *setting
     options.pool = cli->run.pool;
     uint64_t *ids = malloc(nq * k * sizeof *ids);
     float *dist = malloc(nq * k * sizeof *dist);
+    kith_search_stats *stats = malloc(nq * sizeof *stats);
     double *times = malloc(calls * sizeof *times);
-    int status = ids && dist && times ? CLI_OK : cli_fail(cli, NULL, "out of memory");
+    int status = ids && dist && stats && times ? CLI_OK : cli_fail(cli, NULL, "out of memory");
     if (status == CLI_OK && kith_searcher_create(b->index, &searcher, &err) != KITH_OK)
         status = cli_fail_error(cli, b->options->spec, &err);
     double best = INFINITY;
     for (int i = 0; status == CLI_OK && i < PASSES; i++) {
-        double seconds = pass(searcher, b, &options, batch, ids, dist, times, &err);
+        double seconds = pass(searcher, b, &options, batch, ids, dist, stats, times, &err);
         if (seconds < 0)
             status = cli_fail_error(cli, b->options->spec, &err);
         else if (cli_cancelled(cli))
@@ -250,11 +252,13 @@ static int measure(cli_context *cli, const bench *b, const cli_settings *setting
     }
     if (status == CLI_OK) {
         p->qps = (double)nq / best;
+        for (size_t q = 0; q < nq; q++) p->scored += (double)stats[q].scored / (double)nq;
         p->recall = cli_recall(b->info.metric, &b->base, &b->queries, &b->truth, ids, k);
     }
     kith_searcher_free(searcher);
     free(ids);
     free(dist);
+    free(stats);
     free(times);
     return status;
 }
@@ -271,14 +275,15 @@ static int print_json(cli_context *cli, const bench *b, const cli_settings *sett
                              "n", (json_int_t)b->info.n, "dim", (json_int_t)b->info.dim, "metric",
                              kith_metric_name(b->info.metric), "k", (json_int_t)b->options->k, "queries",
                              (json_int_t)b->queries.n);
-    json_t *rest = json_pack(
-        "{s:o, s:o, s:o, s:o, s:I, s:o, s:o, s:o, s:o, s:I, s:s}", "build_seconds",
-        cli_json_number(b->build_seconds), "build_cpu_seconds", cli_json_number(b->build_cpu_seconds),
-        "train_seconds", cli_json_number(b->train_seconds), "bytes_per_vector",
-        cli_json_number(n > 0 ? (double)b->info.bytes / n : NAN), "peak_rss_bytes",
-        (json_int_t)peak_rss_bytes(), "recall", cli_json_number(p->recall), "qps", cli_json_number(p->qps),
-        "p50_us", cli_json_number(p->p50_us), "p99_us", cli_json_number(p->p99_us), "threads",
-        (json_int_t)cli_threads(cli), "simd", kith_simd_name(kith_simd_level()));
+    json_t *rest =
+        json_pack("{s:o, s:o, s:o, s:o, s:I, s:o, s:o, s:o, s:o, s:o, s:I, s:s}", "build_seconds",
+                  cli_json_number(b->build_seconds), "build_cpu_seconds",
+                  cli_json_number(b->build_cpu_seconds), "train_seconds", cli_json_number(b->train_seconds),
+                  "bytes_per_vector", cli_json_number(n > 0 ? (double)b->info.bytes / n : NAN),
+                  "peak_rss_bytes", (json_int_t)peak_rss_bytes(), "recall", cli_json_number(p->recall), "qps",
+                  cli_json_number(p->qps), "p50_us", cli_json_number(p->p50_us), "p99_us",
+                  cli_json_number(p->p99_us), "scored", cli_json_number(p->scored), "threads",
+                  (json_int_t)cli_threads(cli), "simd", kith_simd_name(kith_simd_level()));
     if (line && rest && json_object_update(line, rest) != 0) {
         json_decref(line);
         line = NULL;
@@ -301,13 +306,15 @@ static int print_row(cli_context *cli, const bench *b, const cli_settings *setti
         if (!isnan(b->build_seconds))
             printf("; built in %.1f s (%.1f s of it training, %.1f CPU s)", b->build_seconds,
                    b->train_seconds, b->build_cpu_seconds);
-        printf("\n%8s  %10s  %8s  %8s  parameters\n", "recall", "queries/s", "p50 us", "p99 us");
+        printf("\n%8s  %10s  %8s  %8s  %10s  parameters\n", "recall", "queries/s", "p50 us", "p99 us",
+               "scored");
     }
     printf("%8.4f  %10.0f", p->recall, p->qps);
     if (isnan(p->p50_us))
         printf("  %8s  %8s", "-", "-");
     else
         printf("  %8.0f  %8.0f", p->p50_us, p->p99_us);
+    printf("  %10.0f", p->scored);
     for (size_t i = 0; i < settings->n; i++)
         printf("%s%s=%g", i ? "," : "  ", settings->items[i].name, settings->items[i].value);
     putchar('\n');

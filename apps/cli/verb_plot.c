@@ -22,6 +22,7 @@ static const struct quantity {
     {"qps", "queries per second", true, false},
     {"p50_us", "median time of a query, microseconds", true, true},
     {"p99_us", "99th percentile of a query's time, microseconds", true, true},
+    {"scored", "rows scored a query", true, true},
     {"bytes_per_vector", "bytes per vector", true, true},
     {"build_seconds", "seconds to build", true, true},
     {"train_seconds", "seconds to train", true, true},
@@ -329,7 +330,7 @@ const cli_verb verb_plot = {
                    "axes. Lines may also carry "
                    "a member \"system\", the name of another program measured on the same data.\n\n"
                    "QUANTITY is recall, qps (queries a second), p50_us, p99_us (microseconds a query), "
-                   "bytes_per_vector, "
+                   "scored (rows a query), bytes_per_vector, "
                    "build_seconds, train_seconds or peak_rss_bytes.",
     .arguments =
         (const cli_argument[]){

@@ -143,6 +143,10 @@ kith_status ki_input_sample(const ki_input *input, size_t rows, uint64_t seed,
                             const kith_allocator *allocator, float **sample, const float **x, size_t *n,
                             kith_error *err);
 
+/* Train the codec of a structure on the rows as they are, where it learns: for structures with a training of their own. */
+kith_status ki_input_train_codec(const ki_structure_env *env, const ki_input *input, const kith_run *run,
+                                 kith_error *err);
+
 /* ---- Descriptions: what a line of families.def names ---- */
 
 typedef struct ki_structure_part {

@@ -251,17 +251,23 @@ kith_status kith_index_set(kith_index *index, const char *name, double value, ki
 
 /* ---- Training ---- */
 
-static kith_status train_codec(kith_index *index, ki_codec *codec, size_t rows, const ki_input *input,
-                               const kith_run *run, kith_error *err)
+static kith_status train_codec(const ki_structure_env *env, ki_codec *codec, size_t rows,
+                               const ki_input *input, const kith_run *run, kith_error *err)
 {
     if (!codec->ops->train) return KITH_OK;
     float *sample;
     const float *x;
     size_t n;
-    KI_TRY(ki_input_sample(input, rows, index->env.seed, index->allocator, &sample, &x, &n, err));
-    kith_status status = codec->ops->train(codec, x, n, index->env.seed, run, err);
-    ki_free(index->allocator, sample);
+    KI_TRY(ki_input_sample(input, rows, env->seed, env->allocator, &sample, &x, &n, err));
+    kith_status status = codec->ops->train(codec, x, n, env->seed, run, err);
+    ki_free(env->allocator, sample);
     return status;
+}
+
+kith_status ki_input_train_codec(const ki_structure_env *env, const ki_input *input, const kith_run *run,
+                                 kith_error *err)
+{
+    return train_codec(env, env->codec, env->codec_rows, input, run, err);
 }
 
 static kith_status check_changeable(const kith_index *index, kith_error *err)
@@ -295,9 +301,9 @@ static kith_status train(kith_index *index, const ki_input *input, const kith_ru
     if (index->structure->ops->train)
         status = index->structure->ops->train(index->structure, input, run, err);
     else
-        status = train_codec(index, env->codec, env->codec_rows, input, run, err);
+        status = ki_input_train_codec(env, input, run, err);
     if (status == KITH_OK && index->refine_codec)
-        status = train_codec(index, index->refine_codec, (size_t)1 << 16, input, run, err);
+        status = train_codec(env, index->refine_codec, (size_t)1 << 16, input, run, err);
     index->trained = status == KITH_OK;
     index->simd = (uint32_t)env->kernels->level;
     return status;

@@ -91,7 +91,7 @@ if cmp -s c.kidx d.kidx; then fail "the seed does nothing"; fi
 kith bench base.fvecs query.fvecs gt.ivecs --spec IVF32,Flat --sweep nprobe=1,4,32 --json --index kept.kidx >bench.json
 [ "$(wc -l <bench.json)" = 3 ] || fail "bench printed $(wc -l <bench.json) lines"
 for key in spec params n dim metric k build_seconds build_cpu_seconds train_seconds bytes_per_vector peak_rss_bytes recall qps \
-    p50_us p99_us threads simd; do
+    p50_us p99_us scored threads simd; do
     if grep -v "\"$key\":" bench.json; then fail "bench does not print $key"; fi
 done
 grep -o '"recall":[0-9.]*' bench.json | cut -d: -f2 | awk '$1 < last { exit 1 } { last = $1 } END { exit last != 1 }' ||
