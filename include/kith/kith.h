@@ -12,10 +12,13 @@
 #include <kith/io.h>
 #include <kith/kmeans.h>
 #include <kith/metric.h>
+#include <kith/minhash.h>
 #include <kith/pca.h>
 #include <kith/pq.h>
 #include <kith/run.h>
+#include <kith/sets.h>
 #include <kith/simd.h>
+#include <kith/simhash.h>
 #include <kith/status.h>
 #include <kith/version.h>
 
