@@ -14,7 +14,7 @@ done
 status=0
 PATH=$scratch/bin "$scratch/bin/bash" "$source/bootstrap" build >"$scratch/out" 2>"$scratch/err" || status=$?
 [ $status = 1 ] || fail "without apt-get it ended with $status"
-for package in cmake ninja-build libvips-dev libsqlite3-dev libvlfeat-dev; do
+for package in cmake ninja-build libvips-dev libsqlite3-dev libutf8proc-dev libvlfeat-dev; do
     grep -qw -- "$package" "$scratch/err" || fail "without apt-get it does not name $package"
 done
 

@@ -32,14 +32,14 @@ done
 # The plug-in of the networks, beside the libraries.
 [ ! -e "$build/lib/kith/libkith-dnn.so" ] || [ -e "$libdir/kith/libkith-dnn.so" ] || fail "libkith-dnn.so is not installed"
 # The headers of the tree and the installed ones are the same set, where all libraries were built.
-[ "$(find "$libdir" -name 'libkith*.so' | wc -l)" -lt 5 ] || diff <(cd "$source/include/kith" && ls) <(cd "$prefix/include/kith" && ls) || fail "headers are missing"
+[ "$(find "$libdir" -name 'libkith*.so' | wc -l)" -lt 6 ] || diff <(cd "$source/include/kith" && ls) <(cd "$prefix/include/kith" && ls) || fail "headers are missing"
 
 cp -r "$source/tests/e2e/install" "$scratch/outside"
 cd "$scratch/outside"
 
 # 1. CMake.
 components=(kith)
-for component in engine image gallery hdf5; do
+for component in text engine image gallery hdf5; do
     [ -e "$libdir/libkith-$component.so" ] && components+=("$component")
 done
 cmake -S . -B build -G Ninja -DCMAKE_PREFIX_PATH="$prefix" -DCOMPONENTS="$(IFS=';'; echo "${components[*]}")" >cmake.log ||
