@@ -24,6 +24,8 @@ const family_case families[] = {
     {"IVF40,SQ8", 0, 0, 0.85},
     {"PQ@x5,Refine(SQ8)", 1, 0, 0.85},
     {"BFlat", 1, 1, 1.0},
+    {"BIVF40", 0, 1, 0.95},
+    {"BMIH@", 0, 1, 1.0},
     {"PStable8x2,Flat", 0, 1, 0.8},
     {"PStable6x2,PQ@x6,RFlat", 0, 1, 0.78},
 };
