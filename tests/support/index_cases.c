@@ -28,6 +28,8 @@ const family_case families[] = {
     {"BMIH@", 0, 1, 1.0},
     {"PStable8x2,Flat", 0, 1, 0.8},
     {"PStable6x2,PQ@x6,RFlat", 0, 1, 0.78},
+    {"KDTree,Flat", 0, 1, 1.0},
+    {"BallTree,Flat", 0, 1, 1.0},
 };
 const size_t n_families = sizeof families / sizeof *families;
 
@@ -75,6 +77,14 @@ kith_metric case_metric(const family_case *family, kith_metric wanted)
 {
     for (size_t m = 0; !case_supports(family, wanted) && m < N_METRICS; m++) wanted = metrics[m];
     return wanted;
+}
+
+int case_calls_matter(const family_case *family)
+{
+    static const char *const trees[] = {"KDTree", "BallTree", "RPForest", "RKDForest"};
+    for (size_t i = 0; i < sizeof trees / sizeof *trees; i++)
+        if (strncmp(family->spec, trees[i], strlen(trees[i])) == 0) return 1;
+    return 0;
 }
 
 void for_each_case(int levels, void (*test)(const index_case *c))

@@ -39,6 +39,9 @@ void for_each_case(int levels, void (*test)(const index_case *c));
 int case_supports(const family_case *family, kith_metric metric);
 kith_metric case_metric(const family_case *family, kith_metric wanted);
 
+/* Whether rows that come by several calls make another file than by one: parts of trees are built call by call. */
+int case_calls_matter(const family_case *family);
+
 /* To be the teardown of every test that uses for_each_case. */
 int case_teardown(void **state);
 
