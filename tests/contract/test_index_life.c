@@ -251,7 +251,13 @@ static void add_after_load(const index_case *c)
     assert_ok(case_add(again, case_rows() + half * CASE_DIM, case_ids() + half, CASE_N - half, NULL, &err),
               &err);
     assert_ok(kith_index_check(again, &err), &err);
-    index = case_full(c);
+    index = case_calls_matter(c->family) ? case_trained(c) : case_full(c);
+    if (case_calls_matter(c->family)) {
+        assert_ok(case_add(index, case_rows(), case_ids(), half, NULL, &err), &err);
+        assert_ok(
+            case_add(index, case_rows() + half * CASE_DIM, case_ids() + half, CASE_N - half, NULL, &err),
+            &err);
+    }
     char a[1024], b[1024];
     snprintf(a, sizeof a, "%s", case_path("halves.kidx"));
     snprintf(b, sizeof b, "%s", case_path("whole.kidx"));
