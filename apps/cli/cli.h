@@ -79,7 +79,7 @@ enum {
 typedef struct cli_context cli_context;
 
 typedef struct cli_verb {
-    const char *name;              /* "build" */
+    const char *name;              /* "build"; of two words: "text dups" */
     const char *group;             /* heading in `kith --help`: CLI_PICTURES, ... below */
     const char *summary;           /* half a line, no full stop: "build an index over a vector file" */
     const char *description;       /* paragraphs separated by an empty line */
@@ -96,13 +96,16 @@ typedef struct cli_verb {
 
 #define CLI_PICTURES "Pictures"
 #define CLI_VECTORS "Vectors"
+#define CLI_TEXTS "Texts"
 #define CLI_ROWS "Rows of a collection"
 #define CLI_OTHER "Other"
 
 #define VERB_PICTURES(name) extern const cli_verb verb_##name;
+#define VERB_TEXT(name) extern const cli_verb verb_##name;
 #define VERB(name) extern const cli_verb verb_##name;
 #include "verbs.def"
 #undef VERB
+#undef VERB_TEXT
 #undef VERB_PICTURES
 
 /* All verbs of this build in the order of verbs.def, ended by NULL. */
@@ -110,6 +113,12 @@ extern const cli_verb *const cli_verbs[];
 
 /* The verb of a name, or NULL. */
 const cli_verb *cli_verb_find(const char *name);
+
+/* The verb that words[n] begin with, or NULL; *used is how many of them are its name. */
+const cli_verb *cli_verb_match(size_t n, char *const *words, size_t *used);
+
+/* Whether a word is the first of verbs of two words ("text"). */
+bool cli_verb_opens(const char *word);
 
 /* ---- what a running verb gets ---------------------------------------------------------------------------
  */

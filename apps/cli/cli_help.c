@@ -123,7 +123,7 @@ void cli_verb_help(const cli_verb *verb, FILE *out)
 
 void cli_help(FILE *out)
 {
-    static const char *const groups[] = {CLI_PICTURES, CLI_VECTORS, CLI_ROWS, CLI_OTHER};
+    static const char *const groups[] = {CLI_PICTURES, CLI_TEXTS, CLI_VECTORS, CLI_ROWS, CLI_OTHER};
     fputs("kith - nearest neighbours: pictures by picture, vectors by vector\n\n"
           "usage: kith VERB [OPTIONS] [ARGUMENTS]\n",
           out);
@@ -224,10 +224,18 @@ static void man_examples(FILE *out, const cli_example *examples)
     }
 }
 
+/* The name of a page: kith-text-dups. */
+static void man_name(const cli_verb *verb, char *name, size_t size)
+{
+    snprintf(name, size, "kith-%s", verb->name);
+    for (char *c = name; *c; c++)
+        if (*c == ' ') *c = '-';
+}
+
 static void man_verb(const cli_verb *verb, FILE *out)
 {
     char title[64], name[64];
-    snprintf(name, sizeof name, "kith-%s", verb->name);
+    man_name(verb, name, sizeof name);
     for (size_t i = 0; i <= strlen(name); i++) title[i] = (char)toupper((unsigned char)name[i]);
     man_head(out, title, name, verb->summary);
     fprintf(out, ".Nm kith %s\n.Op Ar OPTIONS\n", verb->name);
@@ -269,7 +277,9 @@ static void man_kith(FILE *out)
           "Each verb has a page of its own:\n.Bl -tag -width Ds\n",
           out);
     for (size_t i = 0; cli_verbs[i]; i++) {
-        fprintf(out, ".It Xr kith-%s 1\n", cli_verbs[i]->name);
+        char page[64];
+        man_name(cli_verbs[i], page, sizeof page);
+        fprintf(out, ".It Xr %s 1\n", page);
         man_text(out, cli_verbs[i]->summary, false);
         fputs(".\n", out);
     }
@@ -290,7 +300,11 @@ static void man_kith(FILE *out)
 int cli_man(const char *name, FILE *out)
 {
     if (name) {
-        const cli_verb *verb = cli_verb_find(name);
+        char words[64]; /* a page is asked for by its name, too: text-dups */
+        snprintf(words, sizeof words, "%s", name);
+        for (char *c = words; *c; c++)
+            if (*c == '-') *c = ' ';
+        const cli_verb *verb = cli_verb_find(words);
         if (!verb) return CLI_USAGE;
         man_verb(verb, out);
     } else {
@@ -333,19 +347,44 @@ static void offer_choices(FILE *out, const char *prefix, const char *choices)
     }
 }
 
+/* Word number `at` of the names of all verbs whose words before it are `words`, each once. */
+static void offer_verbs(FILE *out, const char *prefix, char *const *words, size_t at)
+{
+    const char *before = "";
+    size_t before_length = 0;
+    for (size_t i = 0; cli_verbs[i]; i++) {
+        const char *name = cli_verbs[i]->name;
+        size_t w = 0;
+        for (; w < at; w++) {
+            size_t length = strcspn(name, " ");
+            if (strlen(words[w]) != length || strncmp(words[w], name, length) != 0 || !name[length]) break;
+            name += length + 1;
+        }
+        size_t length = strcspn(name, " ");
+        if (w < at || (length == before_length && strncmp(before, name, length) == 0)) continue;
+        before = name; /* verbs that share their first word stand together in verbs.def */
+        before_length = length;
+        offer(out, prefix, "", name, length);
+    }
+}
+
 /* Nothing printed means: complete file names. */
 int cli_complete(int n, char **words, FILE *out)
 {
     const char *prefix = n > 0 ? words[n - 1] : "";
-    const cli_verb *verb = n > 1 ? cli_verb_find(words[0]) : NULL;
-    if (n <= 1 || (verb && strcmp(verb->name, "help") == 0)) {
-        for (size_t i = 0; cli_verbs[i]; i++)
-            offer(out, prefix, "", cli_verbs[i]->name, strlen(cli_verbs[i]->name));
-        if (n <= 1) offer(out, prefix, "--", "help", 4);
-        if (n <= 1) offer(out, prefix, "--", "version", 7);
-    } else if (verb) {
+    size_t used = 0;
+    const cli_verb *verb = n > 1 ? cli_verb_match((size_t)n - 1, words, &used) : NULL;
+    if (n <= 1) {
+        offer_verbs(out, prefix, words, 0);
+        offer(out, prefix, "--", "help", 4);
+        offer(out, prefix, "--", "version", 7);
+    } else if (verb && strcmp(verb->name, "help") == 0) {
+        offer_verbs(out, prefix, words + 1, (size_t)n - 2);
+    } else if (!verb) {
+        offer_verbs(out, prefix, words, (size_t)n - 1);
+    } else {
         const char *before = words[n - 2];
-        const cli_option *open = n > 2 && before[0] == '-' ? option_of(verb, before) : NULL;
+        const cli_option *open = (size_t)n > used + 1 && before[0] == '-' ? option_of(verb, before) : NULL;
         if (open && open->kind != CLI_FLAG) {
             offer_choices(out, prefix, open->choices);
         } else if (prefix[0] == '-') {

@@ -13,11 +13,17 @@
 #else
 #define VERB_PICTURES(name)
 #endif
+#ifdef KITH_WITH_TEXT
+#define VERB_TEXT(name) &verb_##name,
+#else
+#define VERB_TEXT(name)
+#endif
 #define VERB(name) &verb_##name,
 const cli_verb *const cli_verbs[] = {
 #include "verbs.def"
     NULL};
 #undef VERB
+#undef VERB_TEXT
 #undef VERB_PICTURES
 
 const cli_verb *cli_verb_find(const char *name)
@@ -25,6 +31,53 @@ const cli_verb *cli_verb_find(const char *name)
     for (size_t i = 0; cli_verbs[i]; i++)
         if (strcmp(cli_verbs[i]->name, name) == 0) return cli_verbs[i];
     return NULL;
+}
+
+/* Whether a name is these words, and nothing behind them but perhaps more words. */
+static size_t words_of_name(const char *name, size_t n, char *const *words)
+{
+    size_t used = 0;
+    while (used < n) {
+        size_t length = strcspn(name, " ");
+        if (strlen(words[used]) != length || strncmp(words[used], name, length) != 0) return 0;
+        used++;
+        if (!name[length]) return used;
+        name += length + 1;
+    }
+    return 0;
+}
+
+const cli_verb *cli_verb_match(size_t n, char *const *words, size_t *used)
+{
+    for (size_t i = 0; cli_verbs[i]; i++)
+        if ((*used = words_of_name(cli_verbs[i]->name, n, words)) > 0) return cli_verbs[i];
+    return NULL;
+}
+
+bool cli_verb_opens(const char *word)
+{
+    size_t length = strlen(word);
+    for (size_t i = 0; cli_verbs[i]; i++)
+        if (strncmp(cli_verbs[i]->name, word, length) == 0 && cli_verbs[i]->name[length] == ' ') return true;
+    return false;
+}
+
+/* `kith text`: which verbs there are. --help asks for it, else it is wrong usage. */
+static int incomplete_verb(const char *word, const char *next)
+{
+    size_t length = strlen(word);
+    bool asked = next && (strcmp(next, "--help") == 0 || strcmp(next, "-h") == 0);
+    if (!asked)
+        fprintf(stderr, "kith %s: %s%sunknown verb; there is", word, next ? next : "", next ? ": " : "");
+    for (size_t i = 0; cli_verbs[i]; i++) {
+        if (strncmp(cli_verbs[i]->name, word, length) != 0 || cli_verbs[i]->name[length] != ' ') continue;
+        if (asked)
+            printf("kith %s - %s\n", cli_verbs[i]->name, cli_verbs[i]->summary);
+        else
+            fprintf(stderr, " `kith %s`", cli_verbs[i]->name);
+    }
+    if (!asked) fputc('\n', stderr);
+    return asked && fflush(stdout) == 0 ? CLI_OK : CLI_USAGE;
 }
 
 static int unknown_verb(const char *word)
@@ -81,6 +134,8 @@ int main(int argc, char **argv)
     }
     if (strcmp(word, "--man") == 0) return cli_man(argv[2], stdout);
     if (strcmp(word, "--complete") == 0) return cli_complete(argc - 2, argv + 2, stdout);
-    const cli_verb *verb = cli_verb_find(word);
-    return verb ? run_verb(verb, argc - 1, argv + 1) : unknown_verb(word);
+    size_t used;
+    const cli_verb *verb = cli_verb_match((size_t)argc - 1, argv + 1, &used);
+    if (verb) return run_verb(verb, argc - (int)used, argv + used);
+    return cli_verb_opens(word) ? incomplete_verb(word, argv[2]) : unknown_verb(word);
 }
