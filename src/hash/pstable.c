@@ -43,26 +43,30 @@ uint64_t ki_pstable_multiplier(size_t i)
     return ki_mix64((i + 1) * 0x9e3779b97f4a7c15u) | 1;
 }
 
-uint64_t ki_pstable_bucket(const float *projections, const float *offsets, double w, size_t t, size_t k)
+/* The whole part of a place. */
+static double value_of(float place)
+{
+    return floor(place > -0x1p30f ? place < 0x1p30f ? (double)place : 0x1p30 : -0x1p30);
+}
+
+uint64_t ki_pstable_bucket(const float *places, size_t t, size_t k)
 {
     uint64_t name = 0;
-    for (size_t i = 0; i < k; i++) {
-        double value = floor(ki_pstable_place(projections[i], w, offsets[i]));
-        name += (uint64_t)(int64_t)value * ki_pstable_multiplier(t * k + i);
-    }
+    for (size_t i = 0; i < k; i++)
+        name += (uint64_t)(int64_t)value_of(places[i]) * ki_pstable_multiplier(t * k + i);
     return name;
 }
 
-uint64_t ki_pstable_moves(const float *projections, const float *offsets, double w, size_t t, size_t k,
-                          ki_move *moves)
+uint64_t ki_pstable_moves(const float *places, size_t t, size_t k, ki_move *moves)
 {
     uint64_t name = 0;
     for (size_t i = 0; i < k; i++) {
-        double place = ki_pstable_place(projections[i], w, offsets[i]), value = floor(place);
+        double value = value_of(places[i]);
         uint64_t multiplier = ki_pstable_multiplier(t * k + i);
-        float below = (float)(place - value); /* to the border of the value below */
-        int down = below < 0.5f;
-        float near = down ? below : 1 - below;
+        double below = (double)places[i] - value; /* to the border of the value below */
+        below = below > 0 ? below < 1 ? below : 1 : 0;
+        int down = below < 0.5;
+        float near = (float)(down ? below : 1 - below);
         uint64_t delta = down ? 0 - multiplier : multiplier;
         name += (uint64_t)(int64_t)value * multiplier;
         size_t j = i; /* insert by the nearer border; the farther ones are in the opposite order */

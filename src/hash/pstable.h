@@ -29,23 +29,17 @@ double ki_pstable_collision_l1(double distance, double w);
 void ki_pstable_draw(kith_metric metric, size_t count, size_t dim, uint64_t seed, float *directions,
                      float *offsets);
 
-/* Where the value of one function lies: a . v / w + b / w, of which the whole part is the hash value. Projections beyond
- * 2^30 widths (or not numbers) count as at that border. */
-static inline double ki_pstable_place(float projection, double w, float offset)
-{
-    double place = (double)projection / w + (double)offset;
-    return place > -0x1p30 ? place < 0x1p30 ? place : 0x1p30 : -0x1p30;
-}
+/* The place of a vector under a function is a . v / w + b / w; its whole part is the hash value. Places beyond 2^30 (or not
+ * numbers) count as at that border. */
 
 /* The multiplier of function i of all. */
 uint64_t ki_pstable_multiplier(size_t i);
 
-/* The name of the bucket of table t, from the K projections and offsets of its functions. */
-uint64_t ki_pstable_bucket(const float *projections, const float *offsets, double w, size_t t, size_t k);
+/* The name of the bucket of table t, from the places[k] under its functions. */
+uint64_t ki_pstable_bucket(const float *places, size_t t, size_t k);
 
-/* The same, and the 2 K moves to the buckets beside it by rising cost: z^2, z the distance to the border that is crossed in
- * units of w; move j and move 2 K - 1 - j are the two directions of one value. K <= KI_PSTABLE_MAX_K. */
-uint64_t ki_pstable_moves(const float *projections, const float *offsets, double w, size_t t, size_t k,
-                          ki_move *moves);
+/* The same, and the 2 k moves to the buckets beside it by rising cost: z^2, z the distance to the border that is crossed in
+ * units of w; move j and move 2 k - 1 - j are the two directions of one value. k <= KI_PSTABLE_MAX_K. */
+uint64_t ki_pstable_moves(const float *places, size_t t, size_t k, ki_move *moves);
 
 #endif

@@ -1,0 +1,157 @@
+/* hyperplane.c - hash tables by the sides of random hyperplanes, for cosine.
+ *
+ * The idea. A hyperplane cuts the unit sphere in two; vectors at a small angle lie on the same side of most of them. K sides
+ * are the bits that name a bucket of a table, L tables give each row L chances. A query looks into its own
+ * bucket of each table and then into those that differ in the bits of which it is least sure: where it lies close to the
+ * hyperplane. Rows found there are compared by the codec's scorer, each once.
+ *
+ * Papers. M. Charikar, "Similarity Estimation Techniques from Rounding Algorithms", STOC 2002: the hash functions
+ * (hash/hyperplane.h). Q. Lv, W. Josephson, Z. Wang, M. Charikar, K. Li, "Multi-Probe LSH", VLDB 2007: the sequence of
+ * buckets (hash/probes.h). Our ways apart from them:
+ *   - Hyperplanes go through the mean of the training rows (`centred`), not through the origin. Vectors of one kind lie in a
+ *     cone, most hyperplanes through the origin have all of them on one side, and bits that are the same for everybody
+ *     tell nothing. On the unit sphere near by angle is near by distance, which does not depend on the origin.
+ *     Charikar's probability, 1 - angle / pi, then holds for the angle seen from the mean. docs/families/hyperplane.md has
+ *     the measurement; centred = 0 is the scheme as published.
+ *   - The number of probes is for all tables together, shared out by cost; see hash/probes.h.
+ *   - A query that finds fewer than k rows that may be returned goes on to compare all others: an answer is short only when
+ *     no more rows match, as in every family. Range search has no such number and is what the buckets hold.
+ *
+ * Layout:      as lsh.h and hash_tables.h have it. A value is a row's distance from a hyperplane, with sign.
+ *
+ * Invariants:  H1 to H3 of lsh.h.
+ *
+ * Cost:        train  the mean of 65,536 rows
+ *              add    rows x L x K x dim multiply-adds, and sorting L x rows keys
+ *              search L x K x dim, L x probes steps on a heap, scored x dim; n / 8 bytes of marks are cleared
+ *              memory code_size + L x (4 + about 10 a bucket) bytes a row; directions twice
+ *              remove the next add reads every table once
+ *              open   mapped: nothing is read
+ * Sections:    those of lsh.h.
+ */
+#include "hash/hyperplane.h"
+
+#include <string.h>
+
+#include "base/error.h"
+#include "base/memory.h"
+#include "base/run.h"
+#include "index/lsh.h"
+
+enum { PROBES, CENTRED };
+
+static const kith_param_info params[] = {
+    [PROBES] =
+        {"probes", KITH_PARAM_INT, KITH_AT_SEARCH, 0, KI_LSH_MAX_PROBES, 16,
+         "buckets looked into beside the query's own, per table on average; more is slower and finds more"},
+    [CENTRED] = {"centred", KITH_PARAM_BOOL, KITH_AT_BUILD, 0, 1, 1,
+                 "whether hyperplanes go through the mean of the training rows instead of the origin"},
+};
+
+#define TRAIN_ROWS 65536
+#define TRAIN_LEAST 16 /* rows: the mean of fewer says nothing */
+
+static uint64_t bucket(const float *values, size_t table, size_t k)
+{
+    (void)table;
+    return ki_hyperplane_bucket(values, k);
+}
+
+static uint64_t aim(const float *values, size_t table, size_t k, ki_move *moves)
+{
+    (void)table;
+    return ki_hyperplane_moves(values, k, moves);
+}
+
+static const ki_lsh_kind kind = {.prefix = "hyperplane", .moves = 1, .bucket = bucket, .aim = aim};
+
+static kith_status hyperplane_create(const ki_structure_env *env, ki_structure **structure, kith_error *err)
+{
+    *structure = NULL;
+    ki_lsh *lsh = ki_alloc_zero(env->allocator, 1, sizeof *lsh);
+    if (!lsh) return ki_fail_nomem(err, sizeof *lsh);
+    ki_lsh_init(lsh, &kind, env);
+    *structure = &lsh->base;
+    return KITH_OK;
+}
+
+static void hyperplane_free(ki_structure *structure)
+{
+    ki_lsh_clear((ki_lsh *)structure);
+    ki_free(structure->env->allocator, structure);
+}
+
+/* ---- Training ---- */
+
+/* Shift every hyperplane so that it goes through the mean of x[n][dim]. */
+static kith_status centre(ki_lsh *lsh, const float *x, size_t n, kith_error *err)
+{
+    const ki_structure_env *env = lsh->base.env;
+    double *mean = ki_alloc_zero(env->allocator, env->dim, sizeof *mean);
+    if (!mean) return ki_fail_nomem(err, env->dim * sizeof *mean);
+    for (size_t i = 0; i < n; i++) env->kernels->add_f64(mean, x + i * env->dim, env->dim);
+    for (size_t i = 0; i < ki_lsh_functions(lsh); i++) {
+        double dot = 0;
+        for (size_t d = 0; d < env->dim; d++)
+            dot += mean[d] / (double)n * (double)lsh->directions[i * env->dim + d];
+        lsh->bias[i] = (float)-dot;
+    }
+    ki_free(env->allocator, mean);
+    return KITH_OK;
+}
+
+static kith_status hyperplane_train(ki_structure *structure, const ki_input *input, const kith_run *run,
+                                    kith_error *err)
+{
+    ki_lsh *lsh = (ki_lsh *)structure;
+    const ki_structure_env *env = structure->env;
+    if (input->n < TRAIN_LEAST)
+        return ki_fail(err, KITH_INVALID, "n is %zu, training takes at least %d rows", input->n, TRAIN_LEAST);
+    float *sample;
+    const float *x;
+    size_t n;
+    ki_lsh_clear(lsh);
+    KI_TRY(ki_run_check(run, err));
+    KI_TRY(ki_input_train_codec(env, input, run, err));
+    KI_TRY(ki_input_sample(input, TRAIN_ROWS, env->seed, env->allocator, &sample, &x, &n, err));
+    kith_status status = ki_lsh_alloc(lsh, err);
+    if (status == KITH_OK) {
+        ki_hyperplane_draw(ki_lsh_functions(lsh), env->dim, env->seed, lsh->directions);
+        memset(lsh->bias, 0, ki_lsh_functions(lsh) * sizeof *lsh->bias);
+        if (env->params[CENTRED] > 0) status = centre(lsh, x, n, err);
+    }
+    if (status == KITH_OK) status = ki_lsh_pack(lsh, err);
+    ki_free(env->allocator, sample);
+    if (status != KITH_OK) ki_lsh_clear(lsh);
+    return status;
+}
+
+static const ki_structure_ops hyperplane_ops = {
+    .create = hyperplane_create,
+    .free = hyperplane_free,
+    .train = hyperplane_train,
+    .add = ki_lsh_add,
+    .prepare_remove = ki_lsh_prepare_remove,
+    .remove = ki_lsh_remove,
+    .decode = ki_lsh_decode,
+    .scratch_create = ki_lsh_scratch_create,
+    .scratch_free = ki_lsh_scratch_free,
+    .prepare = ki_lsh_prepare,
+    .search = ki_lsh_search,
+    .save = ki_lsh_save,
+    .load = ki_lsh_load,
+    .check = ki_lsh_check,
+    .bytes = ki_lsh_bytes,
+};
+
+const ki_structure_part ki_structure_hyperplane = {
+    .part = {.info = {.pattern = "Hyperplane<L>x<K>",
+                      .about =
+                          "structure: L hash tables of the sides of K random hyperplanes each, cosine; like "
+                          "PStable for angles, with buckets named by bits",
+                      .params = params,
+                      .n_params = sizeof params / sizeof *params},
+             .args = {{"L", 1, KI_LSH_MAX_TABLES, 0}, {"K", 1, KI_HYPERPLANE_MAX_K, 0}}},
+    .metrics = KI_METRIC_BIT(KITH_COSINE),
+    .ops = &hyperplane_ops,
+};
