@@ -31,11 +31,8 @@
  */
 #include "hash/hyperplane.h"
 
-#include <string.h>
-
 #include "base/error.h"
 #include "base/memory.h"
-#include "base/run.h"
 #include "index/lsh.h"
 
 enum { PROBES, CENTRED };
@@ -47,9 +44,6 @@ static const kith_param_info params[] = {
     [CENTRED] = {"centred", KITH_PARAM_BOOL, KITH_AT_BUILD, 0, 1, 1,
                  "whether hyperplanes go through the mean of the training rows instead of the origin"},
 };
-
-#define TRAIN_ROWS 65536
-#define TRAIN_LEAST 16 /* rows: the mean of fewer says nothing */
 
 static uint64_t bucket(const float *values, size_t table, size_t k)
 {
@@ -70,7 +64,7 @@ static kith_status hyperplane_create(const ki_structure_env *env, ki_structure *
     *structure = NULL;
     ki_lsh *lsh = ki_alloc_zero(env->allocator, 1, sizeof *lsh);
     if (!lsh) return ki_fail_nomem(err, sizeof *lsh);
-    ki_lsh_init(lsh, &kind, env);
+    ki_lsh_init(lsh, &kind, env, (size_t)env->args[1]);
     *structure = &lsh->base;
     return KITH_OK;
 }
@@ -83,47 +77,11 @@ static void hyperplane_free(ki_structure *structure)
 
 /* ---- Training ---- */
 
-/* Shift every hyperplane so that it goes through the mean of x[n][dim]. */
-static kith_status centre(ki_lsh *lsh, const float *x, size_t n, kith_error *err)
-{
-    const ki_structure_env *env = lsh->base.env;
-    double *mean = ki_alloc_zero(env->allocator, env->dim, sizeof *mean);
-    if (!mean) return ki_fail_nomem(err, env->dim * sizeof *mean);
-    for (size_t i = 0; i < n; i++) env->kernels->add_f64(mean, x + i * env->dim, env->dim);
-    for (size_t i = 0; i < ki_lsh_functions(lsh); i++) {
-        double dot = 0;
-        for (size_t d = 0; d < env->dim; d++)
-            dot += mean[d] / (double)n * (double)lsh->directions[i * env->dim + d];
-        lsh->bias[i] = (float)-dot;
-    }
-    ki_free(env->allocator, mean);
-    return KITH_OK;
-}
-
 static kith_status hyperplane_train(ki_structure *structure, const ki_input *input, const kith_run *run,
                                     kith_error *err)
 {
-    ki_lsh *lsh = (ki_lsh *)structure;
-    const ki_structure_env *env = structure->env;
-    if (input->n < TRAIN_LEAST)
-        return ki_fail(err, KITH_INVALID, "n is %zu, training takes at least %d rows", input->n, TRAIN_LEAST);
-    float *sample;
-    const float *x;
-    size_t n;
-    ki_lsh_clear(lsh);
-    KI_TRY(ki_run_check(run, err));
-    KI_TRY(ki_input_train_codec(env, input, run, err));
-    KI_TRY(ki_input_sample(input, TRAIN_ROWS, env->seed, env->allocator, &sample, &x, &n, err));
-    kith_status status = ki_lsh_alloc(lsh, err);
-    if (status == KITH_OK) {
-        ki_hyperplane_draw(ki_lsh_functions(lsh), env->dim, env->seed, lsh->directions);
-        memset(lsh->bias, 0, ki_lsh_functions(lsh) * sizeof *lsh->bias);
-        if (env->params[CENTRED] > 0) status = centre(lsh, x, n, err);
-    }
-    if (status == KITH_OK) status = ki_lsh_pack(lsh, err);
-    ki_free(env->allocator, sample);
-    if (status != KITH_OK) ki_lsh_clear(lsh);
-    return status;
+    return ki_lsh_train_hyperplanes((ki_lsh *)structure, input, structure->env->params[CENTRED] > 0, run,
+                                    err);
 }
 
 static const ki_structure_ops hyperplane_ops = {

@@ -8,11 +8,15 @@
 #include "base/memory.h"
 #include "base/pool.h"
 #include "base/run.h"
+#include "hash/hyperplane.h"
 #include "index/gather.h"
 
 /* Values that are kept at a time while rows are added, and rows whose keys one thread makes at a time. */
 #define ADD_FLOATS ((size_t)4 << 20)
 #define KEY_ROWS 256
+
+#define TRAIN_ROWS 65536 /* of which the mean is taken */
+#define TRAIN_LEAST 16   /* the mean of fewer says nothing */
 
 struct ki_scratch {
     ki_scorer *scorer;
@@ -23,12 +27,12 @@ struct ki_scratch {
 
 /* ---- Life ---- */
 
-void ki_lsh_init(ki_lsh *lsh, const ki_lsh_kind *kind, const ki_structure_env *env)
+void ki_lsh_init(ki_lsh *lsh, const ki_lsh_kind *kind, const ki_structure_env *env, size_t k)
 {
     lsh->base.env = env;
     lsh->kind = kind;
     lsh->n_tables = (size_t)env->args[0];
-    lsh->k = (size_t)env->args[1];
+    lsh->k = k;
     ki_hash_tables_init(&lsh->tables, lsh->n_tables, env->allocator);
     ki_row_codes_init(&lsh->rows, env->allocator);
 }
@@ -71,6 +75,50 @@ kith_status ki_lsh_probes(const ki_lsh *lsh, ki_probes **probes, kith_error *err
                             lsh->base.env->allocator, probes, err);
 }
 
+/* ---- Training on random hyperplanes ---- */
+
+/* Shift every hyperplane so that it goes through the mean of x[n][dim]. */
+static kith_status centre(ki_lsh *lsh, const float *x, size_t n, kith_error *err)
+{
+    const ki_structure_env *env = lsh->base.env;
+    double *mean = ki_alloc_zero(env->allocator, env->dim, sizeof *mean);
+    if (!mean) return ki_fail_nomem(err, env->dim * sizeof *mean);
+    for (size_t i = 0; i < n; i++) env->kernels->add_f64(mean, x + i * env->dim, env->dim);
+    for (size_t i = 0; i < ki_lsh_functions(lsh); i++) {
+        double dot = 0;
+        for (size_t d = 0; d < env->dim; d++)
+            dot += mean[d] / (double)n * (double)lsh->directions[i * env->dim + d];
+        lsh->bias[i] = (float)-dot;
+    }
+    ki_free(env->allocator, mean);
+    return KITH_OK;
+}
+
+kith_status ki_lsh_train_hyperplanes(ki_lsh *lsh, const ki_input *input, int centred, const kith_run *run,
+                                     kith_error *err)
+{
+    const ki_structure_env *env = lsh->base.env;
+    if (input->n < TRAIN_LEAST)
+        return ki_fail(err, KITH_INVALID, "n is %zu, training takes at least %d rows", input->n, TRAIN_LEAST);
+    float *sample;
+    const float *x;
+    size_t n;
+    ki_lsh_clear(lsh);
+    KI_TRY(ki_run_check(run, err));
+    KI_TRY(ki_input_train_codec(env, input, run, err));
+    KI_TRY(ki_input_sample(input, TRAIN_ROWS, env->seed, env->allocator, &sample, &x, &n, err));
+    kith_status status = ki_lsh_alloc(lsh, err);
+    if (status == KITH_OK) {
+        ki_hyperplane_draw(ki_lsh_functions(lsh), env->dim, env->seed, lsh->directions);
+        memset(lsh->bias, 0, ki_lsh_functions(lsh) * sizeof *lsh->bias);
+        if (centred) status = centre(lsh, x, n, err);
+    }
+    if (status == KITH_OK) status = ki_lsh_pack(lsh, err);
+    ki_free(env->allocator, sample);
+    if (status != KITH_OK) ki_lsh_clear(lsh);
+    return status;
+}
+
 /* ---- Adding and removing ---- */
 
 /* A block of rows whose values are known. */
@@ -89,9 +137,10 @@ static void key_rows(void *ctx, size_t block, size_t worker)
     size_t m = ki_lsh_functions(lsh), end = (block + 1) * KEY_ROWS;
     if (end > b->n) end = b->n;
     for (size_t t = 0; t < lsh->n_tables; t++)
-        for (size_t i = block * KEY_ROWS; i < end; i++)
-            b->keys[t * b->total + b->first + i] =
-                ki_hash_key(lsh->kind->bucket(b->values + i * m + t * lsh->k, t, lsh->k));
+        for (size_t i = block * KEY_ROWS; i < end; i++) {
+            uint64_t key = lsh->kind->bucket(b->values + i * m + t * lsh->k, t, lsh->k);
+            b->keys[t * b->total + b->first + i] = lsh->kind->ordered ? (uint32_t)key : ki_hash_key(key);
+        }
 }
 
 /* The bucket keys of all rows, keys[n_tables][n]. */

@@ -1,5 +1,5 @@
-/* lsh.h - what the families of hash tables over random projections share: PStable and Hyperplane differ in what a
- * projection's value means, and in what they learn; rows, tables, probing, search and file are the same.
+/* lsh.h - what the families of hash tables over random projections share: PStable, Hyperplane and LSHForest differ in what a
+ * projection's value means and in what they learn; rows, tables and file are the same, and but for LSHForest the search.
  *
  * A row's values are an affine map, values[i] = bias[i] + x . directions[i], for all tables at once: one product of a matrix and a
  * vector for a query, one of matrices for rows that are added. The values of a table name its bucket. */
@@ -18,12 +18,13 @@
 /* What a family makes of values. */
 typedef struct ki_lsh_kind {
     const char *prefix; /* of its sections */
+    int ordered;        /* bucket() gives keys of 32 bits whose order matters: they are not mixed */
     size_t moves;       /* of each value: to one side, or to both (they exclude each other then) */
     uint64_t (*bucket)(const float *values, size_t table, size_t k);
     uint64_t (*aim)(const float *values, size_t table, size_t k, ki_move *moves);
 } ki_lsh_kind;
 
-/* The first member of both structures. The parameter `probes` is the first of their tables. */
+/* The first member of the structures. */
 typedef struct ki_lsh {
     ki_structure base;
     const ki_lsh_kind *kind;
@@ -41,7 +42,7 @@ static inline size_t ki_lsh_functions(const ki_lsh *lsh)
 }
 
 /* A structure just allocated and zeroed; clear goes back to untrained. */
-void ki_lsh_init(ki_lsh *lsh, const ki_lsh_kind *kind, const ki_structure_env *env);
+void ki_lsh_init(ki_lsh *lsh, const ki_lsh_kind *kind, const ki_structure_env *env, size_t k);
 void ki_lsh_clear(ki_lsh *lsh);
 
 /* Memory for directions and bias, uninitialised. KITH_NOMEM. */
@@ -50,10 +51,14 @@ kith_status ki_lsh_alloc(ki_lsh *lsh, kith_error *err);
 /* Directions and bias are as they should be: from now on rows may come. Called again after they changed. KITH_NOMEM. */
 kith_status ki_lsh_pack(ki_lsh *lsh, kith_error *err);
 
+/* A whole training: random hyperplanes (hash/hyperplane.h) through the mean of a sample of the rows, or through the origin. */
+kith_status ki_lsh_train_hyperplanes(ki_lsh *lsh, const ki_input *input, int centred, const kith_run *run,
+                                     kith_error *err);
+
 /* A prober for all tables. */
 kith_status ki_lsh_probes(const ki_lsh *lsh, ki_probes **probes, kith_error *err);
 
-/* Members of the vtables. */
+/* Members of the vtables. ki_lsh_prepare and ki_lsh_search: the parameter `probes` is the first of the family's table. */
 kith_status ki_lsh_add(ki_structure *structure, const ki_input *input, const uint32_t *slots,
                        uint32_t first_slot, size_t n_slots, const kith_run *run, kith_error *err);
 kith_status ki_lsh_prepare_remove(ki_structure *structure, const ki_rows *rows, kith_error *err);

@@ -77,7 +77,7 @@ static kith_status pstable_create(const ki_structure_env *env, ki_structure **st
     *structure = NULL;
     pstable *p = ki_alloc_zero(env->allocator, 1, sizeof *p);
     if (!p) return ki_fail_nomem(err, sizeof *p);
-    ki_lsh_init(&p->lsh, &kind, env);
+    ki_lsh_init(&p->lsh, &kind, env, (size_t)env->args[1]);
     *structure = &p->lsh.base;
     return KITH_OK;
 }

@@ -30,7 +30,8 @@ const family_case families[] = {
     {"PStable6x2,PQ@x6,RFlat", 0, 1, 0.78},
     {"KDTree,Flat", 0, 1, 1.0},
     {"BallTree,Flat", 0, 1, 1.0},
-    {"Hyperplane4x5,Flat", 0, 1, 0.75},
+    {"Hyperplane4x5,Flat", 0, 1, 0.95},
+    {"LSHForest4,Flat", 0, 1, 0.95},
 };
 const size_t n_families = sizeof families / sizeof *families;
 
