@@ -9,6 +9,7 @@
  * | IVF4096,Flat        | 4,096 cells by k-means; the rows of the `nprobe` nearest cells compared exactly  |
  * | IVF4096,PQ16        | the same over product-quantised residuals (IVFADC)                               |
  * | IVF4096,PQ16,RFlat  | the same, and the best `refine_k` x k candidates compared again exactly          |
+ * | HNSW16              | a graph: 16 to 32 links a row, walked towards the query with a beam of `ef`      |
  *
  * kith_families() lists what this library knows; docs/ tells when to use which.
  *

@@ -22,7 +22,7 @@ void ki_row_codes_clear(ki_row_codes *rows)
     ki_row_codes_init(rows, rows->allocator);
 }
 
-static kith_status reserve(ki_row_codes *rows, const ki_codec *codec, size_t n_slots, kith_error *err)
+kith_status ki_row_codes_reserve(ki_row_codes *rows, const ki_codec *codec, size_t n_slots, kith_error *err)
 {
     if (n_slots > rows->capacity) {
         size_t capacity = rows->capacity == 0 ? n_slots : ki_grown(rows->capacity, n_slots);
@@ -108,7 +108,7 @@ kith_status ki_row_codes_put(ki_row_codes *rows, const ki_codec *codec, const ki
                              const uint32_t *slots, uint32_t first_slot, size_t n_slots, const kith_run *run,
                              kith_error *err)
 {
-    KI_TRY(reserve(rows, codec, n_slots, err));
+    KI_TRY(ki_row_codes_reserve(rows, codec, n_slots, err));
     if (input->bits)
         put_bits(rows, codec, input, slots, first_slot);
     else

@@ -17,6 +17,9 @@ typedef struct ki_row_codes {
 void ki_row_codes_init(ki_row_codes *rows, const kith_allocator *allocator);
 void ki_row_codes_clear(ki_row_codes *rows);
 
+/* Room for n_slots slots; put does it by itself. KITH_NOMEM: what is there stays. */
+kith_status ki_row_codes_reserve(ki_row_codes *rows, const ki_codec *codec, size_t n_slots, kith_error *err);
+
 /* Encode rows into their slots (slots NULL: first_slot + i), all below n_slots. After a failure the rows that
  * were there are as they were, and slots not in use may hold anything. */
 kith_status ki_row_codes_put(ki_row_codes *rows, const ki_codec *codec, const ki_input *input,

@@ -23,6 +23,8 @@ const family_case families[] = {
     {"IVF40,SQ4", 0, 0, 0.60},
     {"IVF40,SQ8", 0, 0, 0.85},
     {"PQ@x5,Refine(SQ8)", 1, 0, 0.85},
+    {"HNSW8,Flat", 0, 1, 0.95},
+    {"HNSW8,SQ8,RFlat", 0, 1, 0.95},
     {"BFlat", 1, 1, 1.0},
     {"BIVF40", 0, 1, 0.95},
     {"BMIH@", 0, 1, 1.0},
@@ -240,6 +242,7 @@ void case_quick(kith_index *index)
     assert_ok(kith_index_get_info(index, &info, &err), &err);
     if (strstr(info.spec, "PQ")) assert_ok(kith_index_set(index, "pq_iterations", 4, &err), &err);
     if (strstr(info.spec, "IVF")) assert_ok(kith_index_set(index, "kmeans_iterations", 5, &err), &err);
+    if (strstr(info.spec, "HNSW")) assert_ok(kith_index_set(index, "ef_construction", 24, &err), &err);
 }
 
 kith_index *case_create(const index_case *c, size_t dim, uint64_t seed, const kith_allocator *allocator)

@@ -1,0 +1,244 @@
+#include "index/graph_beam.h"
+
+#include <string.h>
+
+#include "base/bitset.h"
+#include "base/error.h"
+
+#define EXPANDED (UINT32_C(1) << 31)
+
+/* Of each code this much is fetched ahead; beyond that the hardware has seen where it goes. */
+#define PREFETCH_BYTES 1024
+
+/* Nodes that one step scores at most: the neighbours of one node, or in two hops a few times as many. */
+#define STEP KI_GRAPH_DEGREE
+
+/* ---- Memory ---- */
+
+void ki_beam_init(ki_beam *beam, const kith_allocator *allocator)
+{
+    memset(beam, 0, sizeof *beam);
+    beam->allocator = allocator;
+}
+
+void ki_beam_clear(ki_beam *beam)
+{
+    ki_free(beam->allocator, beam->near);
+    ki_free(beam->allocator, beam->marks);
+    ki_free(beam->allocator, beam->marked);
+    ki_beam_init(beam, beam->allocator);
+}
+
+kith_status ki_beam_reserve(ki_beam *beam, size_t nodes, size_t limit, kith_error *err)
+{
+    if (limit + 1 > beam->room) {
+        ki_near *near = ki_alloc(beam->allocator, limit + 1, sizeof *near);
+        if (!near) return ki_fail_nomem(err, limit * sizeof *near);
+        ki_free(beam->allocator, beam->near);
+        beam->near = near;
+        beam->room = limit + 1;
+        beam->n = 0;
+    }
+    if (nodes > beam->nodes || !beam->marks) {
+        /* Past an entry a word of the bitset it is cheaper to clear the bitset. */
+        size_t words = ki_bits_words(nodes), room = words + STEP;
+        uint64_t *marks = ki_alloc_zero(beam->allocator, words, sizeof *marks);
+        uint32_t *marked = ki_alloc(beam->allocator, room, sizeof *marked);
+        if (!marks || !marked) {
+            ki_free(beam->allocator, marks);
+            ki_free(beam->allocator, marked);
+            return ki_fail_nomem(err, words * sizeof *marks + room * sizeof *marked);
+        }
+        ki_free(beam->allocator, beam->marks);
+        ki_free(beam->allocator, beam->marked);
+        beam->marks = marks;
+        beam->marked = marked;
+        beam->marked_room = room;
+        beam->nodes = nodes;
+        beam->n_marked = 0;
+    }
+    return KITH_OK;
+}
+
+static void forget(ki_beam *beam)
+{
+    if (beam->n_marked < beam->marked_room)
+        for (size_t i = 0; i < beam->n_marked; i++) beam->marks[beam->marked[i] / 64] = 0;
+    else
+        memset(beam->marks, 0, ki_bits_words(beam->nodes) * sizeof *beam->marks);
+    beam->n_marked = 0;
+}
+
+void ki_beam_start(ki_beam *beam, size_t limit)
+{
+    forget(beam);
+    beam->n = beam->next = 0;
+    beam->limit = limit;
+}
+
+int ki_beam_visit(ki_beam *beam, uint32_t node)
+{
+    uint64_t *word = &beam->marks[node / 64], bit = (uint64_t)1 << (node % 64);
+    if (*word & bit) return 0;
+    *word |= bit;
+    /* A list that is full stays full: forget() then clears everything. */
+    if (beam->n_marked < beam->marked_room) beam->marked[beam->n_marked++] = node;
+    return 1;
+}
+
+void ki_beam_restart(ki_beam *beam)
+{
+    forget(beam);
+    for (size_t i = 0; i < beam->n; i++) {
+        beam->near[i].node &= ~EXPANDED;
+        (void)ki_beam_visit(beam, beam->near[i].node);
+    }
+    beam->next = 0;
+}
+
+/* ---- The sorted array ---- */
+
+void ki_beam_offer(ki_beam *beam, float dist, uint32_t node)
+{
+    if (!(dist < INFINITY)) dist = INFINITY; /* also NaN: last, but reachable */
+    if (beam->n == beam->limit) {
+        if (!(dist < beam->near[beam->n - 1].dist)) return;
+        beam->n--;
+    }
+    /* The first entry that is farther: equals keep the order in which they came. */
+    size_t low = 0, count = beam->n;
+    while (count > 0) {
+        size_t half = count / 2;
+        int after = beam->near[low + half].dist <= dist;
+        low = after ? low + half + 1 : low;
+        count = after ? count - half - 1 : half;
+    }
+    memmove(&beam->near[low + 1], &beam->near[low], (beam->n - low) * sizeof *beam->near);
+    beam->near[low] = (ki_near){dist, node};
+    beam->n++;
+    if (low < beam->next) beam->next = low;
+}
+
+/* The nearest node that was not expanded; marks it so. 0: there is none. */
+static int take(ki_beam *beam, uint32_t *node)
+{
+    size_t i = beam->next;
+    while (i < beam->n && beam->near[i].node & EXPANDED) i++;
+    beam->next = i;
+    if (i == beam->n) return 0;
+    *node = beam->near[i].node;
+    beam->near[i].node |= EXPANDED;
+    beam->next++;
+    beam->expanded++;
+    return 1;
+}
+
+/* ---- Walking ---- */
+
+static inline void fetch(const void *data, size_t bytes)
+{
+    const char *from = data;
+    if (bytes > PREFETCH_BYTES) bytes = PREFETCH_BYTES;
+    for (size_t i = 0; i < bytes; i += KI_CACHE_LINE) __builtin_prefetch(from + i);
+}
+
+/* The rows about to be scored. */
+typedef struct step {
+    uint32_t node[STEP];
+    float dist[STEP];
+    size_t n;
+} step;
+
+/* The neighbours of a node that were not visited; their codes are on the way when it returns. */
+static void gather(ki_beam *beam, const ki_graph *graph, ki_codes codes, size_t code_size, uint32_t node,
+                   step *s)
+{
+    const uint32_t *links = ki_graph_links(graph, node);
+    size_t n = 0;
+    for (size_t i = 0; i < graph->degree && links[i] != KI_GRAPH_NONE; i++) {
+        s->node[n] = links[i];
+        n += (size_t)ki_beam_visit(beam, links[i]);
+    }
+    for (size_t i = 0; i < n; i++) fetch(codes.code + (size_t)s->node[i] * code_size, code_size);
+    s->n = n;
+}
+
+static void score(ki_beam *beam, const ki_graph *graph, ki_scorer *scorer, ki_codes codes, step *s)
+{
+    scorer->ops->score(scorer, codes, s->node, s->n, ki_beam_worst(beam), s->dist);
+    beam->scored += s->n;
+    for (size_t i = 0; i < s->n; i++) {
+        if (beam->n == beam->limit && !(s->dist[i] < beam->near[beam->n - 1].dist)) continue;
+        fetch(ki_graph_links(graph, s->node[i]), graph->degree * sizeof(uint32_t));
+        ki_beam_offer(beam, s->dist[i], s->node[i]);
+    }
+}
+
+void ki_beam_walk(ki_beam *beam, const ki_graph *graph, ki_scorer *scorer, ki_codes codes, ki_query *query)
+{
+    size_t code_size = scorer->codec->code_size;
+    step steps[2], *now = &steps[0], *then = &steps[1];
+    uint32_t node;
+    now->n = 0;
+    for (;;) {
+        if (query && ki_query_stop(query)) return;
+        int more = take(beam, &node);
+        then->n = 0;
+        if (more) gather(beam, graph, codes, code_size, node, then);
+        if (now->n > 0) score(beam, graph, scorer, codes, now);
+        if (!more && now->n == 0) return;
+        step *swap = now;
+        now = then;
+        then = swap;
+    }
+}
+
+void ki_beam_walk_some(ki_beam *beam, const ki_graph *graph, ki_scorer *scorer, ki_codes codes,
+                       ki_query *query, ki_beam_counts counts, const void *ctx)
+{
+    size_t code_size = scorer->codec->code_size;
+    step s;
+    uint32_t node;
+    while (take(beam, &node) && !ki_query_stop(query)) {
+        const uint32_t *links = ki_graph_links(graph, node);
+        s.n = 0;
+        for (size_t i = 0; i < graph->degree && links[i] != KI_GRAPH_NONE && s.n < STEP; i++) {
+            if (!ki_beam_visit(beam, links[i])) continue;
+            if (counts(ctx, query, links[i])) {
+                s.node[s.n++] = links[i];
+                continue;
+            }
+            const uint32_t *far = ki_graph_links(graph, links[i]);
+            for (size_t j = 0; j < graph->degree && far[j] != KI_GRAPH_NONE && s.n < STEP; j++) {
+                /* One that does not count stays unvisited: met again as a neighbour, it leads further. */
+                if (ki_bits_get(beam->marks, far[j]) || !counts(ctx, query, far[j])) continue;
+                (void)ki_beam_visit(beam, far[j]);
+                s.node[s.n++] = far[j];
+            }
+        }
+        for (size_t i = 0; i < s.n; i++) fetch(codes.code + (size_t)s.node[i] * code_size, code_size);
+        score(beam, graph, scorer, codes, &s);
+    }
+}
+
+uint64_t ki_graph_descend(const ki_graph *graph, ki_scorer *scorer, ki_codes codes, uint32_t *node,
+                          float *dist)
+{
+    float found[KI_GRAPH_DEGREE];
+    uint64_t scored = 0;
+    for (;;) {
+        const uint32_t *links = ki_graph_links(graph, *node);
+        size_t n = ki_graph_degree(links, graph->degree), best = n;
+        for (size_t i = 0; i < n; i++)
+            fetch(codes.code + (size_t)links[i] * scorer->codec->code_size, scorer->codec->code_size);
+        scorer->ops->score(scorer, codes, links, n, *dist, found);
+        scored += n;
+        for (size_t i = 0; i < n; i++)
+            if (found[i] < *dist) {
+                *dist = found[i];
+                best = i;
+            }
+        if (best == n) return scored;
+        *node = links[best];
+    }
+}

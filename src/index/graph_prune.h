@@ -1,0 +1,30 @@
+/* graph_prune.h - which of many candidates become the links of a node: the heuristic that all graph families share.
+ *
+ * Candidates are taken nearest first; one is kept when it is nearer to the node than to every one kept before (times
+ * alpha): the links then point in different directions, and a link that a walk could take in two shorter steps is
+ * saved. Malkov & Yashunin 2018, Alg. 4 SELECT-NEIGHBORS-HEURISTIC (alpha 1); MRNG edge selection, Fu et al. 2019; robust
+ * pruning with alpha > 1, Subramanya et al. 2019, Alg. 2. */
+#ifndef KI_INDEX_GRAPH_PRUNE_H
+#define KI_INDEX_GRAPH_PRUNE_H
+
+#include "index/graph_beam.h"
+
+typedef struct ki_prune {
+    ki_scorer *scorer; /* compares stored rows */
+    ki_codes codes;    /* by node */
+    size_t limit;      /* links at most */
+    float alpha;       /* 1: as in the papers of HNSW and NSG */
+    int keep_pruned;   /* fill up with the nearest of those that were not kept */
+} ki_prune;
+
+/* The links of a node.
+ * In:       candidates[n], nearest first, distinct, none of them the node itself; must[n], or NULL: those that are kept in
+ *           any case, fewer than limit of them.
+ * Out:      links[limit], the rest KI_GRAPH_NONE. Returns how many. */
+size_t ki_prune_select(const ki_prune *prune, const ki_near *candidates, size_t n, const uint8_t *must,
+                       uint32_t *links);
+
+/* Sort by (distance, node); must[n], if given, goes along. */
+void ki_near_sort(ki_near *near, size_t n, uint8_t *must);
+
+#endif

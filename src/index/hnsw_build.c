@@ -1,0 +1,538 @@
+/* hnsw_build.c - rows come into the graph: batch by batch, the searches of a batch on all threads. The essay is in hnsw.c.
+ *
+ * A batch goes through the following steps. Those marked || run in parallel, and what they compute does not depend on
+ * the number of threads:
+ *      1. encode, find equals, give out numbers
+ *   || 2. for each new node: search its neighbours in the graph as it was before the batch, add those of the batch that
+ *         came earlier, select (Alg. 1 lines 4 to 11, Alg. 4); the node's own rows of links are written
+ *      3. parents, in order
+ *      4. the links back, sorted by the node that they start from
+ *   || 5. for each such node: append, or select anew (Alg. 1 lines 12 to 16)
+ *      6. the entry point */
+#include "index/hnsw_internal.h"
+
+#include <string.h>
+
+#include "base/error.h"
+#include "base/pool.h"
+#include "base/run.h"
+#include "base/select.h"
+
+/* Rows of a batch: few beside the rows that are there, and enough to keep some threads busy. Up to SINGLE rows they come
+ * one by one, so that small indexes do not depend on how the calls are cut. */
+#define BATCH 256
+#define SINGLE 1024
+#define BATCH_SHARE 64
+
+/* Nodes whose links back one thread takes at a time. */
+#define GROUP_BLOCK 16
+
+/* With extend_candidates this many times ef_construction candidates are kept. */
+#define EXTENDED 4
+
+/* A link back waiting to be made: sorted by level and node; the order among those of one node is that of the batch. */
+#define LEVEL_SHIFT 58
+#define NODE_SHIFT 27
+#define PAIRS ((size_t)1 << NODE_SHIFT)
+
+typedef struct build_worker {
+    ki_scorer *query, *pair; /* of the new row; of stored rows among themselves */
+    ki_beam beam, wide;      /* wide: with extend_candidates only */
+    ki_near *near;           /* [room] candidates */
+    uint8_t *must;           /* [room] */
+    float *dist;             /* [room] */
+    uint32_t *node;          /* [room] */
+    size_t room;
+} build_worker;
+
+typedef struct builder {
+    ki_hnsw *h;
+    size_t ef;
+    int keep_pruned, extend;
+    size_t n; /* new nodes of the batch */
+    uint32_t node[BATCH];
+    const float *x[BATCH]; /* their rows */
+    int level[BATCH];
+    build_worker *workers;
+    size_t n_workers;
+    float *block; /* [BATCH][dim] rows scaled */
+    uint8_t *code;
+    float *factor;
+    uint64_t *pairs; /* [pair_room] level, node, number */
+    uint32_t *source;
+    uint32_t *group; /* where each node's pairs begin */
+    size_t n_pairs, n_groups, pair_room;
+} builder;
+
+/* ---- Memory ---- */
+
+static void worker_clear(const kith_allocator *allocator, build_worker *w)
+{
+    ki_scorer_free(w->query);
+    ki_scorer_free(w->pair);
+    ki_beam_clear(&w->beam);
+    ki_beam_clear(&w->wide);
+    ki_free(allocator, w->near);
+    ki_free(allocator, w->must);
+    ki_free(allocator, w->dist);
+    ki_free(allocator, w->node);
+}
+
+static kith_status worker_init(const builder *b, build_worker *w, kith_error *err)
+{
+    const ki_structure_env *env = b->h->base.env;
+    size_t nodes = b->h->room;
+    ki_beam_init(&w->beam, env->allocator);
+    ki_beam_init(&w->wide, env->allocator);
+    KI_TRY(env->codec->ops->scorer(env->codec, env->allocator, &w->query, err));
+    KI_TRY(env->codec->ops->scorer(env->codec, env->allocator, &w->pair, err));
+    KI_TRY(ki_beam_reserve(&w->beam, nodes, b->ef, err));
+    if (b->extend) KI_TRY(ki_beam_reserve(&w->wide, nodes, EXTENDED * b->ef, err));
+    w->room = (b->extend ? EXTENDED : 1) * b->ef + BATCH + KI_GRAPH_DEGREE;
+    w->near = ki_alloc(env->allocator, w->room, sizeof *w->near);
+    w->must = ki_alloc(env->allocator, w->room, sizeof *w->must);
+    w->dist = ki_alloc(env->allocator, w->room, sizeof *w->dist);
+    w->node = ki_alloc(env->allocator, w->room, sizeof *w->node);
+    if (w->near && w->must && w->dist && w->node) return KITH_OK;
+    return ki_fail_nomem(err, w->room * (sizeof *w->near + sizeof *w->dist + sizeof *w->node));
+}
+
+static void builder_clear(builder *b)
+{
+    const kith_allocator *allocator = b->h->base.env->allocator;
+    for (size_t i = 0; i < b->n_workers; i++) worker_clear(allocator, &b->workers[i]);
+    ki_free(allocator, b->workers);
+    ki_free(allocator, b->block);
+    ki_free(allocator, b->code);
+    ki_free(allocator, b->factor);
+    ki_free(allocator, b->pairs);
+    ki_free(allocator, b->source);
+    ki_free(allocator, b->group);
+}
+
+static kith_status builder_init(builder *b, const kith_run *run, size_t rows, kith_error *err)
+{
+    const ki_structure_env *env = b->h->base.env;
+    const ki_codec *codec = env->codec;
+    size_t threads = rows > 1 && b->h->n_nodes + rows > SINGLE ? kith_pool_threads(ki_run_pool(run)) : 1;
+    b->ef = (size_t)env->params[KI_HNSW_EF_CONSTRUCTION];
+    if (b->ef < b->h->m) b->ef = b->h->m;
+    b->keep_pruned = env->params[KI_HNSW_KEEP_PRUNED] != 0;
+    b->extend = env->params[KI_HNSW_EXTEND] != 0;
+    b->block = ki_alloc(env->allocator, env->unit ? BATCH * env->dim : 1, sizeof *b->block);
+    b->code = ki_alloc(env->allocator, BATCH, codec->code_size);
+    b->factor = ki_alloc(env->allocator, BATCH * codec->n_factors, sizeof *b->factor);
+    b->workers = ki_alloc_zero(env->allocator, threads, sizeof *b->workers);
+    if (!b->block || !b->code || !b->factor || !b->workers)
+        return ki_fail_nomem(err, BATCH * (codec->code_size + env->dim * sizeof *b->block));
+    while (b->n_workers < threads) KI_TRY(worker_init(b, &b->workers[b->n_workers++], err));
+    return KITH_OK;
+}
+
+static kith_status grow(const kith_allocator *allocator, uint32_t **array, const uint32_t **view, size_t n,
+                        size_t room, size_t width, kith_error *err)
+{
+    uint32_t *grown = ki_realloc(allocator, *array, n, room, width * sizeof *grown);
+    if (!grown) return ki_fail_nomem(err, room * width * sizeof *grown);
+    *array = grown;
+    if (view) *view = grown;
+    return KITH_OK;
+}
+
+/* Room for `rows` more nodes. */
+static kith_status reserve_nodes(ki_hnsw *h, size_t rows, kith_error *err)
+{
+    const ki_structure_env *env = h->base.env;
+    size_t need = h->n_used + rows > h->n_nodes ? h->n_used + rows : h->n_nodes;
+    if (need > KI_GRAPH_NODES)
+        return ki_fail(err, KITH_INVALID, "%zu rows in a graph, allowed %zu", need, KI_GRAPH_NODES);
+    if (need > h->room) {
+        size_t room = h->room == 0 ? need : ki_grown(h->room, need), n = h->n_nodes;
+        KI_TRY(grow(env->allocator, &h->own_links, &h->links, n, room, 2 * h->m, err));
+        KI_TRY(grow(env->allocator, &h->own_parent, &h->parent, n, room, 1, err));
+        KI_TRY(grow(env->allocator, &h->own_first, &h->first, n, room, 1, err));
+        KI_TRY(grow(env->allocator, &h->upper_row, NULL, n, room, 1, err));
+        uint8_t *children = ki_realloc(env->allocator, h->children, n, room, 1);
+        if (!children) return ki_fail_nomem(err, room);
+        h->children = children;
+        h->room = room;
+    }
+    size_t upper = h->n_upper;
+    for (size_t i = h->n_nodes; i < need; i++) upper += (size_t)ki_hnsw_level(h, (uint32_t)i);
+    if (upper > h->upper_room) {
+        size_t room = h->upper_room == 0 ? upper : ki_grown(h->upper_room, upper);
+        KI_TRY(grow(env->allocator, &h->own_upper, &h->upper, h->n_upper, room, h->m, err));
+        h->upper_room = room;
+    }
+    KI_TRY(ki_row_codes_reserve(&h->codes, env->codec, need, err));
+    return ki_hnsw_table_reserve(h, need, err);
+}
+
+static kith_status reserve_slots(ki_hnsw *h, size_t n_slots, kith_error *err)
+{
+    const kith_allocator *allocator = h->base.env->allocator;
+    if (n_slots > h->slot_room) {
+        size_t room = h->slot_room == 0 ? n_slots : ki_grown(h->slot_room, n_slots);
+        KI_TRY(grow(allocator, &h->node_of, NULL, h->n_slots, room, 1, err));
+        if (h->own_next) {
+            KI_TRY(grow(allocator, &h->own_next, &h->next, h->n_slots, room, 1, err));
+            KI_TRY(grow(allocator, &h->prev, NULL, h->n_slots, room, 1, err));
+        }
+        h->slot_room = room;
+    }
+    for (size_t i = h->n_slots; i < n_slots; i++) {
+        h->node_of[i] = KI_GRAPH_NONE;
+        if (h->own_next) h->own_next[i] = h->prev[i] = (uint32_t)i;
+    }
+    if (n_slots > h->n_slots) h->n_slots = n_slots;
+    return KITH_OK;
+}
+
+/* Rings, from the first pair of equal rows on. */
+static kith_status reserve_rings(ki_hnsw *h, kith_error *err)
+{
+    if (h->own_next) return KITH_OK;
+    const kith_allocator *allocator = h->base.env->allocator;
+    uint32_t *next = ki_alloc(allocator, h->slot_room, sizeof *next);
+    uint32_t *prev = ki_alloc(allocator, h->slot_room, sizeof *prev);
+    if (!next || !prev) {
+        ki_free(allocator, next);
+        ki_free(allocator, prev);
+        return ki_fail_nomem(err, 2 * h->slot_room * sizeof *next);
+    }
+    for (size_t i = 0; i < h->n_slots; i++) next[i] = prev[i] = (uint32_t)i;
+    h->next = h->own_next = next;
+    h->prev = prev;
+    return KITH_OK;
+}
+
+/* ---- 1. New nodes ---- */
+
+/* A slot joins the ring of a node, as its last. */
+static void join(ki_hnsw *h, uint32_t node, uint32_t slot)
+{
+    uint32_t first = h->first[node], last = h->prev[first];
+    h->own_next[last] = slot;
+    h->prev[slot] = last;
+    h->own_next[slot] = first;
+    h->prev[first] = slot;
+    h->node_of[slot] = node;
+}
+
+/* A number for a new node: the lowest free one. Its rows of links are emptied. */
+static uint32_t number(ki_hnsw *h)
+{
+    uint32_t node = (uint32_t)h->n_nodes;
+    if (h->n_used < h->n_nodes) {
+        while (h->first[h->lowest_free] != KI_GRAPH_NONE) h->lowest_free++;
+        node = (uint32_t)h->lowest_free;
+    } else {
+        h->upper_row[node] = (uint32_t)h->n_upper;
+        h->n_upper += (size_t)ki_hnsw_level(h, node);
+        h->n_nodes++;
+        h->codes.n_slots = h->n_nodes;
+    }
+    h->n_used++;
+    for (int level = ki_hnsw_level(h, node); level >= 0; level--)
+        memset(ki_hnsw_row(h, node, level), 0xff, ki_hnsw_degree(h, level) * sizeof(uint32_t));
+    h->own_parent[node] = KI_GRAPH_NONE;
+    h->children[node] = 0;
+    return node;
+}
+
+/* Take rows first.. of the input in: equal ones join their nodes, the others become new ones. *taken: rows that have a
+ * node now, also on failure. */
+static kith_status number_rows(builder *b, const ki_input *input, size_t first, size_t n,
+                               const uint32_t *slots, uint32_t first_slot, size_t *taken, const kith_run *run,
+                               kith_error *err)
+{
+    ki_hnsw *h = b->h;
+    const ki_codec *codec = h->base.env->codec;
+    const float *x = ki_input_block(input, first, n, b->block);
+    KI_TRY(codec->ops->encode(codec, x, n, (ki_origins){0}, run, b->code, b->factor, err));
+    b->n = 0;
+    for (size_t i = 0; i < n; i++, ++*taken) {
+        uint32_t slot = slots ? slots[first + i] : first_slot + (uint32_t)(first + i);
+        const uint8_t *code = b->code + i * codec->code_size;
+        uint32_t node = ki_hnsw_table_find(h, code);
+        if (node != KI_GRAPH_NONE) {
+            KI_TRY(reserve_rings(h, err));
+            join(h, node, slot);
+            continue;
+        }
+        node = number(h);
+        memcpy(h->codes.own_code + (size_t)node * codec->code_size, code, codec->code_size);
+        if (codec->n_factors > 0)
+            memcpy(h->codes.own_factor + (size_t)node * codec->n_factors, b->factor + i * codec->n_factors,
+                   codec->n_factors * sizeof(float));
+        h->own_first[node] = slot;
+        h->node_of[slot] = node;
+        ki_hnsw_table_put(h, node);
+        b->node[b->n] = node;
+        b->level[b->n] = ki_hnsw_level(h, node);
+        b->x[b->n++] = x + i * input->dim;
+    }
+    return KITH_OK;
+}
+
+/* ---- 2. Searching and selecting ---- */
+
+/* extend_candidates (Alg. 4, lines 3 to 7): the neighbours of the candidates become candidates. */
+static void extend(const builder *b, build_worker *w, const ki_graph *graph)
+{
+    const ki_hnsw *h = b->h;
+    ki_beam_start(&w->wide, EXTENDED * b->ef);
+    for (size_t i = 0; i < w->beam.n; i++) {
+        (void)ki_beam_visit(&w->wide, ki_beam_node(&w->beam, i));
+        ki_beam_offer(&w->wide, w->beam.near[i].dist, ki_beam_node(&w->beam, i));
+    }
+    for (size_t i = 0; i < w->beam.n; i++) {
+        const uint32_t *links = ki_graph_links(graph, ki_beam_node(&w->beam, i));
+        size_t n = 0;
+        for (size_t j = 0; j < graph->degree && links[j] != KI_GRAPH_NONE; j++) {
+            w->node[n] = links[j];
+            n += (size_t)ki_beam_visit(&w->wide, links[j]);
+        }
+        w->query->ops->score(w->query, h->codes.codes, w->node, n, INFINITY, w->dist);
+        for (size_t j = 0; j < n; j++) ki_beam_offer(&w->wide, w->dist[j], w->node[j]);
+    }
+}
+
+/* The links of new node i at a level from what the beam holds and from the batch. batch_dist[i]: to those before it. */
+static void select_links(const builder *b, build_worker *w, size_t i, int level, const ki_beam *beam,
+                         const float *batch_dist)
+{
+    ki_hnsw *h = b->h;
+    size_t n = 0;
+    for (size_t j = 0; j < beam->n; j++) w->near[n++] = (ki_near){beam->near[j].dist, ki_beam_node(beam, j)};
+    for (size_t j = 0; j < i; j++)
+        if (b->level[j] >= level)
+            w->near[n++] = (ki_near){batch_dist[j] < INFINITY ? batch_dist[j] : INFINITY, b->node[j]};
+    ki_near_sort(w->near, n, NULL);
+    ki_prune prune = {w->pair, h->codes.codes, h->m, 1, b->keep_pruned};
+    ki_prune_select(&prune, w->near, n, NULL, ki_hnsw_row(h, b->node[i], level));
+}
+
+static void connect(builder *b, size_t i, build_worker *w)
+{
+    const ki_hnsw *h = b->h;
+    float batch_dist[BATCH], dist = INFINITY;
+    uint32_t at = h->entry;
+    w->query->ops->query(w->query, b->x[i]);
+    w->query->ops->score(w->query, h->codes.codes, b->node, i, INFINITY, batch_dist);
+    if (h->top >= 0) w->query->ops->score(w->query, h->codes.codes, &at, 1, INFINITY, &dist);
+    if (!(dist < INFINITY)) dist = INFINITY;
+    for (int level = h->top; level > b->level[i]; level--) {
+        ki_graph graph = ki_hnsw_graph(h, level);
+        (void)ki_graph_descend(&graph, w->query, h->codes.codes, &at, &dist);
+    }
+    for (int level = b->level[i]; level >= 0; level--) {
+        const ki_beam *beam = &w->beam;
+        ki_beam_start(&w->beam, b->ef);
+        if (level <= h->top) {
+            ki_graph graph = ki_hnsw_graph(h, level);
+            (void)ki_beam_visit(&w->beam, at);
+            ki_beam_offer(&w->beam, dist, at);
+            ki_beam_walk(&w->beam, &graph, w->query, h->codes.codes, NULL);
+            at = ki_beam_node(&w->beam, 0);
+            dist = w->beam.near[0].dist;
+            if (b->extend) {
+                extend(b, w, &graph);
+                beam = &w->wide;
+            }
+        }
+        select_links(b, w, i, level, beam, batch_dist);
+    }
+}
+
+static void connect_block(void *ctx, size_t block, size_t worker)
+{
+    builder *b = ctx;
+    connect(b, block, &b->workers[worker]);
+}
+
+/* ---- 3. Parents ---- */
+
+uint32_t ki_hnsw_roomy(const ki_hnsw *h, uint32_t node)
+{
+    while (h->children[node] >= ki_hnsw_children(h)) {
+        const uint32_t *links = h->links + (size_t)node * 2 * h->m;
+        size_t i = 0;
+        while (h->parent[links[i]] != node) i++;
+        node = links[i];
+    }
+    return node;
+}
+
+/* The nearest neighbour that has room for a child; where none has, a node below the nearest. A new node has no child,
+ * so no cycle can come of it. */
+static void adopt(ki_hnsw *h, uint32_t node)
+{
+    uint32_t *links = ki_hnsw_row(h, node, 0);
+    size_t n = ki_graph_degree(links, 2 * h->m), i = 0;
+    if (n == 0) return; /* the first of all: the root */
+    while (i < n && h->children[links[i]] >= ki_hnsw_children(h)) i++;
+    uint32_t parent;
+    if (i < n) {
+        parent = links[i];
+    } else {
+        parent = ki_hnsw_roomy(h, links[0]);
+        links[n] = parent; /* n <= m: there is room */
+    }
+    h->own_parent[node] = parent;
+    h->children[parent]++;
+}
+
+/* ---- 4. and 5. Links back ---- */
+
+static kith_status reserve_pairs(builder *b, kith_error *err)
+{
+    const ki_hnsw *h = b->h;
+    const kith_allocator *allocator = h->base.env->allocator;
+    size_t need = 0;
+    for (size_t i = 0; i < b->n; i++) need += (h->m + 1) + (size_t)b->level[i] * h->m;
+    if (need <= b->pair_room) return KITH_OK;
+    size_t room = ki_grown(b->pair_room, need);
+    uint64_t *pairs = ki_alloc(allocator, room, sizeof *pairs);
+    uint32_t *source = ki_alloc(allocator, room, sizeof *source);
+    uint32_t *group = ki_alloc(allocator, room + 1, sizeof *group);
+    if (!pairs || !source || !group) {
+        ki_free(allocator, pairs);
+        ki_free(allocator, source);
+        ki_free(allocator, group);
+        return ki_fail_nomem(err, room * (sizeof *pairs + sizeof *source + sizeof *group));
+    }
+    ki_free(allocator, b->pairs);
+    ki_free(allocator, b->source);
+    ki_free(allocator, b->group);
+    b->pairs = pairs;
+    b->source = source;
+    b->group = group;
+    b->pair_room = room;
+    return KITH_OK;
+}
+
+static void collect_pairs(builder *b)
+{
+    ki_hnsw *h = b->h;
+    size_t n = 0;
+    for (size_t i = 0; i < b->n; i++)
+        for (int level = b->level[i]; level >= 0; level--) {
+            const uint32_t *links = ki_hnsw_row(h, b->node[i], level);
+            for (size_t j = 0; j < ki_hnsw_degree(h, level) && links[j] != KI_GRAPH_NONE; j++, n++) {
+                b->pairs[n] = (uint64_t)level << LEVEL_SHIFT | (uint64_t)links[j] << NODE_SHIFT | n;
+                b->source[n] = b->node[i];
+            }
+        }
+    ki_keys_sort(b->pairs, n);
+    b->n_groups = 0;
+    for (size_t i = 0; i < n; i++)
+        if (i == 0 || b->pairs[i] >> NODE_SHIFT != b->pairs[i - 1] >> NODE_SHIFT)
+            b->group[b->n_groups++] = (uint32_t)i;
+    b->group[b->n_groups] = (uint32_t)n;
+    b->n_pairs = n;
+}
+
+/* New links of a node that has no room for them: the best of old and new ones. Edges of the tree stay. */
+static void reselect(const builder *b, build_worker *w, uint32_t node, int level, uint32_t *links, size_t n,
+                     const uint64_t *pairs, size_t n_pairs)
+{
+    ki_hnsw *h = b->h;
+    memcpy(w->node, links, n * sizeof *links);
+    for (size_t i = 0; i < n_pairs; i++) w->node[n++] = b->source[pairs[i] & (PAIRS - 1)];
+    ki_hnsw_ask(h, w->query, node);
+    w->query->ops->score(w->query, h->codes.codes, w->node, n, INFINITY, w->dist);
+    for (size_t i = 0; i < n; i++) {
+        w->near[i] = (ki_near){w->dist[i] < INFINITY ? w->dist[i] : INFINITY, w->node[i]};
+        w->must[i] = level == 0 && (h->parent[w->node[i]] == node || h->parent[node] == w->node[i]);
+    }
+    ki_near_sort(w->near, n, w->must);
+    ki_prune prune = {w->pair, h->codes.codes, ki_hnsw_degree(h, level), 1, b->keep_pruned};
+    ki_prune_select(&prune, w->near, n, w->must, links);
+}
+
+static void link_back(builder *b, size_t group, build_worker *w)
+{
+    ki_hnsw *h = b->h;
+    const uint64_t *pairs = b->pairs + b->group[group];
+    size_t n_pairs = b->group[group + 1] - b->group[group];
+    int level = (int)(pairs[0] >> LEVEL_SHIFT);
+    uint32_t node = (uint32_t)(pairs[0] >> NODE_SHIFT) & (uint32_t)KI_GRAPH_NODES;
+    uint32_t *links = ki_hnsw_row(h, node, level);
+    size_t degree = ki_hnsw_degree(h, level), n = ki_graph_degree(links, degree);
+    if (n + n_pairs > degree) {
+        reselect(b, w, node, level, links, n, pairs, n_pairs);
+        return;
+    }
+    for (size_t i = 0; i < n_pairs; i++) links[n + i] = b->source[pairs[i] & (PAIRS - 1)];
+}
+
+static void link_block(void *ctx, size_t block, size_t worker)
+{
+    builder *b = ctx;
+    size_t end = (block + 1) * GROUP_BLOCK;
+    for (size_t g = block * GROUP_BLOCK; g < end && g < b->n_groups; g++)
+        link_back(b, g, &b->workers[worker]);
+}
+
+/* ---- All of it ---- */
+
+/* Work on all threads where there is more than one worker. */
+static void spread(const builder *b, kith_pool *pool, size_t n, ki_block_fn fn)
+{
+    ki_pool_run(b->n_workers > 1 ? pool : NULL, n, fn, (void *)(uintptr_t)b);
+}
+
+static void link_batch(builder *b, kith_pool *pool)
+{
+    ki_hnsw *h = b->h;
+    if (b->n == 0) return; /* all were equal to others */
+    spread(b, pool, b->n, connect_block);
+    for (size_t i = 0; i < b->n; i++) adopt(h, b->node[i]);
+    collect_pairs(b);
+    spread(b, pool, (b->n_groups + GROUP_BLOCK - 1) / GROUP_BLOCK, link_block);
+    for (size_t i = 0; i < b->n; i++)
+        if (b->level[i] > h->top) {
+            h->top = b->level[i];
+            h->entry = b->node[i];
+        }
+}
+
+static size_t batch_size(const ki_hnsw *h)
+{
+    if (h->n_used < SINGLE) return 1;
+    size_t share = h->n_used / BATCH_SHARE;
+    return share < BATCH ? share : BATCH;
+}
+
+kith_status ki_hnsw_add(ki_structure *structure, const ki_input *input, const uint32_t *slots,
+                        uint32_t first_slot, size_t n_slots, const kith_run *run, kith_error *err)
+{
+    ki_hnsw *h = (ki_hnsw *)structure;
+    builder b = {.h = h};
+    size_t done = 0, had = h->n_slots;
+    ki_stage stage;
+    kith_status status = reserve_nodes(h, input->n, err);
+    if (status == KITH_OK) status = reserve_slots(h, n_slots, err);
+    if (status == KITH_OK) status = builder_init(&b, run, input->n, err);
+    if (status == KITH_OK) status = ki_hnsw_prepare_remove(structure, NULL, err); /* for the way back */
+    ki_stage_begin(&stage, run, "linking", input->n);
+    while (status == KITH_OK && done < input->n) {
+        size_t n = input->n - done, size = batch_size(h);
+        if (n > size) n = size;
+        status = ki_run_check(run, err);
+        if (status == KITH_OK) status = number_rows(&b, input, done, n, slots, first_slot, &done, run, err);
+        if (status == KITH_OK) status = reserve_pairs(&b, err);
+        if (status == KITH_OK) {
+            link_batch(&b, ki_run_pool(run));
+            ki_stage_report(&stage, done);
+        }
+    }
+    if (status != KITH_OK && h->remover) { /* all rows or none */
+        ki_hnsw_drop(h, slots, first_slot, done);
+        if (had < h->n_slots) h->n_slots = had;
+    }
+    ki_hnsw_remover_free(h);
+    builder_clear(&b);
+    return status;
+}
