@@ -102,11 +102,13 @@ typedef struct cli_verb {
 
 #define VERB_PICTURES(name) extern const cli_verb verb_##name;
 #define VERB_TEXT(name) extern const cli_verb verb_##name;
+#define VERB_SERVER(name) extern const cli_verb verb_##name;
 #define VERB(name) extern const cli_verb verb_##name;
 #include "verbs.def"
 #undef VERB
 #undef VERB_TEXT
 #undef VERB_PICTURES
+#undef VERB_SERVER
 
 /* All verbs of this build in the order of verbs.def, ended by NULL. */
 extern const cli_verb *const cli_verbs[];

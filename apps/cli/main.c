@@ -18,6 +18,11 @@
 #else
 #define VERB_TEXT(name)
 #endif
+#ifdef KITH_WITH_SERVER
+#define VERB_SERVER(name) &verb_##name,
+#else
+#define VERB_SERVER(name)
+#endif
 #define VERB(name) &verb_##name,
 const cli_verb *const cli_verbs[] = {
 #include "verbs.def"
@@ -25,6 +30,7 @@ const cli_verb *const cli_verbs[] = {
 #undef VERB
 #undef VERB_TEXT
 #undef VERB_PICTURES
+#undef VERB_SERVER
 
 const cli_verb *cli_verb_find(const char *name)
 {

@@ -1,0 +1,180 @@
+/* verb_serve.c - `kith serve`: collections over HTTP, and the page that searches them by picture. */
+#include "cli.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "server.h"
+
+struct options {
+    const char *host, *token_file, *log;
+    uint64_t port, connections, max_body_mb, idle, max_k, serve_threads;
+    double max_megapixels;
+    int make_token;
+};
+
+static int make_token(cli_context *cli)
+{
+    char token[33], line[80];
+    kith_error err;
+    if (server_make_token(token, line, &err) != KITH_OK) return cli_fail_error(cli, NULL, &err);
+    printf("%s\n%s\n", token, line);
+    cli_note(cli,
+             "the first line is the token, for the one who asks; the second belongs into the token file");
+    return cli_flush(cli);
+}
+
+/* Serve until SIGINT or SIGTERM. */
+static int serve(cli_context *cli, const server_options *how)
+{
+    server *s;
+    kith_error err;
+    if (server_start(how, &s, &err) != KITH_OK) return cli_fail_message(cli, how->path, &err);
+    const char *colon = strchr(how->host, ':');
+    printf("http://%s%s%s:%u/\n", colon ? "[" : "", how->host, colon ? "]" : "", server_port(s));
+    int status = cli_flush(cli);
+    cli_note(cli, "serving %zu collection%s; Ctrl-C ends", server_collections(s),
+             server_collections(s) == 1 ? "" : "s");
+    while (status == CLI_OK && !cli_cancelled(cli)) nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
+    server_stop(s);
+    return status;
+}
+
+static int run(cli_context *cli, void *options)
+{
+    const struct options *o = options;
+    if (o->make_token) return make_token(cli);
+    if (cli->n_args == 0) return cli_usage(cli, "PATH", "missing: a collection, or a folder of collections");
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    server_options how = {
+        .path = cli->args[0],
+        .host = o->host,
+        .port = (uint16_t)o->port,
+        .token_file = o->token_file,
+        .threads = o->serve_threads ? (unsigned)o->serve_threads
+                   : processors > 0 ? (unsigned)processors
+                                    : 1,
+        .connections = (unsigned)o->connections,
+        .max_body = (size_t)o->max_body_mb << 20,
+        .idle_seconds = (unsigned)o->idle,
+        .max_k = (size_t)o->max_k,
+        .max_megapixels = o->max_megapixels,
+    };
+    if (o->log && strcmp(o->log, "-") == 0) how.log = stderr;
+    FILE *log = o->log && !how.log ? fopen(o->log, "ae") : NULL;
+    if (o->log && !how.log && !log) return cli_fail(cli, o->log, "cannot be written");
+    if (log) how.log = log;
+    int status = serve(cli, &how);
+    if (log) fclose(log);
+    return status;
+}
+
+const cli_verb verb_serve = {
+    .name = "serve",
+    .group = CLI_PICTURES,
+    .summary = "search by picture in a browser",
+    .description =
+        "Serves a collection, or every collection (NAME.kith) of a folder, over HTTP: a page to search by "
+        "picture, and "
+        "the interface behind it (docs/server.md). The first line printed is the address.\n\n"
+        "It listens to this machine alone. Another --host needs --token-file: then every request but that "
+        "for the "
+        "page itself must name a token of it. The file holds hashes of tokens; --make-token makes one.\n\n"
+        "Pictures that are sent are decoded in processes of their own. Ctrl-C and SIGTERM let requests "
+        "finish.",
+    .arguments = (const cli_argument[]){{.name = "PATH",
+                                         .help = "a collection made by `kith index`, or a folder of them",
+                                         .optional = true},
+                                        {0}},
+    .options =
+        (const cli_option[]){
+            {.name = "host",
+             .kind = CLI_TEXT,
+             .argument = "ADDRESS",
+             .fallback = "127.0.0.1",
+             .into = offsetof(struct options, host),
+             .help = "where to listen"},
+            {.name = "port",
+             .letter = 'p',
+             .kind = CLI_COUNT,
+             .argument = "N",
+             .fallback = "7700",
+             .low = 0,
+             .high = 65535,
+             .into = offsetof(struct options, port),
+             .help = "the port; 0 means any that is free"},
+            {.name = "threads",
+             .letter = 'j',
+             .kind = CLI_COUNT,
+             .argument = "N",
+             .fallback = "0",
+             .low = 0,
+             .high = 256,
+             .into = offsetof(struct options, serve_threads),
+             .help = "requests that are answered at the same time; 0 means as many as there are processors"},
+            {.name = "token-file",
+             .kind = CLI_TEXT,
+             .argument = "FILE",
+             .into = offsetof(struct options, token_file),
+             .help = "who may ask: a line `read SHA256` for each token"},
+            {.name = "make-token",
+             .kind = CLI_FLAG,
+             .into = offsetof(struct options, make_token),
+             .help = "print a new token and its line for the token file, and end"},
+            {.name = "log",
+             .kind = CLI_TEXT,
+             .argument = "FILE",
+             .into = offsetof(struct options, log),
+             .help = "append a line of JSON for each request; - is standard error"},
+            {.name = "max-connections",
+             .kind = CLI_COUNT,
+             .argument = "N",
+             .fallback = "256",
+             .low = 1,
+             .high = 65536,
+             .into = offsetof(struct options, connections),
+             .help = "connections at the same time; those beyond are answered 503"},
+            {.name = "max-body",
+             .kind = CLI_COUNT,
+             .argument = "MB",
+             .fallback = "64",
+             .low = 1,
+             .high = 1024,
+             .into = offsetof(struct options, max_body_mb),
+             .help = "refuse longer requests"},
+            {.name = "max-megapixels",
+             .kind = CLI_NUMBER,
+             .argument = "N",
+             .fallback = "150",
+             .low = 0.001,
+             .high = 10000,
+             .into = offsetof(struct options, max_megapixels),
+             .help = "refuse larger pictures"},
+            {.name = "max-k",
+             .kind = CLI_COUNT,
+             .argument = "K",
+             .fallback = "1000",
+             .low = 1,
+             .high = 100000,
+             .into = offsetof(struct options, max_k),
+             .help = "results of one search at the most"},
+            {.name = "idle",
+             .kind = CLI_COUNT,
+             .argument = "SECONDS",
+             .fallback = "30",
+             .low = 1,
+             .high = 3600,
+             .into = offsetof(struct options, idle),
+             .help = "close a connection that is silent for so long"},
+            {0}},
+    .options_size = sizeof(struct options),
+    .examples =
+        (const cli_example[]){
+            {"kith serve Pictures.kith", "then open http://127.0.0.1:7700/ in a browser"},
+            {"kith serve ~/collections --host 0.0.0.0 --token-file tokens --log access.jsonl",
+             "every collection of a folder, for others, too"},
+            {0}},
+    .run = run,
+};

@@ -1,0 +1,108 @@
+/* tokens.c - token files, and the comparison of tokens. Hashes and random bytes are GnuTLS's. */
+#include "tokens.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <gnutls/crypto.h>
+#include <gnutls/gnutls.h>
+
+static int digit(char c)
+{
+    if (c >= '0' && c <= '9') return c - '0';
+    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+    return -1;
+}
+
+/* "read <64 digits>", perhaps with a comment: 1; 0 for an empty line; -1 for anything else. */
+static int parse_line(char *line, unsigned char hash[TOKEN_HASH])
+{
+    line[strcspn(line, "#\r\n")] = 0;
+    char role[8], digits[2 * TOKEN_HASH + 2], rest[2];
+    int fields = sscanf(line, "%7s %65s %1s", role, digits, rest);
+    if (fields <= 0) return 0;
+    if (fields != 2 || strcmp(role, "read") != 0 || strlen(digits) != 2 * TOKEN_HASH) return -1;
+    for (size_t i = 0; i < TOKEN_HASH; i++) {
+        int high = digit(digits[2 * i]), low = digit(digits[2 * i + 1]);
+        if (high < 0 || low < 0) return -1;
+        hash[i] = (unsigned char)(high << 4 | low);
+    }
+    return 1;
+}
+
+static kith_status fail(kith_error *err, kith_status code, const char *path, size_t line, const char *why)
+{
+    if (err) {
+        *err = (kith_error){.code = code};
+        if (line > 0)
+            snprintf(err->message, sizeof err->message, "%s: line %zu: %s", path, line, why);
+        else
+            snprintf(err->message, sizeof err->message, "%s: %s", path, why);
+    }
+    return code;
+}
+
+static kith_status read_lines(FILE *file, const char *path, tokens *t, kith_error *err)
+{
+    char line[512];
+    for (size_t number = 1; fgets(line, sizeof line, file); number++) {
+        unsigned char hash[TOKEN_HASH];
+        int kind = strchr(line, '\n') || feof(file) ? parse_line(line, hash) : -1;
+        if (kind < 0)
+            return fail(err, KITH_INVALID, path, number, "not of the form `read SHA256-IN-HEXADECIMAL`");
+        if (kind == 0) continue;
+        void *more = realloc(t->hashes, (t->n + 1) * sizeof *t->hashes);
+        if (!more) return fail(err, KITH_NOMEM, path, 0, "out of memory");
+        t->hashes = more;
+        memcpy(t->hashes[t->n++], hash, TOKEN_HASH);
+    }
+    if (ferror(file)) return fail(err, KITH_IO, path, 0, strerror(errno));
+    return t->n > 0 ? KITH_OK : fail(err, KITH_INVALID, path, 0, "no token in it");
+}
+
+kith_status tokens_load(const char *path, tokens *out, kith_error *err)
+{
+    *out = (tokens){0};
+    FILE *file = fopen(path, "re");
+    if (!file) return fail(err, KITH_IO, path, 0, strerror(errno));
+    kith_status status = read_lines(file, path, out, err);
+    fclose(file);
+    if (status != KITH_OK) tokens_clear(out);
+    return status;
+}
+
+void tokens_clear(tokens *t)
+{
+    free(t->hashes);
+    *t = (tokens){0};
+}
+
+int tokens_know(const tokens *t, const char *text, size_t size)
+{
+    unsigned char hash[TOKEN_HASH];
+    unsigned known = 0;
+    if (gnutls_hash_fast(GNUTLS_DIG_SHA256, text, size, hash) != 0) return 0;
+    for (size_t i = 0; i < t->n; i++) known |= gnutls_memcmp(hash, t->hashes[i], TOKEN_HASH) == 0;
+    return known != 0;
+}
+
+static void to_hex(const unsigned char *bytes, size_t n, char *out)
+{
+    for (size_t i = 0; i < n; i++) snprintf(out + 2 * i, 3, "%02x", bytes[i]);
+}
+
+kith_status tokens_make(char token[33], char line[80], kith_error *err)
+{
+    unsigned char random[16], hash[TOKEN_HASH];
+    char digits[2 * TOKEN_HASH + 1];
+    if (gnutls_rnd(GNUTLS_RND_KEY, random, sizeof random) != 0)
+        return fail(err, KITH_INTERNAL, "the system", 0, "has no random numbers");
+    to_hex(random, sizeof random, token);
+    if (gnutls_hash_fast(GNUTLS_DIG_SHA256, token, 32, hash) != 0)
+        return fail(err, KITH_INTERNAL, "SHA-256", 0, "not available");
+    to_hex(hash, sizeof hash, digits);
+    snprintf(line, 80, "read %s", digits);
+    return KITH_OK;
+}

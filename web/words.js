@@ -1,0 +1,76 @@
+// Every word of the page, in the languages that it speaks.
+const words = {
+  en: {
+    collection: "Collection",
+    ask: "Drop a picture here to see what is like it.",
+    choose: "Choose a picture",
+    photograph: "Take a photo",
+    paste: "A picture can also be pasted.",
+    crop: "Crop",
+    similarity: "At least this similar",
+    copyPaths: "Copy all paths",
+    again: "Start again",
+    cropTitle: "Which part?",
+    cropHelp: "Draw a rectangle; or use the arrow keys, with Shift to change its size.",
+    use: "Search",
+    whole: "Whole picture",
+    cancel: "Cancel",
+    tokenTitle: "This server asks for a token",
+    like: "More like this",
+    unlike: "Less like this",
+    open: "Open",
+    copy: "Copy path",
+    searching: "Searching…",
+    found: (n) => n === 1 ? "1 picture" : `${n} pictures`,
+    none: "Nothing is similar enough.",
+    copied: "Copied.",
+    noPicture: "That is not a picture.",
+    unreachable: "The server does not answer.",
+    searchFrom: (path) => `Search from ${path}`,
+    remove: (path) => `Remove ${path}`,
+    your: "your picture",
+    holds: (n, features) => `${n.toLocaleString("en")} rows · ${features}`,
+    score: "score",
+  },
+  zh: {
+    collection: "图库",
+    ask: "把图片拖到这里，查找相似的图片。",
+    choose: "选择图片",
+    photograph: "拍照",
+    paste: "也可以直接粘贴图片。",
+    crop: "裁剪",
+    similarity: "最低相似度",
+    copyPaths: "复制全部路径",
+    again: "重新开始",
+    cropTitle: "选取哪一部分？",
+    cropHelp: "画一个矩形；也可以用方向键移动，按住 Shift 改变大小。",
+    use: "搜索",
+    whole: "整张图片",
+    cancel: "取消",
+    tokenTitle: "此服务器需要令牌",
+    like: "更像这张",
+    unlike: "不像这张",
+    open: "打开",
+    copy: "复制路径",
+    searching: "正在搜索…",
+    found: (n) => `${n} 张图片`,
+    none: "没有足够相似的图片。",
+    copied: "已复制。",
+    noPicture: "这不是图片。",
+    unreachable: "服务器没有响应。",
+    searchFrom: (path) => `以 ${path} 搜索`,
+    remove: (path) => `移除 ${path}`,
+    your: "您的图片",
+    holds: (n, features) => `${n.toLocaleString("zh-CN")} 行 · ${features}`,
+    score: "相似度",
+  },
+};
+
+export const language = navigator.languages.find((l) => /^(en|zh)\b/i.test(l))?.toLowerCase().startsWith("zh") ? "zh" : "en";
+export const say = words[language];
+
+// Put the words into the page: data-say is the text of an element, data-label its name for screen readers.
+export function translate(root) {
+  for (const e of root.querySelectorAll("[data-say]")) e.textContent = say[e.dataset.say];
+  for (const e of root.querySelectorAll("[data-label]")) e.setAttribute("aria-label", say[e.dataset.label]);
+}
