@@ -6,7 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "server.h"
+#include "../server/server.h"
 
 struct options {
     const char *host, *token_file, *log;
