@@ -1,4 +1,4 @@
-/* codecs.c - how spec strings name codecs and refinements. The codecs themselves are in src/quant. */
+/* codecs.c - how spec strings name transforms, codecs and refinements. They themselves are in src/quant. */
 #include "index/family.h"
 
 /* ---- Flat: float32 as it is ---- */
@@ -162,4 +162,95 @@ const ki_refinement_part ki_refinement_sq8 = {
                       .params = refine_params,
                       .n_params = sizeof refine_params / sizeof *refine_params}},
     .make = make_sq8,
+};
+
+/* ---- Transforms ---- */
+
+#define ROTATABLE (KI_METRIC_BIT(KITH_L2SQ) | KI_METRIC_BIT(KITH_DOT) | KI_METRIC_BIT(KITH_COSINE))
+
+/* Enough for covariances, and what codebooks of 8 bits take. */
+#define TRANSFORM_ROWS ((size_t)1 << 16)
+
+static void pca_options(const uint64_t *args, const double *params, ki_transform_options *options)
+{
+    (void)params;
+    options->kind = KI_PCA;
+    options->dim_out = (size_t)args[0];
+}
+
+const ki_transform_part ki_transform_part_pca = {
+    .part =
+        {.info = {.pattern = "PCA<d>",
+                  .about =
+                      "transform: the first d principal components; fewer numbers a row where most of the "
+                      "variance is in few directions"},
+         .args = {{"d", 1, KITH_MAX_DIM, 0}}},
+    .metrics = ROTATABLE,
+    .train_rows = TRANSFORM_ROWS,
+    .options = pca_options,
+};
+
+static void rr_options(const uint64_t *args, const double *params, ki_transform_options *options)
+{
+    (void)params;
+    options->kind = KI_ROTATION;
+    options->dim_out = (size_t)args[0];
+}
+
+const ki_transform_part ki_transform_part_rr = {
+    .part = {.info = {.pattern = "RR<d>",
+                      .about =
+                          "transform: a random rotation to d components, which spreads variance evenly over "
+                          "them; fewer than the rows have: a random projection"},
+             .args = {{"d", 1, KITH_MAX_DIM, 0}}},
+    .metrics = ROTATABLE,
+    .train_rows = 1,
+    .options = rr_options,
+};
+
+static const kith_param_info opq_params[] = {
+    {"opq_iterations", KITH_PARAM_INT, KITH_AT_BUILD, 1, 1000, 20,
+     "rounds of rotation and codebooks in turn when OPQ is trained"},
+};
+
+static void opq_options(const uint64_t *args, const double *params, ki_transform_options *options)
+{
+    options->kind = KI_OPQ;
+    options->m = (size_t)args[0];
+    options->dim_out = (size_t)args[1];
+    options->iterations = (size_t)params[0];
+}
+
+const ki_transform_part ki_transform_part_opq = {
+    .part =
+        {.info = {.pattern = "OPQ<m>[_<d>]",
+                  .about =
+                      "transform: the rotation (to d components) that makes PQ<m> lose least, learned with "
+                      "the codebooks in turn",
+                  .params = opq_params,
+                  .n_params = sizeof opq_params / sizeof *opq_params},
+         .args = {{"m", 1, KITH_MAX_DIM, 0}, {"d", 0, KITH_MAX_DIM, 0}}},
+    .metrics = ROTATABLE,
+    .train_rows = TRANSFORM_ROWS,
+    .options = opq_options,
+};
+
+static void opqp_options(const uint64_t *args, const double *params, ki_transform_options *options)
+{
+    (void)params;
+    options->kind = KI_OPQP;
+    options->m = (size_t)args[0];
+}
+
+const ki_transform_part ki_transform_part_opqp = {
+    .part =
+        {.info =
+             {.pattern = "OPQP<m>",
+              .about =
+                  "transform: principal components dealt out evenly to the segments of PQ<m>; quick, best "
+                  "for data like a normal distribution"},
+         .args = {{"m", 1, KITH_MAX_DIM, 0}}},
+    .metrics = ROTATABLE,
+    .train_rows = TRANSFORM_ROWS,
+    .options = opqp_options,
 };

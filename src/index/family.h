@@ -19,6 +19,7 @@
 #include "index/query.h"
 #include "index/spec.h"
 #include "quant/codec.h"
+#include "quant/transform.h"
 #include "simd/kernels.h"
 #include "store/index_file.h"
 
@@ -148,6 +149,14 @@ kith_status ki_input_train_codec(const ki_structure_env *env, const ki_input *in
                                  kith_error *err);
 
 /* ---- Descriptions: what a line of families.def names ---- */
+
+typedef struct ki_transform_part {
+    ki_part part;
+    unsigned metrics;  /* KI_METRIC_BIT of those that survive it */
+    size_t train_rows; /* rows that training takes at most */
+    /* What the arguments of the spec mean; front door and metric fill in the rest. */
+    void (*options)(const uint64_t *args, const double *params, ki_transform_options *options);
+} ki_transform_part;
 
 typedef struct ki_structure_part {
     ki_part part;

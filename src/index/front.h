@@ -8,9 +8,11 @@
 struct kith_index {
     const kith_allocator *allocator;
     ki_spec spec;
-    kith_metric metric; /* as the caller sees it; env.metric is what families see */
-    uint32_t simd;      /* the level that made it, kept through open and save */
-    double *params;     /* of every part, in the order of ki_spec_param */
+    kith_metric metric;      /* as the caller sees it; env.metric is what families see */
+    uint32_t simd;           /* the level that made it, kept through open and save */
+    double *params;          /* of every part, in the order of ki_spec_param */
+    size_t dim;              /* as the caller sees it; env.dim is what families see */
+    ki_transform *transform; /* NULL: none */
     ki_structure_env env;
     ki_structure *structure;
     int trained;
@@ -30,6 +32,11 @@ kith_status ki_input_floats(const kith_index *index, const char *name, const flo
                             ki_input *input, kith_error *err);
 kith_status ki_input_bits(const kith_index *index, const char *name, const uint8_t *bits, size_t n,
                           ki_input *input, kith_error *err);
+
+/* The same rows as the structure takes them: through the transform, where there is one, into *own (NULL without). *own is
+ * the caller's to free. Errors: KITH_NOMEM, KITH_CANCELLED. */
+kith_status ki_input_inner(const kith_index *index, const ki_input *input, const kith_run *run,
+                           ki_input *inner, float **own, kith_error *err);
 
 /* Whether nothing has to be learned before rows can be added. */
 int ki_index_needs_training(const kith_index *index);

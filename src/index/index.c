@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "base/pool.h"
 #include "base/rng.h"
 #include "base/run.h"
 #include "index/front.h"
@@ -71,6 +72,42 @@ kith_status ki_input_sample(const ki_input *input, size_t rows, uint64_t seed,
     return KITH_OK;
 }
 
+#define TRANSFORM_BLOCK 1024 /* rows that a thread takes at a time */
+
+typedef struct transform_job {
+    const ki_transform *transform;
+    const ki_input *input;
+    const kith_run *run;
+    float *out;
+} transform_job;
+
+static void transform_block(void *ctx, size_t block, size_t worker)
+{
+    (void)worker;
+    const transform_job *job = ctx;
+    size_t first = block * TRANSFORM_BLOCK, n = job->input->n - first;
+    if (job->run && kith_cancel_raised(job->run->cancel)) return;
+    ki_transform_apply(job->transform, job->input->x + first * job->input->dim,
+                       n < TRANSFORM_BLOCK ? n : TRANSFORM_BLOCK,
+                       job->out + first * ki_transform_dim_out(job->transform));
+}
+
+kith_status ki_input_inner(const kith_index *index, const ki_input *input, const kith_run *run,
+                           ki_input *inner, float **own, kith_error *err)
+{
+    *inner = *input;
+    *own = NULL;
+    if (!index->transform) return KITH_OK;
+    float *y = ki_alloc(index->allocator, input->n, index->env.dim * sizeof *y);
+    if (!y) return ki_fail_nomem(err, input->n * index->env.dim * sizeof *y);
+    transform_job job = {index->transform, input, run, y};
+    ki_pool_run(ki_run_pool(run), (input->n + TRANSFORM_BLOCK - 1) / TRANSFORM_BLOCK, transform_block, &job);
+    inner->x = *own = y;
+    inner->dim = index->env.dim;
+    inner->unit = 0; /* under COSINE the transform has scaled them */
+    return ki_run_check(run, err);
+}
+
 /* That the index is over rows of a kind. */
 static kith_status check_kind(const kith_index *index, kith_row_kind kind, kith_error *err)
 {
@@ -86,7 +123,7 @@ kith_status ki_input_floats(const kith_index *index, const char *name, const flo
                             ki_input *input, kith_error *err)
 {
     KI_TRY(check_kind(index, KITH_ROWS_F32, err));
-    size_t dim = index->env.dim;
+    size_t dim = index->dim;
     *input = (ki_input){.x = x, .n = n, .dim = dim, .unit = index->env.unit, .kernels = index->env.kernels};
     for (size_t i = 0; i < n; i++) {
         if (index->env.kernels->finite_f32(x + i * dim, dim)) continue;
@@ -102,7 +139,7 @@ kith_status ki_input_bits(const kith_index *index, const char *name, const uint8
                           ki_input *input, kith_error *err)
 {
     KI_TRY(check_kind(index, KITH_ROWS_BITS, err));
-    size_t dim = index->env.dim, row = kith_bit_bytes(dim);
+    size_t dim = index->dim, row = kith_bit_bytes(dim);
     *input = (ki_input){.bits = bits, .n = n, .dim = dim, .kernels = index->env.kernels};
     for (size_t i = 0; i < n && dim % 8; i++)
         if (bits[(i + 1) * row - 1] >> dim % 8)
@@ -113,6 +150,22 @@ kith_status ki_input_bits(const kith_index *index, const char *name, const uint8
 }
 
 /* ---- Making ---- */
+
+/* The transform as the parameters now say, untrained; what is left of the components. */
+static kith_status make_transform(kith_index *index, kith_error *err)
+{
+    const ki_spec *spec = &index->spec;
+    if (!spec->transform) return KITH_OK;
+    ki_transform_options options = {
+        .dim = index->dim, .centred = index->metric == KITH_L2SQ, .unit = index->metric == KITH_COSINE};
+    spec->transform->options(spec->transform_args, index->params + ki_spec_transform_params(spec), &options);
+    ki_transform *transform;
+    KI_TRY(ki_transform_create(&options, index->allocator, &transform, err));
+    ki_transform_free(index->transform);
+    index->transform = transform;
+    index->env.dim = ki_transform_dim_out(transform);
+    return KITH_OK;
+}
 
 /* Codecs as the parameters now say, untrained. */
 static kith_status make_codecs(kith_index *index, kith_error *err)
@@ -128,7 +181,7 @@ static kith_status make_codecs(kith_index *index, kith_error *err)
     if (spec->refinement) {
         kith_status status =
             spec->refinement->make(spec->refinement_args, index->params + ki_spec_refinement_params(spec),
-                                   env->dim, env->metric, 0, index->allocator, &refine, err);
+                                   index->dim, env->metric, 0, index->allocator, &refine, err);
         if (status != KITH_OK) {
             ki_codec_free(codec);
             return status;
@@ -144,7 +197,7 @@ static kith_status make_codecs(kith_index *index, kith_error *err)
 
 int ki_index_needs_training(const kith_index *index)
 {
-    return index->structure->ops->train || index->env.codec->ops->train ||
+    return index->transform || index->structure->ops->train || index->env.codec->ops->train ||
            (index->refine_codec && index->refine_codec->ops->train);
 }
 
@@ -157,6 +210,8 @@ static kith_status check_metric(const ki_spec *spec, kith_metric metric, kith_er
         who = spec->structure->part.info.pattern;
     else if (!(spec->codec->metrics & KI_METRIC_BIT(metric)))
         who = spec->codec->part.info.pattern;
+    else if (spec->transform && !(spec->transform->metrics & KI_METRIC_BIT(metric)))
+        who = spec->transform->part.info.pattern;
     if (!who) return KITH_OK;
     return ki_fail(err, KITH_UNSUPPORTED, "metric is %s, which %s does not know", kith_metric_name(metric),
                    who);
@@ -173,6 +228,7 @@ kith_status ki_index_make(const ki_spec *spec, size_t dim, kith_metric metric, u
     index->allocator = allocator;
     index->spec = *spec;
     index->metric = metric;
+    index->dim = dim;
     ki_rows_init(&index->rows, allocator);
     ki_row_codes_init(&index->refine, allocator);
     index->env = (ki_structure_env){
@@ -194,6 +250,7 @@ kith_status ki_index_make(const ki_spec *spec, size_t dim, kith_metric metric, u
     }
     ki_spec_initial(&index->spec, index->params);
     index->env.params = index->params;
+    if ((status = make_transform(index, err)) != KITH_OK) goto fail;
     if ((status = make_codecs(index, err)) != KITH_OK) goto fail;
     if ((status = spec->structure->ops->create(&index->env, &index->structure, err)) != KITH_OK) goto fail;
     index->structure->ops = spec->structure->ops;
@@ -229,6 +286,7 @@ void kith_index_free(kith_index *index)
     ki_rows_clear(&index->rows);
     ki_codec_free(index->env.codec);
     ki_codec_free(index->refine_codec);
+    ki_transform_free(index->transform);
     ki_store_close(index->store); /* last: the others may point into it */
     ki_free(index->allocator, index->params);
     ki_free(index->allocator, index);
@@ -244,7 +302,11 @@ kith_status kith_index_set(kith_index *index, const char *name, double value, ki
         return ki_fail(err, KITH_INVALID, "%s is set before training, and the index is trained", name);
     double before = index->params[position];
     index->params[position] = value;
-    kith_status status = position < ki_spec_codec_params(&index->spec) ? KITH_OK : make_codecs(index, err);
+    kith_status status = KITH_OK;
+    if (position >= ki_spec_transform_params(&index->spec))
+        status = make_transform(index, err);
+    else if (position >= ki_spec_codec_params(&index->spec))
+        status = make_codecs(index, err);
     if (status != KITH_OK) index->params[position] = before;
     return status;
 }
@@ -268,6 +330,19 @@ kith_status ki_input_train_codec(const ki_structure_env *env, const ki_input *in
                                  kith_error *err)
 {
     return train_codec(env, env->codec, env->codec_rows, input, run, err);
+}
+
+static kith_status train_transform(kith_index *index, const ki_input *input, const kith_run *run,
+                                   kith_error *err)
+{
+    float *sample;
+    const float *x;
+    size_t n;
+    KI_TRY(ki_input_sample(input, index->spec.transform->train_rows, index->env.seed, index->allocator,
+                           &sample, &x, &n, err));
+    kith_status status = ki_transform_train(index->transform, x, n, index->env.seed, run, err);
+    ki_free(index->allocator, sample);
+    return status;
 }
 
 static kith_status check_changeable(const kith_index *index, kith_error *err)
@@ -297,11 +372,15 @@ static kith_status train(kith_index *index, const ki_input *input, const kith_ru
     ki_structure_env *env = &index->env;
     index->trained = 0;
     KI_TRY(make_codecs(index, err)); /* a second training starts from nothing */
-    kith_status status;
-    if (index->structure->ops->train)
-        status = index->structure->ops->train(index->structure, input, run, err);
-    else
-        status = ki_input_train_codec(env, input, run, err);
+    if (index->transform) KI_TRY(train_transform(index, input, run, err));
+    ki_input inner;
+    float *own;
+    kith_status status = ki_input_inner(index, input, run, &inner, &own, err);
+    if (status == KITH_OK)
+        status = index->structure->ops->train
+                     ? index->structure->ops->train(index->structure, &inner, run, err)
+                     : ki_input_train_codec(env, &inner, run, err);
+    ki_free(index->allocator, own);
     if (status == KITH_OK && index->refine_codec)
         status = train_codec(env, index->refine_codec, (size_t)1 << 16, input, run, err);
     index->trained = status == KITH_OK;
@@ -354,8 +433,11 @@ static kith_status add(kith_index *index, const ki_input *input, const uint64_t 
         status = ki_row_codes_put(&index->refine, index->refine_codec, input, plan.slots, plan.first_slot,
                                   plan.n_slots, run, err);
     if (status == KITH_OK) status = ki_run_check(run, err);
+    ki_input inner;
+    float *own = NULL;
+    if (status == KITH_OK) status = ki_input_inner(index, input, run, &inner, &own, err);
     if (status == KITH_OK)
-        status = index->structure->ops->add(index->structure, input, plan.slots, plan.first_slot,
+        status = index->structure->ops->add(index->structure, &inner, plan.slots, plan.first_slot,
                                             plan.n_slots, run, err);
     if (status == KITH_OK) {
         ki_rows_commit(&index->rows, &plan);
@@ -364,6 +446,7 @@ static kith_status add(kith_index *index, const ki_input *input, const uint64_t 
         size_t holes = index->rows.n_slots - index->rows.n;
         ki_row_codes_erase(&index->refine, index->refine_codec, plan.slots, n < holes ? n : holes);
     }
+    ki_free(index->allocator, own);
     ki_rows_plan_clear(&index->rows, &plan);
     return status;
 }
@@ -433,11 +516,19 @@ kith_status kith_index_reconstruct(const kith_index *index, uint64_t id, float *
     uint32_t slot;
     KI_TRY(find_row(index, KITH_ROWS_F32, id, out, &slot, err));
     const ki_codec *refine = index->refine_codec;
-    if (refine)
+    if (refine) {
         refine->ops->decode(refine, ki_row_code(&index->refine, refine, slot),
                             ki_row_factor(&index->refine, refine, slot), NULL, out);
-    else
-        index->structure->ops->decode(index->structure, slot, out);
+        return KITH_OK;
+    }
+    float *inner = NULL;
+    if (index->transform) {
+        inner = ki_alloc(index->allocator, index->env.dim, sizeof *inner);
+        if (!inner) return ki_fail_nomem(err, index->env.dim * sizeof *inner);
+    }
+    index->structure->ops->decode(index->structure, slot, inner ? inner : out);
+    if (inner) ki_transform_reverse(index->transform, inner, out);
+    ki_free(index->allocator, inner);
     return KITH_OK;
 }
 
@@ -455,12 +546,13 @@ kith_status kith_index_get_info(const kith_index *index, kith_index_info *info, 
                        info->struct_size, sizeof *info);
     info->spec = index->spec.canonical;
     info->metric = index->metric;
-    info->dim = index->env.dim;
+    info->dim = index->dim;
     info->n = index->rows.n;
     info->seed = index->env.seed;
     info->trained = index->trained;
     info->mapped = index->store != NULL;
     info->bytes = ki_rows_bytes(&index->rows) + index->structure->ops->bytes(index->structure);
+    if (index->transform) info->bytes += ki_transform_bytes(index->transform);
     if (index->refine_codec) info->bytes += ki_row_codes_bytes(&index->refine, index->refine_codec);
     return KITH_OK;
 }

@@ -1,7 +1,7 @@
 /* index_io.c - an index as a file: the sections that all families share. docs/format.md tells what they hold.
  *
  * Section "index" (record): each build-time parameter under its name. Then the sections of the rows ("rows"), of
- * the codec ("codec."), of the structure, and of the refinement ("refine."). */
+ * the transform ("transform."), of the codec ("codec."), of the structure, and of the refinement ("refine."). */
 #include <kith/index.h>
 
 #include <stdio.h>
@@ -34,6 +34,7 @@ static kith_status save_sections(const kith_index *index, ki_store_writer *write
     const ki_codec *codec = index->env.codec, *refine = index->refine_codec;
     KI_TRY(save_params(index, writer, err));
     KI_TRY(ki_rows_save(&index->rows, writer, err));
+    if (index->transform) KI_TRY(ki_transform_save(index->transform, writer, err));
     if (codec->ops->save) KI_TRY(codec->ops->save(codec, CODEC, writer, err));
     KI_TRY(index->structure->ops->save(index->structure, index->rows.n_slots, writer, err));
     if (!refine) return KITH_OK;
@@ -49,7 +50,7 @@ kith_status kith_index_save(const kith_index *index, const char *path, const kit
     ki_store_header header = {
         .metric = index->metric,
         .simd = index->simd,
-        .dim = index->env.dim,
+        .dim = index->dim,
         .rows = index->rows.n,
         .seed = index->env.seed,
     };
@@ -110,6 +111,7 @@ static kith_status load_sections(kith_index *index, ki_store *store, int mapped,
 {
     KI_TRY(load_params(index, store, err));
     KI_TRY(ki_rows_load(&index->rows, store, mapped, err));
+    if (index->transform) KI_TRY(ki_transform_load(index->transform, store, err));
     ki_codec *codec = index->env.codec, *refine = index->refine_codec;
     if (codec->ops->load) KI_TRY(codec->ops->load(codec, CODEC, store, err));
     KI_TRY(index->structure->ops->load(index->structure, store, mapped, &index->rows, err));

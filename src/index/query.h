@@ -26,7 +26,9 @@ typedef struct ki_found {
 
 typedef struct ki_query {
     /* What is asked. */
-    const float *vector;    /* [dim]; of unit length under KITH_COSINE. NULL for a query of bits */
+    const float *vector; /* [dim]; of unit length under KITH_COSINE. NULL for a query of bits */
+    const float
+        *whole; /* [the index's dim]: before the transform, for refinements; vector where there is none */
     const uint8_t *bits;    /* [kith_bit_bytes(dim)], or NULL */
     const double *settings; /* every parameter of the spec in order: the structure's own come first */
     const void *route;      /* what the structure's route() made of it, or NULL */

@@ -27,7 +27,8 @@
 typedef struct worker {
     ki_scratch *scratch;
     ki_scorer *refine; /* NULL without a refinement */
-    float *unit;       /* [dim], the scaled query */
+    float *unit;       /* [the index's dim], the scaled query */
+    float *inner;      /* [dim], the transformed one; NULL without a transform */
     size_t candidates; /* room of the arrays below */
     float *dist;       /* candidates of the structure, then their better distances */
     uint64_t *id;      /* their slots, as the heap keeps them */
@@ -55,6 +56,7 @@ static void worker_clear(const kith_index *index, worker *w)
     if (w->scratch) index->structure->ops->scratch_free(index->structure, w->scratch);
     ki_scorer_free(w->refine);
     ki_free(index->allocator, w->unit);
+    ki_free(index->allocator, w->inner);
     ki_free(index->allocator, w->dist);
     ki_free(index->allocator, w->id);
     ki_free(index->allocator, w->slot);
@@ -66,8 +68,10 @@ static kith_status worker_init(const kith_index *index, worker *w, kith_error *e
     KI_TRY(index->structure->ops->scratch_create(index->structure, &w->scratch, err));
     if (index->refine_codec)
         KI_TRY(index->refine_codec->ops->scorer(index->refine_codec, index->allocator, &w->refine, err));
-    w->unit = ki_alloc(index->allocator, index->env.dim, sizeof *w->unit);
-    return w->unit ? KITH_OK : ki_fail_nomem(err, index->env.dim * sizeof *w->unit);
+    w->unit = ki_alloc(index->allocator, index->dim, sizeof *w->unit);
+    if (w->unit && index->transform) w->inner = ki_alloc(index->allocator, index->env.dim, sizeof *w->inner);
+    return w->unit && (w->inner || !index->transform) ? KITH_OK
+                                                      : ki_fail_nomem(err, index->dim * sizeof *w->unit);
 }
 
 /* Workers for n threads. */
@@ -201,10 +205,10 @@ static kith_status prepare(kith_searcher *s, size_t threads, size_t candidates, 
     return KITH_OK;
 }
 
-/* Query number q of those of a call before it is searched. unit[dim]: where to scale it, if it has to be (NULL: the
+/* Query number q of those of a call before it is searched. w: where to scale and transform it, if it has to be (NULL: the
  * caller does it). */
 static void query_init(const kith_searcher *s, const kith_search_options *options, const ki_input *queries,
-                       size_t q, float *unit, size_t need, ki_query *query)
+                       size_t q, const worker *w, size_t need, ki_query *query)
 {
     const kith_index *index = s->index;
     memset(query, 0, sizeof *query);
@@ -212,9 +216,15 @@ static void query_init(const kith_searcher *s, const kith_search_options *option
         query->bits = queries->bits + q * kith_bit_bytes(queries->dim);
     else
         query->vector = queries->x + q * queries->dim;
-    if (queries->unit && unit) {
-        ki_unit(index->env.kernels, query->vector, queries->dim, unit);
-        query->vector = unit;
+    const float *given = query->vector;
+    if (queries->unit && w) {
+        ki_unit(index->env.kernels, given, queries->dim, w->unit);
+        query->vector = w->unit;
+    }
+    query->whole = query->vector;
+    if (index->transform && w) { /* it scales what it makes, as it does for rows and batches */
+        ki_transform_apply(index->transform, given, 1, w->inner);
+        query->vector = w->inner;
     }
     query->settings = s->settings;
     query->need = need;
@@ -248,7 +258,7 @@ static void refine(const kith_index *index, worker *w, ki_query *query, size_t k
     size_t n = query->top.n;
     ki_topk_sort(&query->top); /* the arrays are used for the second round */
     for (size_t i = 0; i < n; i++) w->slot[i] = (uint32_t)w->id[i];
-    w->refine->ops->query(w->refine, query->vector);
+    w->refine->ops->query(w->refine, query->whole);
     w->refine->ops->score(w->refine, index->refine.codes, w->slot, n, INFINITY, w->dist);
     query->by_slot = 0;
     ki_topk_init(&query->top, k, dist, id);
@@ -292,7 +302,7 @@ static void search_block(void *ctx, size_t block, size_t number)
     for (size_t i = block * QUERY_BLOCK; i < end; i++) {
         size_t q = b->first + i;
         ki_query query;
-        query_init(b->s, b->options, b->queries, q, w->unit, b->k, &query);
+        query_init(b->s, b->options, b->queries, q, w, b->k, &query);
         if (b->routes) query.route = b->routes + i * b->route_size;
         search_one(b->s->index, w, &query, b->k, b->candidates, b->ids + q * b->k, b->dist + q * b->k,
                    b->stats ? &b->stats[q] : NULL);
@@ -311,7 +321,8 @@ static kith_status batch_reserve(kith_searcher *s, size_t room, size_t route_byt
     size_t dim = s->index->env.dim;
     if (room > s->batch_room) {
         ki_query *queries = ki_alloc(allocator, room, sizeof *queries);
-        float *unit = ki_alloc(allocator, s->index->env.unit ? room : 1, dim * sizeof *unit);
+        int made = s->index->env.unit || s->index->transform;
+        float *unit = ki_alloc(allocator, made ? room : 1, dim * sizeof *unit);
         if (!queries || !unit) {
             ki_free(allocator, queries);
             ki_free(allocator, unit);
@@ -336,7 +347,11 @@ static kith_status batch_reserve(kith_searcher *s, size_t room, size_t route_byt
 /* The vectors of the part, side by side as families see them; NULL for queries of bits. */
 static const float *batch_vectors(const batch *b)
 {
-    return b->queries->bits ? NULL : ki_input_block(b->queries, b->first, b->n, b->s->batch_unit);
+    if (b->queries->bits) return NULL;
+    const ki_input *queries = b->queries;
+    if (!b->s->index->transform) return ki_input_block(queries, b->first, b->n, b->s->batch_unit);
+    ki_transform_apply(b->s->index->transform, queries->x + b->first * queries->dim, b->n, b->s->batch_unit);
+    return b->s->batch_unit;
 }
 
 /* The part by a structure that searches batches at once. *done = 0: it does not want it. */
@@ -471,7 +486,7 @@ static void refine_range(const kith_index *index, kith_searcher *s, ki_query *qu
 {
     worker *w = &s->workers[0];
     ki_found *seen = &s->found;
-    w->refine->ops->query(w->refine, query->vector);
+    w->refine->ops->query(w->refine, query->whole);
     query->by_slot = 0;
     query->radius = radius;
     query->found = &s->refined;
@@ -509,7 +524,7 @@ static kith_status search_range(kith_searcher *s, const ki_input *input, float r
     KI_TRY(read_options(s, options, err));
     KI_TRY(prepare(s, 1, 1, err));
     ki_query query;
-    query_init(s, options, input, 0, s->workers[0].unit, 0, &query);
+    query_init(s, options, input, 0, &s->workers[0], 0, &query);
     s->found.n = s->refined.n = 0;
     s->found.failed = s->refined.failed = 0;
     query.found = &s->found;

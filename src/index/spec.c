@@ -8,11 +8,16 @@
 #include "base/error.h"
 #include "index/family.h"
 
+#define KI_TRANSFORM(symbol) extern const ki_transform_part symbol;
 #define KI_STRUCTURE(symbol) extern const ki_structure_part symbol;
 #define KI_CODEC(symbol) extern const ki_codec_part symbol;
 #define KI_REFINEMENT(symbol) extern const ki_refinement_part symbol;
 #include "index/families.def"
 
+static const ki_transform_part *const transforms[] = {
+#define KI_TRANSFORM(symbol) &symbol,
+#include "index/families.def"
+};
 static const ki_structure_part *const structures[] = {
 #define KI_STRUCTURE(symbol) &symbol,
 #include "index/families.def"
@@ -35,6 +40,7 @@ static const ki_refinement_part *const refinements[] = {
 const kith_family_info *const *kith_families(size_t *n)
 {
     static const kith_family_info *const infos[] = {
+#define KI_TRANSFORM(symbol) &symbol.part.info,
 #define KI_STRUCTURE(symbol) &symbol.part.info,
 #define KI_CODEC(symbol) &symbol.part.info,
 #define KI_REFINEMENT(symbol) &symbol.part.info,
@@ -142,6 +148,7 @@ static void append_part(char *text, const ki_part *part, const uint64_t *args)
 static void write_canonical(ki_spec *spec)
 {
     spec->canonical[0] = 0;
+    if (spec->transform) append_part(spec->canonical, &spec->transform->part, spec->transform_args);
     /* `PQ16` is Flat with that codec, `Flat` is Flat with Flat: the structure's name is said only if it has to
      * be, the codec's only if the structure is not the default. */
     if (spec->structure != DEFAULT_STRUCTURE)
@@ -152,17 +159,26 @@ static void write_canonical(ki_spec *spec)
 
 /* ---- The parser ---- */
 
-enum { STRUCTURE, CODEC, REFINEMENT, N_KINDS };
-static const char *const kind_names[N_KINDS] = {"structure", "codec", "refinement"};
+enum { TRANSFORM, STRUCTURE, CODEC, REFINEMENT, N_KINDS };
+static const char *const kind_names[N_KINDS] = {"transform", "structure", "codec", "refinement"};
+static const size_t kind_counts[N_KINDS] = {COUNT(transforms), COUNT(structures), COUNT(codecs),
+                                            COUNT(refinements)};
+
+static const ki_part *part_of(int kind, size_t i)
+{
+    switch (kind) {
+    case TRANSFORM: return &transforms[i]->part;
+    case STRUCTURE: return &structures[i]->part;
+    case CODEC: return &codecs[i]->part;
+    default: return &refinements[i]->part;
+    }
+}
 
 /* The part of one kind that a piece names, or NULL. */
 static const ki_part *find_part(int kind, piece p, uint64_t *args, size_t *where, size_t *number)
 {
-    size_t n = kind == STRUCTURE ? COUNT(structures) : kind == CODEC ? COUNT(codecs) : COUNT(refinements);
-    for (size_t i = 0; i < n; i++) {
-        const ki_part *part = kind == STRUCTURE ? &structures[i]->part
-                              : kind == CODEC   ? &codecs[i]->part
-                                                : &refinements[i]->part;
+    for (size_t i = 0; i < kind_counts[kind]; i++) {
+        const ki_part *part = part_of(kind, i);
         if (!match(part, p, args, where)) continue;
         *number = i;
         return part;
@@ -175,9 +191,8 @@ static void list_patterns(int kind, char *text, size_t size)
 {
     size_t n, used = 0;
     const kith_family_info *const *infos = kith_families(&n);
-    size_t first = kind == STRUCTURE ? 0
-                   : kind == CODEC   ? COUNT(structures)
-                                     : COUNT(structures) + COUNT(codecs);
+    size_t first = 0;
+    for (int k = 0; k < kind; k++) first += kind_counts[k];
     text[0] = 0;
     for (size_t i = first; i < n && used < size; i++)
         used += (size_t)snprintf(text + used, size - used, "%s%s", i > first ? ", " : "", infos[i]->pattern);
@@ -199,7 +214,7 @@ kith_status ki_spec_parse(const char *text, ki_spec *spec, kith_error *err)
     memset(spec, 0, sizeof *spec);
     spec->structure = DEFAULT_STRUCTURE;
     spec->codec = DEFAULT_CODEC;
-    int kind = STRUCTURE; /* the earliest that may come next: parts stand in order, each may be left out */
+    int kind = TRANSFORM; /* the earliest that may come next: parts stand in order, each may be left out */
     size_t at = 0;
     for (;;) {
         piece p = next_piece(text, &at);
@@ -209,7 +224,7 @@ kith_status ki_spec_parse(const char *text, ki_spec *spec, kith_error *err)
         int found = kind;
         for (; found < N_KINDS && !part; found++) part = find_part(found, p, args, where, &number);
         if (!part) {
-            char allowed[200];
+            char allowed[400];
             list_patterns(kind, allowed, sizeof allowed);
             return ki_fail(err, KITH_INVALID, "spec: \"%.*s\" at position %zu is no %s%s; allowed: %s",
                            p.size > 60 ? 60 : (int)p.size, p.text, p.at,
@@ -218,7 +233,10 @@ kith_status ki_spec_parse(const char *text, ki_spec *spec, kith_error *err)
         }
         KI_TRY(check_args(part, args, where, err));
         found--;
-        if (found == STRUCTURE) {
+        if (found == TRANSFORM) {
+            spec->transform = transforms[number];
+            memcpy(spec->transform_args, args, sizeof args);
+        } else if (found == STRUCTURE) {
             spec->structure = structures[number];
             memcpy(spec->structure_args, args, sizeof args);
             if (spec->structure->codec) { /* no choice of a codec */
@@ -236,7 +254,7 @@ kith_status ki_spec_parse(const char *text, ki_spec *spec, kith_error *err)
         if (text[at] == 0) break;
         at++;
     }
-    if (spec->refinement && spec->codec->exact)
+    if (spec->refinement && spec->codec->exact && !spec->transform)
         return ki_fail(err, KITH_INVALID, "spec: %s needs no refinement, its codes are exact",
                        spec->codec->part.info.pattern);
     write_canonical(spec);
@@ -255,9 +273,14 @@ size_t ki_spec_refinement_params(const ki_spec *spec)
     return ki_spec_codec_params(spec) + spec->codec->part.info.n_params;
 }
 
-size_t ki_spec_param_count(const ki_spec *spec)
+size_t ki_spec_transform_params(const ki_spec *spec)
 {
     return ki_spec_refinement_params(spec) + (spec->refinement ? spec->refinement->part.info.n_params : 0);
+}
+
+size_t ki_spec_param_count(const ki_spec *spec)
+{
+    return ki_spec_transform_params(spec) + (spec->transform ? spec->transform->part.info.n_params : 0);
 }
 
 const kith_param_info *ki_spec_param(const ki_spec *spec, size_t i)
@@ -265,7 +288,9 @@ const kith_param_info *ki_spec_param(const ki_spec *spec, size_t i)
     if (i < ki_spec_codec_params(spec)) return &spec->structure->part.info.params[i];
     if (i < ki_spec_refinement_params(spec))
         return &spec->codec->part.info.params[i - ki_spec_codec_params(spec)];
-    return &spec->refinement->part.info.params[i - ki_spec_refinement_params(spec)];
+    if (i < ki_spec_transform_params(spec))
+        return &spec->refinement->part.info.params[i - ki_spec_refinement_params(spec)];
+    return &spec->transform->part.info.params[i - ki_spec_transform_params(spec)];
 }
 
 void ki_spec_initial(const ki_spec *spec, double *values)

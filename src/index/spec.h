@@ -1,4 +1,4 @@
-/* spec.h - spec strings: `structure[,codec][,refinement]`, each part a pattern of words and numbers.
+/* spec.h - spec strings: `[transform,]structure[,codec][,refinement]`, each part a pattern of words and numbers.
  *
  * A pattern is literal text with numbers in angle brackets and an optional tail in square brackets:
  * "IVF<n>", "PQ<m>[x<b>]", "PStable<L>x<K>". The table of a part's numbers gives their ranges, and for those of
@@ -24,10 +24,12 @@ typedef struct ki_part {
 } ki_part;
 
 typedef struct ki_spec {
+    const struct ki_transform_part *transform; /* NULL: none */
     const struct ki_structure_part *structure;
     const struct ki_codec_part *codec;
     const struct ki_refinement_part *refinement; /* NULL: none */
     uint64_t structure_args[KI_SPEC_ARGS], codec_args[KI_SPEC_ARGS], refinement_args[KI_SPEC_ARGS];
+    uint64_t transform_args[KI_SPEC_ARGS];
     char canonical[KI_SPEC_SIZE];
 } ki_spec;
 
@@ -35,13 +37,14 @@ typedef struct ki_spec {
  * Errors:   KITH_INVALID; the message names the part, its position in the string (from 0) and what is allowed. */
 kith_status ki_spec_parse(const char *text, ki_spec *spec, kith_error *err);
 
-/* Every parameter that an index of a spec takes: structure, codec and refinement one after the other. */
+/* Every parameter that an index of a spec takes: structure, codec, refinement and transform one after the other. */
 size_t ki_spec_param_count(const ki_spec *spec);
 const kith_param_info *ki_spec_param(const ki_spec *spec, size_t i);
 
-/* Where the parameters of the codec and of the refinement begin among them. */
+/* Where the parameters of the codec, of the refinement and of the transform begin among them. */
 size_t ki_spec_codec_params(const ki_spec *spec);
 size_t ki_spec_refinement_params(const ki_spec *spec);
+size_t ki_spec_transform_params(const ki_spec *spec);
 
 /* The position of a parameter by name, checked against its range.
  * Errors:   KITH_INVALID for an unknown name (the known ones are listed), a value out of range or not whole,
