@@ -185,6 +185,37 @@ KITH_API kith_status kith_collection_commit(kith_collection *collection, kith_er
 /* Undo the batch. Without a batch nothing happens. */
 KITH_API void kith_collection_rollback(kith_collection *collection);
 
+/* ---- Filters ---- */
+
+/* A filter is a condition over the payloads of the rows, as text: `city == "Paris" and year >= 1990 and
+ * tags in ["a", "b"]`. The language is docs/filters.md: == != < <= > >=, and or not (&& || !), in, like, exists,
+ * is null, a["b"][0] and a.b, array_contains (_any, _all) and array_length, + - * / %, $key. A comparison with a
+ * field that is missing or null is neither true nor false, and rows are let through for which the whole is true.
+ *
+ * The first use of a filter reads all payloads (about half a microsecond each); the handle remembers the rows of
+ * the last eight, and follows what is changed. At most 1 MiB of text. */
+
+/* Whether a filter is well formed: KITH_OK, or KITH_INVALID with the place of the fault ("filter: at byte 12:
+ * ..."), as every function below that takes one. */
+KITH_API kith_status kith_collection_filter_check(const char *filter, kith_error *err);
+
+/* How many rows a filter lets through.
+ * Errors:   KITH_INVALID, KITH_CORRUPT, KITH_IO, KITH_NOMEM. */
+KITH_API kith_status kith_collection_count_where(kith_collection *collection, const char *filter,
+                                                 uint64_t *rows, kith_error *err);
+
+/* kith_collection_next over the rows that a filter lets through: visits them in the order of their keys, each
+ * once; what is written meanwhile is taken into account from where the visit stands. */
+KITH_API kith_status kith_collection_next_where(kith_collection *collection, const char *filter,
+                                                int64_t after, unsigned parts, kith_row *row,
+                                                kith_error *err);
+
+/* Delete the rows that a filter lets through, inside a batch.
+ * Out:      *rows, may be NULL: how many there were.
+ * Errors:   KITH_INVALID for the filter: the batch goes on. Others as in kith_collection_delete. */
+KITH_API kith_status kith_collection_delete_where(kith_collection *collection, const char *filter,
+                                                  uint64_t *rows, kith_error *err);
+
 /* ---- Named values ---- */
 
 /* What the user of a collection wants to keep beside the rows, changed in the same batches: a codebook, how

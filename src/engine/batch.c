@@ -4,6 +4,7 @@
  * transaction as the rows. Every change has an entry in the change log, which is how the in-memory vectors of this
  * and other processes, and the segments, learn what they no longer cover. */
 #include "engine/engine.h"
+#include "engine/rowset.h"
 #include "engine/vectors.h"
 
 #include <string.h>
@@ -43,6 +44,7 @@ void kith_collection_rollback(kith_collection *c)
         sqlite3_exec(c->db, "ROLLBACK", NULL, NULL, NULL);
     c->mode = KI_IDLE;
     ki_vectors_rolled_back(c);
+    ki_rowsets_batch_ended(c);
 }
 
 /* The version of the oldest change worth keeping. */
@@ -96,6 +98,7 @@ kith_status kith_collection_commit(kith_collection *c, kith_error *err)
     }
     c->mode = KI_IDLE;
     ki_vectors_committed(c);
+    ki_rowsets_batch_ended(c);
     return KITH_OK;
 }
 

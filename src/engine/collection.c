@@ -3,6 +3,7 @@
 
 #include "engine/engine.h"
 #include "base/options.h"
+#include "engine/rowset.h"
 #include "engine/vectors.h"
 
 #include <errno.h>
@@ -55,6 +56,7 @@ void kith_collection_close(kith_collection *c)
     kith_collection_rollback(c);
     kith_collection_unpin(c);
     ki_vectors_free(c);
+    ki_rowsets_free(c);
     ki_db_close(c);
     ki_buffer *buffers[] = {&c->payload,    &c->vector,    &c->attachment, &c->meta_name,
                             &c->meta_value, &c->canonical, &c->aligned};

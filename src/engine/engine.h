@@ -82,6 +82,7 @@ struct kith_collection {
     uint64_t begin_version; /* KI_BATCH: version before the batch */
     char *path, *folder;    /* NAME.kith, NAME.kith.d */
     struct ki_vectors *vectors;
+    struct ki_rowsets *rowsets; /* what filters let through: engine/rowset.h */
     ki_buffer payload, vector, attachment, meta_name, meta_value; /* what the last read returned */
     ki_buffer canonical, aligned;                                 /* scratch of put and of reads */
     sqlite3_stmt *stmt[KI_SQL_COUNT];
@@ -155,6 +156,9 @@ kith_status ki_log_change(kith_collection *c, int64_t key, unsigned parts, kith_
  * step or ki_row_vector. KITH_CORRUPT when it has not exactly dim finite components. */
 kith_status ki_row_vector(kith_collection *c, sqlite3_stmt *stmt, int column, int64_t key,
                           const float **vector, kith_error *err);
+
+/* kith_collection_get within a read transaction, of a row that must be there. */
+kith_status ki_record_get(kith_collection *c, int64_t key, unsigned parts, kith_row *row, kith_error *err);
 
 /* 1 when all n components are finite. */
 int ki_all_finite(const float *x, size_t n);

@@ -4,7 +4,7 @@
  * locale or on the order in which a caller names things: names are sorted by their bytes, nothing is spaced,
  * strings carry only the escapes that JSON demands, integers are decimal, reals have the fewest of 15, 16 or 17
  * significant digits that read back as the same double, with a point or an exponent. */
-#include "engine/engine.h"
+#include "engine/expr.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -48,14 +48,14 @@ static kith_status put(writer *w, const char *text, size_t size)
     return ki_buffer_append(w->out, text, size, w->allocator, w->err);
 }
 
-static kith_status write_string(writer *w, const char *text, size_t size)
+kith_status ki_json_escape(const char *text, size_t size, ki_buffer *out, const kith_allocator *allocator,
+                           kith_error *err)
 {
-    KI_TRY(put(w, "\"", 1));
     size_t start = 0;
     for (size_t i = 0; i < size; i++) {
         unsigned char b = (unsigned char)text[i];
         if (b >= 0x20 && b != '"' && b != '\\') continue;
-        KI_TRY(put(w, text + start, i - start));
+        KI_TRY(ki_buffer_append(out, text + start, i - start, allocator, err));
         start = i + 1;
         static const char letters[] = "btnvfr"; /* of 8..13; there is no \v in JSON */
         char escape[8];
@@ -66,9 +66,15 @@ static kith_status write_string(writer *w, const char *text, size_t size)
             snprintf(escape, sizeof escape, "\\%c", letters[b - 8]);
         else
             length = snprintf(escape, sizeof escape, "\\u%04x", b);
-        KI_TRY(put(w, escape, (size_t)length));
+        KI_TRY(ki_buffer_append(out, escape, (size_t)length, allocator, err));
     }
-    KI_TRY(put(w, text + start, size - start));
+    return ki_buffer_append(out, text + start, size - start, allocator, err);
+}
+
+static kith_status write_string(writer *w, const char *text, size_t size)
+{
+    KI_TRY(put(w, "\"", 1));
+    KI_TRY(ki_json_escape(text, size, w->out, w->allocator, w->err));
     return put(w, "\"", 1);
 }
 

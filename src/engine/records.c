@@ -118,28 +118,43 @@ static kith_status check_order(const kith_collection *c, enum ki_sql which, int6
                       (long long)found);
 }
 
-static kith_status read_row(kith_collection *c, enum ki_sql which, int64_t key, unsigned parts, int *found,
+/* Within a read transaction. */
+static kith_status find_row(kith_collection *c, enum ki_sql which, int64_t key, unsigned parts, int *found,
                             kith_row *row, kith_error *err)
 {
     sqlite3_stmt *stmt;
-    KI_TRY(ki_read_begin(c, err));
-    kith_status status = ki_db_prepare(c, which, &stmt, err);
     int64_t slot = 0;
     *found = 0;
-    if (status == KITH_OK) {
-        sqlite3_bind_int64(stmt, 1, key);
-        sqlite3_bind_int(stmt, 2, (parts & KITH_ROW_PAYLOAD) != 0);
-        sqlite3_bind_int(stmt, 3, (parts & KITH_ROW_VECTOR) != 0);
-        status = ki_db_step(c, which, found, err);
-    }
-    if (status == KITH_OK && *found) {
-        status = take_row(c, stmt, parts, row, &slot, err);
-        if (status == KITH_OK) status = check_order(c, which, key, row->key, err);
-        ki_db_reset(c, which);
-        if (status == KITH_OK && (parts & KITH_ROW_ATTACHMENT)) status = take_attachment(c, slot, row, err);
-    }
+    KI_TRY(ki_db_prepare(c, which, &stmt, err));
+    sqlite3_bind_int64(stmt, 1, key);
+    sqlite3_bind_int(stmt, 2, (parts & KITH_ROW_PAYLOAD) != 0);
+    sqlite3_bind_int(stmt, 3, (parts & KITH_ROW_VECTOR) != 0);
+    KI_TRY(ki_db_step(c, which, found, err));
+    if (!*found) return KITH_OK;
+    kith_status status = take_row(c, stmt, parts, row, &slot, err);
+    if (status == KITH_OK) status = check_order(c, which, key, row->key, err);
+    ki_db_reset(c, which);
+    if (status == KITH_OK && (parts & KITH_ROW_ATTACHMENT)) status = take_attachment(c, slot, row, err);
+    return status;
+}
+
+static kith_status read_row(kith_collection *c, enum ki_sql which, int64_t key, unsigned parts, int *found,
+                            kith_row *row, kith_error *err)
+{
+    KI_TRY(ki_read_begin(c, err));
+    kith_status status = find_row(c, which, key, parts, found, row, err);
     ki_read_end(c);
     return status;
+}
+
+kith_status ki_record_get(kith_collection *c, int64_t key, unsigned parts, kith_row *row, kith_error *err)
+{
+    int found;
+    kith_row read = {0};
+    KI_TRY(find_row(c, KI_SQL_RECORD_GET, key, parts, &found, &read, err));
+    if (!found) return ki_corrupt(c, err, "the index of keys does not know row %lld", (long long)key);
+    *row = read;
+    return KITH_OK;
 }
 
 kith_status kith_collection_get(kith_collection *c, int64_t key, unsigned parts, kith_row *row,

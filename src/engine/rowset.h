@@ -1,0 +1,36 @@
+/* rowset.h - the rows that a filter lets through, as a set of keys; and the sets that a handle remembers. */
+#ifndef KI_ENGINE_ROWSET_H
+#define KI_ENGINE_ROWSET_H
+
+#include "engine/engine.h"
+
+/* A set of keys: a bitmap where keys are dense, else a sorted array. */
+typedef struct ki_rowset {
+    uint64_t *bits; /* [n_bits / 64 rounded up]; NULL: keys is used */
+    uint64_t n_bits;
+    ki_buffer keys; /* int64_t, ascending, without bits */
+    uint64_t n;     /* keys in the set */
+} ki_rowset;
+
+static inline int ki_rowset_bit(const ki_rowset *set, int64_t key)
+{
+    return (uint64_t)key < set->n_bits && (set->bits[key / 64] >> (key % 64) & 1);
+}
+
+int ki_rowset_has(const ki_rowset *set, int64_t key);
+
+/* The smallest key > after; 0: there is none. */
+int64_t ki_rowset_next(const ki_rowset *set, int64_t after);
+
+/* The rows that a filter lets through in the state that the open transaction sees; vectors: only those with a vector.
+ * It is remembered until the rows change, and then brought up to date by the change log.
+ * Out:      *set, valid until the next call or a change of the collection. *known, may be NULL: nothing was evaluated.
+ * Errors:   KITH_INVALID for a filter that does not parse, KITH_CANCELLED, KITH_CORRUPT, KITH_IO, KITH_NOMEM. */
+kith_status ki_rowset_find(kith_collection *c, const char *filter, int vectors, const kith_cancel *cancel,
+                           const ki_rowset **set, int *known, kith_error *err);
+
+/* Forget all sets, or those of a batch that has ended. */
+void ki_rowsets_free(kith_collection *c);
+void ki_rowsets_batch_ended(kith_collection *c);
+
+#endif
