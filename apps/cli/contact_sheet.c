@@ -165,6 +165,21 @@ int contact_sheet_begin(cli_context *cli, contact_sheet *sheet, const char *path
     return CLI_OK;
 }
 
+/* One card: the number stands beside the score. */
+static void put_hit(FILE *file, const kith_gallery_hit *hit, size_t number)
+{
+    fputs("<li><div class=\"frame\">", file);
+    put_image(file, hit->thumbnail, hit->thumbnail_size, hit->path);
+    fprintf(file,
+            "</div><div class=\"about\"><div class=\"score\"><b>%.3f</b><span>%zu</span></div>"
+            "<meter min=\"0\" max=\"1\" value=\"%.3f\">%.3f</meter><div class=\"path\">",
+            (double)hit->score, number, (double)hit->score, (double)hit->score);
+    put_text(file, hit->path);
+    fputs("</div>", file);
+    put_facts(file, hit->payload);
+    fputs("</div></li>\n", file);
+}
+
 int contact_sheet_add(cli_context *cli, contact_sheet *sheet, const char *query,
                       const kith_gallery_answer *answer)
 {
@@ -175,19 +190,24 @@ int contact_sheet_add(cli_context *cli, contact_sheet *sheet, const char *query,
     put_text(file, query);
     fprintf(file, "</h2><p>%u × %u pixels; %zu most similar pictures</p></div></div>\n<ol>\n", answer->width,
             answer->height, answer->n);
-    for (size_t i = 0; i < answer->n; i++) {
-        const kith_gallery_hit *hit = &answer->hits[i];
-        fputs("<li><div class=\"frame\">", file);
-        put_image(file, hit->thumbnail, hit->thumbnail_size, hit->path);
-        fprintf(file,
-                "</div><div class=\"about\"><div class=\"score\"><b>%.3f</b><span>%zu</span></div>"
-                "<meter min=\"0\" max=\"1\" value=\"%.3f\">%.3f</meter><div class=\"path\">",
-                (double)hit->score, i + 1, (double)hit->score, (double)hit->score);
-        put_text(file, hit->path);
-        fputs("</div>", file);
-        put_facts(file, hit->payload);
-        fputs("</div></li>\n", file);
-    }
+    for (size_t i = 0; i < answer->n; i++) put_hit(file, &answer->hits[i], i + 1);
+    fputs("</ol>\n</section>\n", file);
+    return ferror(file) ? sheet_failed(cli, sheet) : CLI_OK;
+}
+
+int contact_sheet_add_group(cli_context *cli, contact_sheet *sheet, const kith_gallery_group *group,
+                            size_t number)
+{
+    FILE *file = sheet->file;
+    const kith_gallery_hit *keep = &group->hits[0];
+    fputs("<section>\n<div class=\"query\">", file);
+    put_image(file, keep->thumbnail, keep->thumbnail_size, keep->path);
+    fprintf(file, "<div><h2>%zu. Keep ", number);
+    put_text(file, keep->path);
+    fputs("</h2><p>", file);
+    put_facts(file, keep->payload);
+    fprintf(file, "; %zu %s</p></div></div>\n<ol>\n", group->n - 1, group->n == 2 ? "copy" : "copies");
+    for (size_t i = 1; i < group->n; i++) put_hit(file, &group->hits[i], i);
     fputs("</ol>\n</section>\n", file);
     return ferror(file) ? sheet_failed(cli, sheet) : CLI_OK;
 }

@@ -20,6 +20,10 @@ int contact_sheet_begin(cli_context *cli, contact_sheet *sheet, const char *path
 int contact_sheet_add(cli_context *cli, contact_sheet *sheet, const char *query,
                       const kith_gallery_answer *answer);
 
+/* Add a group of duplicates: the one to keep, and its copies. */
+int contact_sheet_add_group(cli_context *cli, contact_sheet *sheet, const kith_gallery_group *group,
+                            size_t number);
+
 /* End it and put it in its place. */
 int contact_sheet_end(cli_context *cli, contact_sheet *sheet);
 

@@ -242,6 +242,55 @@ KITH_API kith_status kith_gallery_search_bytes(kith_gallery *gallery, const void
 
 KITH_API void kith_gallery_answer_free(kith_gallery_answer *answer);
 
+/* ---- Duplicates ---- */
+
+typedef struct kith_gallery_duplicates_options {
+    size_t struct_size;
+    unsigned bits;   /* of the perceptual hash that may differ, 0..32 */
+    float min_score; /* of the features, 0..1: the second opinion; 0: none is asked */
+    int thumbnails;  /* nonzero: fetch them */
+} kith_gallery_duplicates_options;
+
+static inline void kith_gallery_duplicates_options_init(kith_gallery_duplicates_options *options)
+{
+    options->struct_size = sizeof *options;
+    options->bits = 10;
+    options->min_score = 0.55f;
+    options->thumbnails = 0;
+}
+
+/* Pictures that hang together by pairs that are the same in both opinions. */
+typedef struct kith_gallery_group {
+    size_t n; /* 2 or more */
+    kith_gallery_hit *
+        hits; /* [n]: hits[0] is the one to keep; the others by distance to it, which distance and score tell */
+    uint32_t *bits; /* [n]: of the perceptual hash that differ from the one to keep */
+} kith_gallery_group;
+
+typedef struct kith_gallery_duplicates {
+    size_t n;                   /* groups, by the smallest key in each */
+    kith_gallery_group *groups; /* [n] */
+    uint64_t pictures;          /* that were compared */
+} kith_gallery_duplicates;
+
+/* Find the pictures that are there more than once: recompressed, scaled, brightened. Pairs whose perceptual hashes
+ * (kith/image.h) differ in few bits are proposed, by the block index of kith/simhash.h; the distance of their features decides, for
+ * hashes of smooth or dark pictures are alike by chance. Crops, turns and mirrors are not found.
+ *
+ * Suggested to keep is the picture with the most pixels, then with the most bytes, then the oldest, then with the least key.
+ *
+ * In:       options, NULL for the defaults. run: threads, progress ("reading", "comparing"), cancel.
+ * Out:      *duplicates, to be given back with kith_gallery_duplicates_free; NULL on failure.
+ * Errors:   KITH_NOTFOUND no collection; KITH_INVALID; KITH_CANCELLED; KITH_CORRUPT; KITH_IO; KITH_NOMEM.
+ * Memory:   80 bytes a picture, and the vectors of those that are in a proposed pair.
+ * Cost:     reads each row once; for n pictures n^2 / 2 comparisons of 64 bits (a second for 50,000). */
+KITH_API kith_status kith_gallery_find_duplicates(kith_gallery *gallery,
+                                                  const kith_gallery_duplicates_options *options,
+                                                  const kith_run *run, kith_gallery_duplicates **duplicates,
+                                                  kith_error *err);
+
+KITH_API void kith_gallery_duplicates_free(kith_gallery_duplicates *duplicates); /* NULL is allowed */
+
 /* ---- Pixels ---- */
 
 /* Decode a picture in a decoder process.

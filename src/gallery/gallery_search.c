@@ -96,8 +96,8 @@ static void *copy_block(const kith_allocator *allocator, const void *bytes, size
     return copy;
 }
 
-static kith_status fill_hit(kith_gallery *g, int64_t key, unsigned parts, kith_gallery_hit *hit,
-                            kith_error *err)
+kith_status ki_gallery_fill_hit(kith_gallery *g, int64_t key, unsigned parts, kith_gallery_hit *hit,
+                                kith_error *err)
 {
     kith_row row;
     ki_row_file file;
@@ -119,6 +119,13 @@ static kith_status fill_hit(kith_gallery *g, int64_t key, unsigned parts, kith_g
     }
     if (!hit->path || !hit->payload || (row.attachment && !hit->thumbnail)) return ki_fail_nomem(err, size);
     return KITH_OK;
+}
+
+void ki_gallery_clear_hit(const kith_allocator *allocator, kith_gallery_hit *hit)
+{
+    ki_free(allocator, (void *)hit->path);
+    ki_free(allocator, (void *)hit->payload);
+    ki_free(allocator, (void *)hit->thumbnail);
 }
 
 static kith_status find_rows(kith_gallery *g, const float *vector, const kith_gallery_query *query,
@@ -143,7 +150,7 @@ static kith_status find_rows(kith_gallery *g, const float *vector, const kith_ga
             .key = keys[i], .distance = distances[i], .score = kith_metric_score(KITH_L2SQ, distances[i], 0)};
         if (hit.score < query->min_score) break;
         block->answer.hits[block->answer.n] = hit;
-        status = fill_hit(g, keys[i], parts, &block->answer.hits[block->answer.n++], err);
+        status = ki_gallery_fill_hit(g, keys[i], parts, &block->answer.hits[block->answer.n++], err);
     }
     ki_free(g->allocator, keys);
     ki_free(g->allocator, distances);
@@ -255,11 +262,7 @@ void kith_gallery_answer_free(kith_gallery_answer *answer)
     if (!answer) return;
     answer_block *block = (answer_block *)answer;
     const kith_allocator *allocator = block->allocator;
-    for (size_t i = 0; i < answer->n; i++) {
-        ki_free(allocator, (void *)answer->hits[i].path);
-        ki_free(allocator, (void *)answer->hits[i].payload);
-        ki_free(allocator, (void *)answer->hits[i].thumbnail);
-    }
+    for (size_t i = 0; i < answer->n; i++) ki_gallery_clear_hit(allocator, &answer->hits[i]);
     ki_free(allocator, answer->hits);
     ki_free(allocator, (void *)answer->thumbnail);
     ki_free(allocator, block);

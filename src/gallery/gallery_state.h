@@ -53,6 +53,12 @@ kith_status ki_gallery_staff(kith_gallery *g, const void *features, size_t size,
  * Errors:   why it cannot be opened: KITH_IO; KITH_NOMEM, KITH_INTERNAL when that is not the file's fault. */
 kith_status ki_gallery_open_file(const char *root, ki_walk_file *file, int *fd, kith_error *err);
 
+/* Fetch what a hit shows of a row: path, payload and, with KITH_ROW_ATTACHMENT in parts, the thumbnail. The hit is to
+ * be cleared, on failure, too. */
+kith_status ki_gallery_fill_hit(kith_gallery *g, int64_t key, unsigned parts, kith_gallery_hit *hit,
+                                kith_error *err);
+void ki_gallery_clear_hit(const kith_allocator *allocator, kith_gallery_hit *hit);
+
 /* The options of an index, checked and with the defaults filled in. */
 kith_status ki_gallery_read_index_options(const kith_gallery_index_options *given,
                                           kith_gallery_index_options *own, kith_error *err);

@@ -154,6 +154,20 @@ int ki_row_get_file(const json_t *payload, ki_row_file *file)
     return status;
 }
 
+int ki_row_get_look(const json_t *payload, ki_row_look *look)
+{
+    *look = (ki_row_look){0};
+    if (!get_hex(payload, "phash", &look->phash)) return 0;
+    json_int_t width = json_integer_value(json_object_get(payload, "width"));
+    json_int_t height = json_integer_value(json_object_get(payload, "height"));
+    json_int_t size = json_integer_value(json_object_get(payload, "size"));
+    if (width > 0 && height > 0 && width <= UINT32_MAX && height <= UINT32_MAX)
+        look->pixels = (uint64_t)width * (uint64_t)height;
+    look->size = size > 0 ? (uint64_t)size : 0;
+    if (!get_time(payload, "mtime", "mtime_ns", &look->mtime_ns)) look->mtime_ns = INT64_MAX;
+    return 1;
+}
+
 json_t *ki_bad_note(const ki_bad *bad)
 {
     json_t *note = json_object();

@@ -29,6 +29,13 @@ typedef struct ki_row_file {
 /* 1; 0 when the payload is not that of a picture; -1 without memory. */
 int ki_row_get_file(const json_t *payload, ki_row_file *file);
 
+/* What tells duplicates from a payload: 1, 0 when there is no perceptual hash. */
+typedef struct ki_row_look {
+    uint64_t phash, pixels, size;
+    int64_t mtime_ns;
+} ki_row_look;
+int ki_row_get_look(const json_t *payload, ki_row_look *look);
+
 /* A file that could not be read. */
 typedef struct ki_bad {
     char *path; /* malloc; exact bytes */

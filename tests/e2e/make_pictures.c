@@ -2,6 +2,7 @@
  *
  *   make_pictures good FOLDER N SEED   N pictures of all formats in sub-folders, each unlike the others
  *   make_pictures one FILE SEED        one, its format by the name's ending
+ *   make_pictures copy IN OUT SIDE a picture again, its longer side SIDE pixels, saved lossily
  *   make_pictures bad FOLDER           files that are no pictures or hostile ones, each named after what it is
  */
 #include <stdint.h>
@@ -154,6 +155,15 @@ static void make_bad(const char *folder)
     write_file(folder, "bomb.gif", gif, sizeof gif);
 }
 
+static void make_copy(const char *in, const char *out, int side)
+{
+    VipsImage *small = NULL;
+    if (vips_thumbnail(in, &small, side, "height", side, NULL) ||
+        vips_image_write_to_file(small, out, "Q", 60, NULL))
+        die(out);
+    g_object_unref(small);
+}
+
 int main(int argc, char **argv)
 {
     if (VIPS_INIT(argv[0])) die("libvips");
@@ -162,10 +172,14 @@ int main(int argc, char **argv)
         make_good(argv[2], atol(argv[3]), strtoull(argv[4], NULL, 10));
     else if (argc == 4 && strcmp(argv[1], "one") == 0)
         make_one(argv[2], strtoull(argv[3], NULL, 10));
+    else if (argc == 5 && strcmp(argv[1], "copy") == 0)
+        make_copy(argv[2], argv[3], atoi(argv[4]));
     else if (argc == 3 && strcmp(argv[1], "bad") == 0)
         make_bad(argv[2]);
     else
-        return fprintf(stderr, "usage: make_pictures good FOLDER N SEED | one FILE SEED | bad FOLDER\n"), 2;
+        return fprintf(stderr, "usage: make_pictures good FOLDER N SEED | one FILE SEED | copy IN OUT SIDE | "
+                               "bad FOLDER\n"),
+               2;
     vips_shutdown();
     return 0;
 }
