@@ -8,6 +8,7 @@
 #include <kith/dataset.h>
 #include <kith/file.h>
 #include <kith/filter.h>
+#include <kith/hashing.h>
 #include <kith/index.h>
 #include <kith/io.h>
 #include <kith/kmeans.h>

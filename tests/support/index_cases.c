@@ -29,6 +29,9 @@ const family_case families[] = {
     {"RR@,IVF40,Flat,RFlat", 0, 1, 0.70},
     {"OPQ@,PQ@x5", 1, 0, 0.42},
     {"OPQP@,IVF40,PQ@x5,Refine(F16)", 0, 0, 0.94},
+    {"SH64", 1, 0, 0.35},
+    {"ITQ@,RFlat", 1, 1, 0.44},
+    {"IVF40,RH64,RFlat", 0, 1, 0.90},
     {"BFlat", 1, 1, 1.0},
     {"BIVF40", 0, 1, 0.95},
     {"BMIH@", 0, 1, 1.0},
@@ -245,6 +248,7 @@ void case_quick(kith_index *index)
     kith_index_info info = {.struct_size = sizeof info};
     assert_ok(kith_index_get_info(index, &info, &err), &err);
     if (strstr(info.spec, "PQ")) assert_ok(kith_index_set(index, "pq_iterations", 4, &err), &err);
+    if (strstr(info.spec, "ITQ")) assert_ok(kith_index_set(index, "itq_iterations", 5, &err), &err);
     if (strstr(info.spec, "IVF")) assert_ok(kith_index_set(index, "kmeans_iterations", 5, &err), &err);
     if (strstr(info.spec, "HNSW")) assert_ok(kith_index_set(index, "ef_construction", 24, &err), &err);
 }
