@@ -41,6 +41,9 @@ const family_case families[] = {
     {"BallTree,Flat", 0, 1, 1.0},
     {"Hyperplane4x5,Flat", 0, 1, 0.95},
     {"LSHForest4,Flat", 0, 1, 0.95},
+    {"RKDForest4,Flat", 0, 1, 0.9},
+    {"RPForest8,Flat", 0, 1, 0.9},
+    {"RPForest8,PQ@x6,RFlat", 0, 1, 0.8},
 };
 const size_t n_families = sizeof families / sizeof *families;
 
