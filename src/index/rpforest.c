@@ -43,10 +43,10 @@ enum { LEAF_SIZE, SPLIT, SEARCH_NODES, VOTES };
 static const kith_param_info params[] = {
     [LEAF_SIZE] = {"leaf_size", KITH_PARAM_INT, KITH_AT_BUILD, 1, KI_TREE_MAX_LEAF, 64,
                    "rows in a leaf at most"},
-    [SPLIT] = {"split", KITH_PARAM_INT, KITH_AT_BUILD, 0, 1, 0,
+    [SPLIT] = {"split", KITH_PARAM_INT, KITH_AT_BUILD, 0, 1, 1,
                "how a node is cut: 0 sparse random projections (MRPT), 1 two means (Annoy)"},
     [SEARCH_NODES] =
-        {"search_nodes", KITH_PARAM_INT, KITH_AT_SEARCH, 1, 4294967295.0, 5000,
+        {"search_nodes", KITH_PARAM_INT, KITH_AT_SEARCH, 1, 4294967295.0, 2000,
          "rows in the leaves that a query reaches, counted in every tree; more is slower and finds more"},
     [VOTES] = {"votes", KITH_PARAM_INT, KITH_AT_SEARCH, 1, 200, 1,
                "leaves that must hold a row before it is compared; more with more trees and search_nodes"},

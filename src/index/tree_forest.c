@@ -344,6 +344,7 @@ typedef struct search {
     const uint32_t *order[KI_TREE_PARTS];
     size_t waiting;
     unsigned votes;
+    size_t chosen; /* rows that were compared, or will be: pending ones do not count, for they are not near */
     size_t n_ready;
     uint32_t ready[KI_SCAN_BLOCK]; /* positions to be compared */
 } search;
@@ -370,6 +371,7 @@ static void choose(search *s, uint32_t position)
 {
     uint32_t slot = s->forest->rows.slots[position];
     if (slot == KI_TREE_NOWHERE || (s->query->filter && !ki_query_allows(s->query, slot))) return;
+    s->chosen++;
     s->ready[s->n_ready++] = position;
     if (s->n_ready == KI_SCAN_BLOCK) flush(s);
 }
@@ -424,10 +426,7 @@ static void visit_leaves(search *s, const ki_forest_budget *budget)
         rows += visit_leaf(s, &leaf);
         leaves++;
         if (budget && (leaves >= budget->leaves || rows >= budget->rows)) break;
-        if (!budget) {
-            flush(s);
-            if (ki_query_taken(s->query) >= s->query->need) break;
-        }
+        if (!budget && s->chosen >= s->query->need) break;
     }
     flush(s);
 }
@@ -450,12 +449,12 @@ void ki_forest_search(const ki_forest *forest, ki_scratch *scratch, ki_query *qu
             heap_push(scratch->heap, &s.waiting, (waiting){0, (uint32_t)(p * forest->trees + tree), 0, 0});
     }
     visit_leaves(&s, &budget);
-    if (ki_query_taken(query) < query->need && !query->stopped) {
+    if (s.chosen < query->need && !query->stopped) {
         for (size_t i = 0; i < scratch->n_touched && s.votes > 1; i++) /* then one vote is enough */
             if (scratch->count[scratch->touched[i]] < s.votes) choose(&s, scratch->touched[i]);
         flush(&s);
         s.votes = 1;
-        if (ki_query_taken(query) < query->need) visit_leaves(&s, NULL);
+        if (s.chosen < query->need) visit_leaves(&s, NULL);
     }
     for (size_t i = 0; i < scratch->n_touched; i++) scratch->count[scratch->touched[i]] = 0;
     scratch->n_touched = 0;

@@ -281,6 +281,75 @@ static void test_max_leaves(void **state)
     free(x);
 }
 
+/* ---- Forests ---- */
+
+static size_t forest_hits(const kith_index *index, const kith_index *flat, const float *queries, size_t dim,
+                          const kith_setting *settings, size_t n_settings, uint64_t *scored)
+{
+    kith_searcher *a, *b;
+    kith_search_options options;
+    kith_search_options_init(&options);
+    options.settings = settings;
+    options.n_settings = n_settings;
+    size_t hits = 0;
+    *scored = 0;
+    assert_ok(kith_searcher_create(flat, &a, &err), &err);
+    assert_ok(kith_searcher_create(index, &b, &err), &err);
+    for (size_t q = 0; q < 50; q++) {
+        uint64_t truth[10], ids[10];
+        float dist[10];
+        kith_search_stats stats;
+        assert_ok(kith_search(a, queries + q * dim, 1, 10, NULL, truth, dist, NULL, &err), &err);
+        assert_ok(kith_search(b, queries + q * dim, 1, 10, &options, ids, dist, &stats, &err), &err);
+        assert_int_equal(stats.found, 10);
+        *scored += stats.scored;
+        for (size_t i = 0; i < 10; i++)
+            for (size_t j = 0; j < 10; j++) hits += ids[i] == truth[j];
+    }
+    kith_searcher_free(a);
+    kith_searcher_free(b);
+    return hits;
+}
+
+/* Both ways to split find most neighbours in a part of the rows; votes leave out rows and few neighbours; rows that come
+ * one call after the other, and those left after others went, are found as well. */
+static void test_forests(void **state)
+{
+    (void)state;
+    enum { ROWS = 6000, DIM = 32, LATER = 400 };
+    static const struct {
+        const char *spec, *budget;
+        double split, value, votes; /* -1: no such parameter */
+        size_t least;               /* of 500 */
+    } cases[] = {{"RPForest12", "search_nodes", 0, 4000, 1, 400},
+                 {"RPForest12", "search_nodes", 1, 2000, 1, 430},
+                 {"RPForest12", "search_nodes", 1, 4000, 2, 430},
+                 {"RKDForest4", "max_leaves", -1, 60, -1, 400}};
+    float *x = test_vectors(ROWS + 50, DIM, 40, test_seed());
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        pair p = pair_make(cases[c].spec, DIM, KITH_L2SQ, "clusters");
+        if (cases[c].split >= 0) assert_ok(kith_index_set(p.tree, "split", cases[c].split, &err), &err);
+        pair_add(&p, x, ROWS - LATER);
+        for (size_t i = ROWS - LATER; i < ROWS; i += 40) pair_add(&p, x + i * DIM, 40);
+        uint64_t gone[500], scored;
+        for (size_t i = 0; i < 500; i++) gone[i] = 11 * i;
+        pair_remove(&p, gone, 500);
+        assert_ok(kith_index_check(p.tree, &err), &err);
+        kith_setting settings[2] = {{cases[c].budget, cases[c].value}, {"votes", cases[c].votes}};
+        size_t n_settings = cases[c].votes > 0 ? 2 : 1;
+        size_t hits = forest_hits(p.tree, p.flat, x + ROWS * DIM, DIM, settings, n_settings, &scored);
+        if (hits < cases[c].least || scored > 50 * ROWS / 2)
+            fail_msg("%s, split %g, votes %g: %zu of 500 found, %llu rows compared", cases[c].spec,
+                     cases[c].split, cases[c].votes, hits, (unsigned long long)scored / 50);
+        settings[0].value = 4294967295.0;                  /* no bound: exact */
+        settings[1].value = cases[c].split < 0 ? -1 : 200; /* nobody has so many: one is enough then */
+        assert_int_equal(forest_hits(p.tree, p.flat, x + ROWS * DIM, DIM, settings, n_settings, &scored),
+                         500);
+        pair_free(&p);
+    }
+    free(x);
+}
+
 /* Other codecs are refused in words that help. */
 static void test_codecs_refused(void **state)
 {
@@ -302,9 +371,8 @@ static void test_codecs_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_equal_to_flat),
-        cmocka_unit_test(test_prunes),
-        cmocka_unit_test(test_max_leaves),
+        cmocka_unit_test(test_equal_to_flat),  cmocka_unit_test(test_prunes),
+        cmocka_unit_test(test_max_leaves),     cmocka_unit_test(test_forests),
         cmocka_unit_test(test_codecs_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
