@@ -5,43 +5,36 @@
 #include "base/error.h"
 #include "base/memory.h"
 
-/* A set of moves of one table. */
+/* A set of moves. */
 typedef struct entry {
     float cost;
     uint32_t order; /* when it was made: decides between equal costs */
     uint64_t moves; /* bit j: move j is in it */
     uint64_t key;   /* of the bucket */
-    uint32_t table, last;
+    uint32_t last;  /* its dearest move */
 } entry;
 
 struct ki_probes {
     const kith_allocator *allocator;
-    size_t n_tables, n_moves;
+    size_t n_moves;
     int paired;
-    ki_move *moves; /* [n_tables][n_moves] */
-    uint64_t *keys; /* [n_tables] */
-    entry *heap;    /* [room], the cheapest first */
+    ki_move moves[KI_PROBE_MOVES];
+    uint64_t key; /* the query's own bucket */
+    int begun;    /* it was not given out yet */
+    entry *heap;  /* [room], the cheapest first */
     size_t n, room;
     uint32_t made;
-    size_t turn; /* tables whose own bucket was given out */
 };
 
-kith_status ki_probes_create(size_t tables, size_t moves, int paired, const kith_allocator *allocator,
-                             ki_probes **probes, kith_error *err)
+kith_status ki_probes_create(size_t moves, int paired, const kith_allocator *allocator, ki_probes **probes,
+                             kith_error *err)
 {
     *probes = NULL;
     ki_probes *p = ki_alloc_zero(allocator, 1, sizeof *p);
     if (!p) return ki_fail_nomem(err, sizeof *p);
     p->allocator = allocator;
-    p->n_tables = tables;
     p->n_moves = moves;
     p->paired = paired;
-    p->moves = ki_alloc(allocator, tables, moves * sizeof *p->moves);
-    p->keys = ki_alloc(allocator, tables, sizeof *p->keys);
-    if (!p->moves || !p->keys) {
-        ki_probes_free(p);
-        return ki_fail_nomem(err, tables * (moves * sizeof *p->moves + sizeof *p->keys));
-    }
     *probes = p;
     return KITH_OK;
 }
@@ -49,17 +42,13 @@ kith_status ki_probes_create(size_t tables, size_t moves, int paired, const kith
 void ki_probes_free(ki_probes *p)
 {
     if (!p) return;
-    ki_free(p->allocator, p->moves);
-    ki_free(p->allocator, p->keys);
     ki_free(p->allocator, p->heap);
     ki_free(p->allocator, p);
 }
 
 kith_status ki_probes_reserve(ki_probes *p, size_t count, kith_error *err)
 {
-    /* One set a table to begin with; each that comes off puts two on. Sets that are not valid come off too, but put on no
-     * more than valid ones: see ki_probes_next. */
-    size_t room = p->n_tables + count + 1;
+    size_t room = count + 1; /* one set to begin with; each that comes off puts two on at most */
     if (room <= p->room) return KITH_OK;
     entry *heap = ki_alloc(p->allocator, room, sizeof *heap);
     if (!heap) return ki_fail_nomem(err, room * sizeof *heap);
@@ -68,13 +57,6 @@ kith_status ki_probes_reserve(ki_probes *p, size_t count, kith_error *err)
     p->room = room;
     p->n = 0;
     return KITH_OK;
-}
-
-void ki_probes_begin(ki_probes *p)
-{
-    p->n = 0;
-    p->made = 0;
-    p->turn = 0;
 }
 
 /* ---- The heap ---- */
@@ -107,21 +89,18 @@ static void sift_down(entry *heap, size_t n, size_t i)
 
 /* ---- Sets of moves ---- */
 
-void ki_probes_table(ki_probes *p, uint32_t table, uint64_t key, const ki_move *moves)
+void ki_probes_begin(ki_probes *p, uint64_t key, const ki_move *moves)
 {
-    memcpy(p->moves + table * p->n_moves, moves, p->n_moves * sizeof *moves);
-    p->keys[table] = key;
-}
-
-static const ki_move *moves_of(const ki_probes *p, const entry *e)
-{
-    return p->moves + e->table * p->n_moves;
+    memcpy(p->moves, moves, p->n_moves * sizeof *moves);
+    p->key = key;
+    p->begun = 1;
+    p->n = p->made = 0;
 }
 
 /* The last move is replaced by the next one. 0: there is none. */
 static int shift(const ki_probes *p, entry *e)
 {
-    const ki_move *moves = moves_of(p, e);
+    const ki_move *moves = p->moves;
     uint32_t next = e->last + 1;
     if (next == p->n_moves) return 0;
     e->cost += moves[next].cost - moves[e->last].cost;
@@ -134,7 +113,7 @@ static int shift(const ki_probes *p, entry *e)
 /* The next move joins. 0: there is none. */
 static int expand(const ki_probes *p, entry *e)
 {
-    const ki_move *moves = moves_of(p, e);
+    const ki_move *moves = p->moves;
     uint32_t next = e->last + 1;
     if (next == p->n_moves) return 0;
     e->cost += moves[next].cost;
@@ -160,26 +139,18 @@ static int next_valid(const ki_probes *p, entry *e)
     return 1;
 }
 
-static void seed(ki_probes *p)
+int ki_probes_next(ki_probes *p, uint64_t *key)
 {
-    for (uint32_t t = 0; t < p->n_tables; t++) {
-        const ki_move *first = p->moves + t * p->n_moves;
-        p->heap[p->n] = (entry){first->cost, p->made++, 1, p->keys[t] + first->delta, t, 0};
-        sift_up(p->heap, p->n++);
-    }
-}
-
-int ki_probes_next(ki_probes *p, ki_probe *probe)
-{
-    if (p->turn < p->n_tables) {
-        *probe = (ki_probe){(uint32_t)p->turn, p->keys[p->turn]};
-        p->turn++;
-        if (p->turn == p->n_tables && p->room > p->n_tables) seed(p);
+    if (p->begun) {
+        p->begun = 0;
+        *key = p->key;
+        if (p->room > 0)
+            p->heap[p->n++] = (entry){p->moves[0].cost, p->made++, 1, p->key + p->moves[0].delta, 0};
         return 1;
     }
     if (p->n == 0) return 0;
     entry top = p->heap[0], shifted = top, expanded = top;
-    *probe = (ki_probe){top.table, top.key};
+    *key = top.key;
     if (shift(p, &shifted) && next_valid(p, &shifted)) {
         shifted.order = p->made++;
         p->heap[0] = shifted;

@@ -1,4 +1,4 @@
-/* probes.h - which buckets of a set of hash tables to look into, likeliest first.
+/* probes.h - which buckets of a hash table to look into, likeliest first.
  *
  * Paper: Q. Lv, W. Josephson, Z. Wang, M. Charikar, K. Li, "Multi-Probe LSH: Efficient Indexing for
  * High-Dimensional Similarity Search", VLDB 2007, section 4.4 and Algorithm 1. A near row that is not in the query's
@@ -10,12 +10,11 @@
  * sets of moves come off a heap by two operations on their last move: shift (take the next dearer one in its place) and
  * expand (take the next dearer one as well); each set is reached exactly once.
  *
- * Our deviation: one heap for all tables instead of one each. The number of probes is shared out among
- * the tables by cost, so that a table in which the query lies in the middle of its bucket does not waste any
- * (docs/families/pstable.md has the measurement).
+ * (One heap for all tables, so that the number of probes is shared out among them by cost, finds less for the same number of
+ * rows: 0.89 against 0.91 of the 10 nearest on fashion-mnist with 5 % of the rows scored. Each table tells something of its own.)
  *
- * Use:      ki_probes_create; for a query ki_probes_begin, for each table ki_probes_table, then ki_probes_next as often as
- *           wanted. Threads: one prober belongs to one thread. */
+ * Use:      ki_probes_create; for each table of a query ki_probes_begin, then ki_probes_next as often as wanted.
+ *           Threads: one prober belongs to one thread. */
 #ifndef KI_HASH_PROBES_H
 #define KI_HASH_PROBES_H
 
@@ -29,32 +28,24 @@ typedef struct ki_move {
     uint64_t delta; /* what it adds to the key, modulo 2^64 */
 } ki_move;
 
-typedef struct ki_probe {
-    uint32_t table;
-    uint64_t key;
-} ki_probe;
-
 typedef struct ki_probes ki_probes;
 
-/* In:       tables >= 1; moves 1..KI_PROBE_MOVES of each. paired: move j and move moves - 1 - j, in the order of their
- *           costs, are the two directions of one value and exclude each other; moves is even then.
+/* In:       moves 1..KI_PROBE_MOVES of a table. paired: move j and move moves - 1 - j, in the order of their costs, are the two
+ *           directions of one value and exclude each other; moves is even then.
  * Out:      *probes, NULL on failure. Errors: KITH_NOMEM. */
-kith_status ki_probes_create(size_t tables, size_t moves, int paired, const kith_allocator *allocator,
-                             ki_probes **probes, kith_error *err);
+kith_status ki_probes_create(size_t moves, int paired, const kith_allocator *allocator, ki_probes **probes,
+                             kith_error *err);
 void ki_probes_free(ki_probes *probes); /* NULL is allowed */
 
-/* Room for `count` calls of ki_probes_next, so that none of them can fail. KITH_NOMEM. */
+/* Room for `count` buckets beside a query's own, so that ki_probes_next cannot fail. KITH_NOMEM. */
 kith_status ki_probes_reserve(ki_probes *probes, size_t count, kith_error *err);
 
-/* A new query: no table has a key yet. */
-void ki_probes_begin(ki_probes *probes);
+/* A new table: the query's key and its moves[moves], by rising cost; both copied. */
+void ki_probes_begin(ki_probes *probes, uint64_t key, const ki_move *moves);
 
-/* The key of a table and its moves[moves], by rising cost; copied. */
-void ki_probes_table(ki_probes *probes, uint32_t table, uint64_t key, const ki_move *moves);
-
-/* The next bucket: of every table its own in turn, then the others by rising cost; ties in the order in which
- * the sets were made, which depends on the costs alone.
- * Out:      1 and *probe, or 0 when there are no more (or more than were reserved). */
-int ki_probes_next(ki_probes *probes, ki_probe *probe);
+/* The next bucket: the query's own, then the others by rising cost; ties in the order in which the sets were made, which
+ * depends on the costs alone.
+ * Out:      1 and *key, or 0 when there are no more. */
+int ki_probes_next(ki_probes *probes, uint64_t *key);
 
 #endif

@@ -13,7 +13,6 @@
  *     tell nothing. On the unit sphere near by angle is near by distance, which does not depend on the origin.
  *     Charikar's probability, 1 - angle / pi, then holds for the angle seen from the mean. docs/families/hyperplane.md has
  *     the measurement; centred = 0 is the scheme as published.
- *   - The number of probes is for all tables together, shared out by cost; see hash/probes.h.
  *   - A query that finds fewer than k rows that may be returned goes on to compare all others: an answer is short only when
  *     no more rows match, as in every family. Range search has no such number and is what the buckets hold.
  *
@@ -38,9 +37,8 @@
 enum { PROBES, CENTRED };
 
 static const kith_param_info params[] = {
-    [PROBES] =
-        {"probes", KITH_PARAM_INT, KITH_AT_SEARCH, 0, KI_LSH_MAX_PROBES, 16,
-         "buckets looked into beside the query's own, per table on average; more is slower and finds more"},
+    [PROBES] = {"probes", KITH_PARAM_INT, KITH_AT_SEARCH, 0, KI_LSH_MAX_PROBES, 16,
+                "buckets looked into beside the query's own, per table; more is slower and finds more"},
     [CENTRED] = {"centred", KITH_PARAM_BOOL, KITH_AT_BUILD, 0, 1, 1,
                  "whether hyperplanes go through the mean of the training rows instead of the origin"},
 };

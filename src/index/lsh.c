@@ -71,8 +71,8 @@ kith_status ki_lsh_pack(ki_lsh *lsh, kith_error *err)
 
 kith_status ki_lsh_probes(const ki_lsh *lsh, ki_probes **probes, kith_error *err)
 {
-    return ki_probes_create(lsh->n_tables, lsh->kind->moves * lsh->k, lsh->kind->moves == 2,
-                            lsh->base.env->allocator, probes, err);
+    return ki_probes_create(lsh->kind->moves * lsh->k, lsh->kind->moves == 2, lsh->base.env->allocator,
+                            probes, err);
 }
 
 /* ---- Training on random hyperplanes ---- */
@@ -250,36 +250,37 @@ kith_status ki_lsh_prepare(const ki_structure *structure, ki_scratch *s, size_t 
 {
     const ki_lsh *lsh = (const ki_lsh *)structure;
     (void)k;
-    KI_TRY(ki_probes_reserve(s->probes, lsh->n_tables * (size_t)settings[0], err));
+    KI_TRY(ki_probes_reserve(s->probes, (size_t)settings[0], err));
     return ki_gather_reserve(&s->gather, lsh->rows.n_slots, err);
+}
+
+/* The buckets of one table. */
+static void search_table(const ki_lsh *lsh, ki_scratch *s, ki_query *query, size_t t)
+{
+    ki_move moves[KI_PROBE_MOVES];
+    uint64_t key = lsh->kind->aim(s->values + t * lsh->k, t, lsh->k, moves);
+    ki_probes_begin(s->probes, key, moves);
+    for (size_t left = 1 + (size_t)query->settings[0]; left > 0 && !ki_query_stop(query); left--) {
+        if (!ki_probes_next(s->probes, &key)) return;
+        for (size_t r = 0; r < lsh->tables.n_runs; r++) {
+            size_t n;
+            const uint32_t *slots = ki_hash_find(&lsh->tables.runs[r], t, ki_hash_key(key), &n);
+            if (n > 0) ki_gather_add(&s->gather, slots, n);
+        }
+        query->visited++;
+    }
 }
 
 void ki_lsh_search(const ki_structure *structure, ki_scratch *s, ki_query *query)
 {
     const ki_lsh *lsh = (const ki_lsh *)structure;
-    ki_gather *gather = &s->gather;
-    ki_gather_begin(gather, query, s->scorer, lsh->rows.codes);
-    if (lsh->tables.n_runs == 0) return;
-    ki_move moves[KI_PROBE_MOVES];
-    ki_product_row(lsh->packed, query->vector, s->values);
-    ki_probes_begin(s->probes);
-    for (size_t t = 0; t < lsh->n_tables; t++) {
-        uint64_t key = lsh->kind->aim(s->values + t * lsh->k, t, lsh->k, moves);
-        ki_probes_table(s->probes, (uint32_t)t, key, moves);
+    ki_gather_begin(&s->gather, query, s->scorer, lsh->rows.codes);
+    if (lsh->tables.n_runs > 0) {
+        ki_product_row(lsh->packed, query->vector, s->values);
+        for (size_t t = 0; t < lsh->n_tables && !query->stopped; t++) search_table(lsh, s, query, t);
     }
-    ki_probe probe;
-    size_t left = lsh->n_tables * (1 + (size_t)query->settings[0]);
-    for (; left > 0 && !ki_query_stop(query) && ki_probes_next(s->probes, &probe); left--) {
-        uint32_t key = ki_hash_key(probe.key);
-        for (size_t r = 0; r < lsh->tables.n_runs; r++) {
-            size_t n;
-            const uint32_t *slots = ki_hash_find(&lsh->tables.runs[r], probe.table, key, &n);
-            if (n > 0) ki_gather_add(gather, slots, n);
-        }
-        query->visited++;
-    }
-    ki_gather_flush(gather);
-    if (ki_query_taken(query) < query->need) ki_gather_rest(gather);
+    ki_gather_flush(&s->gather);
+    if (ki_query_taken(query) < query->need) ki_gather_rest(&s->gather);
 }
 
 /* ---- Save, load, check ---- */

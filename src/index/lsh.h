@@ -55,7 +55,7 @@ kith_status ki_lsh_pack(ki_lsh *lsh, kith_error *err);
 kith_status ki_lsh_train_hyperplanes(ki_lsh *lsh, const ki_input *input, int centred, const kith_run *run,
                                      kith_error *err);
 
-/* A prober for all tables. */
+/* A prober of the tables. */
 kith_status ki_lsh_probes(const ki_lsh *lsh, ki_probes **probes, kith_error *err);
 
 /* Members of the vtables. ki_lsh_prepare and ki_lsh_search: the parameter `probes` is the first of the family's table. */

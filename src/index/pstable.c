@@ -12,7 +12,6 @@
  *     bisects for the smallest w with which the share `target_recall` of these neighbours lies in the buckets that the initial
  *     number of probes looks into. (The model of the papers needs the distribution of distances, and independence of
  *     the K cuts, which low-dimensional data does not give.)
- *   - The number of probes is for all tables together, shared out by cost; see hash/probes.h.
  *   - A query that finds fewer than k rows that may be returned goes on to compare all others: an answer is short only when
  *     no more rows match, as in every family. Range search has no such number and is what the buckets hold.
  *
@@ -47,9 +46,8 @@ enum { PROBES, WIDTH, TARGET };
 #define PROBES_INITIAL 16
 
 static const kith_param_info params[] = {
-    [PROBES] =
-        {"probes", KITH_PARAM_INT, KITH_AT_SEARCH, 0, KI_LSH_MAX_PROBES, PROBES_INITIAL,
-         "buckets looked into beside the query's own, per table on average; more is slower and finds more"},
+    [PROBES] = {"probes", KITH_PARAM_INT, KITH_AT_SEARCH, 0, KI_LSH_MAX_PROBES, PROBES_INITIAL,
+                "buckets looked into beside the query's own, per table; more is slower and finds more"},
     [WIDTH] = {"w", KITH_PARAM_FLOAT, KITH_AT_BUILD, 0, 1e12, 0,
                "width of a bucket in units of distance (not squared); 0: chosen from the training rows"},
     [TARGET] = {"target_recall", KITH_PARAM_FLOAT, KITH_AT_BUILD, 0.01, 0.999, 0.9,
@@ -100,8 +98,7 @@ typedef struct tuning {
     uint64_t *id; /* the neighbours' rows */
     float
         *near; /* [n_queries][1 + TRAIN_NEAR][functions]: values with w = 1, of a row and of its neighbours */
-    float *places;  /* [1 + TRAIN_NEAR][functions]: the same of one row with another w */
-    uint64_t *keys; /* [n_tables][TRAIN_NEAR]: buckets of the neighbours of one row */
+    float *places; /* [1 + TRAIN_NEAR][functions]: the same of one row with another w */
     ki_probes *probes;
 } tuning;
 
@@ -160,21 +157,17 @@ static size_t found_by(const tuning *t, size_t q, double w)
     for (size_t i = 0; i <= TRAIN_NEAR; i++)
         for (size_t f = 0; f < m; f++)
             t->places[i * m + f] = (float)((double)(values[i * m + f] - lsh->bias[f]) / w) + lsh->bias[f];
+    unsigned seen = 0;
     ki_move moves[KI_PROBE_MOVES];
-    ki_probes_begin(t->probes);
+    uint64_t keys[TRAIN_NEAR];
     for (size_t table = 0; table < lsh->n_tables; table++) {
         uint64_t key = ki_pstable_moves(t->places + table * lsh->k, table, lsh->k, moves);
-        ki_probes_table(t->probes, (uint32_t)table, key, moves);
         for (size_t i = 0; i < TRAIN_NEAR; i++)
-            t->keys[table * TRAIN_NEAR + i] =
-                ki_pstable_bucket(t->places + (i + 1) * m + table * lsh->k, table, lsh->k);
-    }
-    ki_probe probe;
-    unsigned seen = 0;
-    for (size_t left = lsh->n_tables * (1 + PROBES_INITIAL); left > 0; left--) {
-        if (!ki_probes_next(t->probes, &probe)) break;
-        for (size_t i = 0; i < TRAIN_NEAR; i++)
-            if (t->keys[probe.table * TRAIN_NEAR + i] == probe.key) seen |= 1u << i;
+            keys[i] = ki_pstable_bucket(t->places + (i + 1) * m + table * lsh->k, table, lsh->k);
+        ki_probes_begin(t->probes, key, moves);
+        for (size_t left = 1 + PROBES_INITIAL; left > 0 && ki_probes_next(t->probes, &key); left--)
+            for (size_t i = 0; i < TRAIN_NEAR; i++)
+                if (keys[i] == key) seen |= 1u << i;
     }
     for (size_t i = 0; i < TRAIN_NEAR; i++) found += seen >> i & 1;
     return found;
@@ -229,12 +222,11 @@ static kith_status choose_w(pstable *p, const float *x, size_t n, const kith_run
     t.id = ki_alloc(allocator, t.n_queries * TRAIN_NEAR, sizeof *t.id);
     t.near = ki_alloc(allocator, t.n_queries * (TRAIN_NEAR + 1), m * sizeof *t.near);
     t.places = ki_alloc(allocator, TRAIN_NEAR + 1, m * sizeof *t.places);
-    t.keys = ki_alloc(allocator, lsh->n_tables, TRAIN_NEAR * sizeof *t.keys);
-    kith_status status = t.dist && t.id && t.near && t.places && t.keys
+    kith_status status = t.dist && t.id && t.near && t.places
                              ? KITH_OK
                              : ki_fail_nomem(err, (t.n_queries + 1) * (TRAIN_NEAR + 1) * m * sizeof *t.near);
     if (status == KITH_OK) status = ki_lsh_probes(lsh, &t.probes, err);
-    if (status == KITH_OK) status = ki_probes_reserve(t.probes, lsh->n_tables * PROBES_INITIAL, err);
+    if (status == KITH_OK) status = ki_probes_reserve(t.probes, PROBES_INITIAL, err);
     if (status == KITH_OK) {
         ki_pool_run(ki_run_pool(run), (t.n_queries + QUERY_GROUP - 1) / QUERY_GROUP, find_neighbours, &t);
         status = ki_run_check(run, err);
@@ -247,7 +239,6 @@ static kith_status choose_w(pstable *p, const float *x, size_t n, const kith_run
     ki_free(allocator, t.id);
     ki_free(allocator, t.near);
     ki_free(allocator, t.places);
-    ki_free(allocator, t.keys);
     ki_probes_free(t.probes);
     return status;
 }

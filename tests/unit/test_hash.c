@@ -105,12 +105,11 @@ static void test_hyperplane_probability(void **state)
 
 /* ---- Multi-probe ---- */
 
-enum { TABLES = 3, K = 4 };
+enum { K = 4, BUCKETS = 81 };
 
 typedef struct reached {
-    uint32_t table;
     uint64_t key;
-    double cost;
+    double cost; /* -1: given already */
 } reached;
 
 static int by_cost(const void *a, const void *b)
@@ -119,33 +118,51 @@ static int by_cost(const void *a, const void *b)
     return (x->cost > y->cost) - (x->cost < y->cost);
 }
 
-/* Every bucket of every table whose values are the query's or one beside (to both sides, or turned bits), with what it costs to
- * get there, cheapest first; then what the prober gives must be these, each once, in that order. */
+/* What the prober gives must be all these buckets, each once, by rising cost, the query's own first. */
 static void check_probes(int paired, size_t n, reached *all, ki_probes *probes)
 {
+    uint64_t key;
     qsort(all, n, sizeof *all, by_cost);
-    ki_probe probe;
-    for (size_t t = 0; t < TABLES; t++) { /* the query's own buckets come first, by table */
-        assert_true(ki_probes_next(probes, &probe));
-        assert_int_equal(probe.table, t);
-        assert_true(all[t].cost == 0);
-    }
-    for (size_t i = TABLES; i < n; i++) {
-        assert_true(ki_probes_next(probes, &probe));
+    assert_true(all[0].cost == 0);
+    for (size_t i = 0; i < n; i++) {
+        assert_true(ki_probes_next(probes, &key));
         size_t j = 0;
-        while (j < n && (all[j].table != probe.table || all[j].key != probe.key)) j++;
+        while (j < n && all[j].key != key) j++;
         if (j == n) fail_msg("paired %d: probe %zu is no bucket beside the query's", paired, i);
-        assert_true(all[j].cost >= 0); /* not given before */
+        assert_true(j >= i); /* not given before */
         if (fabs(all[j].cost - all[i].cost) > 1e-4 * (1 + all[i].cost))
             fail_msg("paired %d: probe %zu costs %g, not %g", paired, i, all[j].cost, all[i].cost);
-        if (i != j) { /* equal costs: the other one's turn comes */
-            reached swapped = all[i];
-            all[i] = all[j];
-            all[j] = swapped;
-        }
-        all[i].cost = -1;
+        reached given = all[j]; /* of equal costs this one came first */
+        all[j] = all[i];
+        all[i] = given;
     }
-    assert_false(ki_probes_next(probes, &probe));
+    assert_false(ki_probes_next(probes, &key));
+}
+
+/* Every bucket whose values are the query's or one beside (to both sides, or turned bits), with what it costs to get there. */
+static size_t all_buckets(int paired, const float *values, size_t t, reached *all)
+{
+    size_t n = paired ? BUCKETS : 1 << K;
+    for (size_t code = 0; code < n; code++) {
+        double cost = 0;
+        float moved[K];
+        size_t rest = code;
+        for (size_t i = 0; i < K; i++) {
+            double value = (double)values[i], below = value - floor(value);
+            int move = paired ? (int)(rest % 3) - 1 : (int)(rest % 2);
+            rest /= paired ? 3 : 2;
+            if (paired) {
+                cost += move < 0 ? below * below : move > 0 ? (1 - below) * (1 - below) : 0;
+                moved[i] = floorf(values[i]) + (float)move + 0.5f;
+            } else {
+                cost += move ? value * value : 0;
+                moved[i] = move ? -values[i] : values[i];
+            }
+        }
+        all[code].key = paired ? ki_pstable_bucket(moved, t, K) : ki_hyperplane_bucket(moved, K);
+        all[code].cost = cost;
+    }
+    return n;
 }
 
 static void test_probes(void **state)
@@ -153,49 +170,27 @@ static void test_probes(void **state)
     (void)state;
     ki_rng rng;
     ki_rng_init(&rng, test_seed(), 7);
-    for (int round = 0; round < 40; round++)
-        for (int paired = 0; paired < 2; paired++) {
-            enum { MOST = TABLES * 81 };
-            size_t n = 0, each = paired ? 81 : 16;
-            reached all[MOST];
-            ki_probes *probes;
-            ki_move moves[2 * K];
-            assert_ok(ki_probes_create(TABLES, paired ? 2 * K : K, paired, NULL, &probes, &err), &err);
-            assert_ok(ki_probes_reserve(probes, MOST, &err), &err);
-            ki_probes_begin(probes);
-            for (size_t t = 0; t < TABLES; t++) {
-                float values[K], moved[K];
-                for (size_t i = 0; i < K; i++) values[i] = (float)(ki_rng_gauss(&rng) * 3);
-                uint64_t key =
-                    paired ? ki_pstable_moves(values, t, K, moves) : ki_hyperplane_moves(values, K, moves);
-                ki_probes_table(probes, (uint32_t)t, key, moves);
-                for (size_t code = 0; code < each; code++) {
-                    double cost = 0;
-                    size_t rest = code;
-                    for (size_t i = 0; i < K; i++) {
-                        double below = (double)values[i] - floor((double)values[i]);
-                        int move = paired ? (int)(rest % 3) - 1 : (int)(rest % 2);
-                        rest /= paired ? 3 : 2;
-                        if (paired) {
-                            cost += move < 0 ? below * below : move > 0 ? (1 - below) * (1 - below) : 0;
-                            moved[i] = floorf(values[i]) + (float)move + 0.5f;
-                        } else {
-                            cost += move ? (double)values[i] * (double)values[i] : 0;
-                            moved[i] = move ? -values[i] : values[i];
-                        }
-                    }
-                    key = paired ? ki_pstable_bucket(moved, t, K) : ki_hyperplane_bucket(moved, K);
-                    all[n++] = (reached){(uint32_t)t, key, cost};
-                }
-            }
-            check_probes(paired, n, all, probes);
-            ki_probes_free(probes);
+    for (int paired = 0; paired < 2; paired++) {
+        ki_probes *probes;
+        ki_move moves[2 * K];
+        reached all[BUCKETS];
+        assert_ok(ki_probes_create(paired ? 2 * K : K, paired, NULL, &probes, &err), &err);
+        assert_ok(ki_probes_reserve(probes, BUCKETS, &err), &err);
+        for (size_t t = 0; t < 200; t++) {
+            float values[K];
+            for (size_t i = 0; i < K; i++) values[i] = (float)(ki_rng_gauss(&rng) * 3);
+            uint64_t key =
+                paired ? ki_pstable_moves(values, t, K, moves) : ki_hyperplane_moves(values, K, moves);
+            ki_probes_begin(probes, key, moves);
+            check_probes(paired, all_buckets(paired, values, t, all), all, probes);
         }
+        ki_probes_free(probes);
+    }
 }
 
 /* ---- Tables ---- */
 
-enum { ROWS = 3000, KEYS = 70 };
+enum { TABLES = 3, ROWS = 3000, KEYS = 70 };
 
 /* What is found under each key in all runs is what a list of rows says; stale slots aside. */
 static void check_tables(const ki_hash_tables *tables, const uint32_t *keys, const unsigned char *alive)
