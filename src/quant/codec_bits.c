@@ -21,7 +21,27 @@ typedef struct bits_scorer {
     uint8_t query[]; /* [code_size] */
 } bits_scorer;
 
+/* How far ahead of a scan its lines are fetched, because the hardware stops at the end of each page of 4 KB; and in what
+ * pieces, because fetching a whole block at once fills the queue of outstanding lines. Together worth a fifth of the
+ * speed out of memory (8,000,000 codes of 8 bytes: 7.3 to 8.9 GB/s where a plain sum reads 8.4; 32 bytes: 8.0 to
+ * 10.2). */
+#define AHEAD_BYTES 4096
+#define RUN_BYTES 512
+
 /* ---- scorer ---- */
+
+/* Rows in order, run by run, each run's counterpart further on being fetched meanwhile. */
+static void scan(const bits_scorer *s, const uint8_t *code, size_t n, size_t size, uint32_t *count)
+{
+    size_t run = RUN_BYTES / size > 8 ? RUN_BYTES / size : 8;
+    for (size_t first = 0; first < n; first += run) {
+        size_t rows = n - first < run ? n - first : run;
+        const uint8_t *from = code + first * size;
+        for (size_t i = 0; i < rows * size; i += KI_CACHE_LINE)
+            __builtin_prefetch((const void *)((uintptr_t)from + AHEAD_BYTES + i));
+        s->kernels->hamming_rows(s->query, from, rows, size, count + first);
+    }
+}
 
 static void scorer_free(ki_scorer *scorer)
 {
@@ -51,7 +71,7 @@ static void scorer_score(ki_scorer *scorer, ki_codes codes, const uint32_t *rows
         if (rows)
             s->kernels->hamming_gather(s->query, codes.code, size, rows + first, block, size, count);
         else
-            s->kernels->hamming_rows(s->query, codes.code + first * size, block, size, count);
+            scan(s, codes.code + first * size, block, size, count);
         for (size_t i = 0; i < block; i++) out[first + i] = (float)(int32_t)count[i];
     }
 }
