@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <kith/dataset.h>
 #include <kith/index.h>
 #include <kith/simd.h>
 
@@ -209,6 +210,33 @@ static void test_equal_to_flat(void **state)
                 }
 }
 
+/* Real vectors, as many dimensions as they have: the trees lose their speed there, not their truth. */
+static void test_equal_on_real_data(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *path;
+        kith_metric metric;
+    } sets[] = {{"fashion-mnist/train_u8.npy", KITH_L2SQ},
+                {"words/words_100_f16.npy", KITH_COSINE},
+                {"words/words_100_f16.npy", KITH_L1}};
+    for (size_t i = 0; i < sizeof sets / sizeof *sets; i++) {
+        const char *path = test_data(sets[i].path);
+        if (!path) skip();
+        float *x;
+        size_t n, dim;
+        assert_ok(kith_dataset_load_f32(path, NULL, NULL, &x, &n, &dim, &err), &err);
+        n = n < 20000 ? n : 20000;
+        for (size_t s = 0; s < 2; s++) {
+            pair p = pair_make(exact[s], dim, sets[i].metric, sets[i].path);
+            pair_add(&p, x + 8 * dim, n - 8);
+            pair_compare(&p, x, 16, dim, NULL); /* half of them are not in the index */
+            pair_free(&p);
+        }
+        kith_dataset_unload(NULL, x);
+    }
+}
+
 /* ---- What they are for: few rows are looked at ---- */
 
 static void test_prunes(void **state)
@@ -371,9 +399,9 @@ static void test_codecs_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_equal_to_flat),  cmocka_unit_test(test_prunes),
-        cmocka_unit_test(test_max_leaves),     cmocka_unit_test(test_forests),
-        cmocka_unit_test(test_codecs_refused),
+        cmocka_unit_test(test_equal_to_flat), cmocka_unit_test(test_equal_on_real_data),
+        cmocka_unit_test(test_prunes),        cmocka_unit_test(test_max_leaves),
+        cmocka_unit_test(test_forests),       cmocka_unit_test(test_codecs_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
