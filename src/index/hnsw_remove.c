@@ -4,8 +4,9 @@
  * In the order of ki_hnsw_drop:
  *   1. slots leave their rings; a node without slots is gone
  *   2. the tree: the children of a gone node are hung under its parent, or below
- *   3. all rows of links are looked through: in place of a gone neighbour come those of *its* neighbours that the selection
- *      heuristic lets in (Singh et al., "FreshDiskANN", 2021, Alg. 4, but the links that are left all stay)
+ *   3. all rows of links are looked through: where a neighbour is gone, its own neighbours become candidates beside those that
+ *      are left, and the heuristic selects anew (Singh et al., "FreshDiskANN", 2021, Alg. 4), filled up to as many links as
+ *      before; a new neighbour with room links back
  *   4. the entry point, the table of codes, the numbers */
 #include "index/hnsw_internal.h"
 
@@ -83,13 +84,20 @@ static int tree_edge(const ki_hnsw *h, uint32_t a, uint32_t b)
     return h->parent[a] == b || h->parent[b] == a;
 }
 
+/* Whether a node is among n. */
+static int among(const uint32_t *nodes, size_t n, uint32_t node)
+{
+    for (size_t i = 0; i < n; i++)
+        if (nodes[i] == node) return 1;
+    return 0;
+}
+
 /* Make a link exist; where there is no room, the farthest that is no edge of the tree gives way. */
 static void ensure_link(ki_hnsw *h, uint32_t from, uint32_t to)
 {
     uint32_t *links = ki_hnsw_row(h, from, 0);
     size_t degree = ki_hnsw_degree(h, 0), n = ki_graph_degree(links, degree), worst = degree;
-    for (size_t i = 0; i < n; i++)
-        if (links[i] == to) return;
+    if (among(links, n, to)) return;
     if (n < degree) {
         links[n] = to;
         return;
@@ -133,6 +141,14 @@ static void excise(ki_hnsw *h, uint32_t node)
 
 /* ---- 3. Links ---- */
 
+/* A link back, where there is room. */
+static void link_back(ki_hnsw *h, uint32_t from, uint32_t to, int level)
+{
+    uint32_t *links = ki_hnsw_row(h, from, level);
+    size_t degree = ki_hnsw_degree(h, level), n = ki_graph_degree(links, degree);
+    if (n < degree && !among(links, n, to)) links[n] = to;
+}
+
 /* The neighbours of those that are gone, in their places. */
 static void mend(ki_hnsw *h, uint32_t node, int level)
 {
@@ -159,11 +175,14 @@ static void mend(ki_hnsw *h, uint32_t node, int level)
     measure(h, node, n);
     for (size_t i = 0; i < n; i++) {
         r->near[i] = (ki_near){r->dist[i], r->node[i]};
-        r->must[i] = i < left;
+        r->must[i] = level == 0 && tree_edge(h, node, r->node[i]);
     }
     ki_near_sort(r->near, n, r->must);
-    ki_prune prune = {r->pair, h->codes.codes, degree, 1, 0};
-    ki_prune_select(&prune, r->near, n, r->must, links);
+    /* As many links as before: selection alone would thin rows out a little with every removal. */
+    ki_prune prune = {r->pair, h->codes.codes, left + lost, 1, 1};
+    size_t kept = ki_prune_select(&prune, r->near, n, r->must, links);
+    for (size_t i = 0; i < kept; i++)
+        if (!among(r->node, left, links[i])) link_back(h, links[i], node, level);
 }
 
 /* ---- 4. What is left ---- */
