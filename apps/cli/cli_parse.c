@@ -151,7 +151,7 @@ static int store_count(cli_context *cli, const cli_option *option, const char *t
     uint64_t value;
     double low = option->low, high = option->high > 0 ? option->high : 0x1p64;
     if (!cli_parse_count(text, &value))
-        return cli_usage(cli, shown(option), "'%s' is not a whole number", text);
+        return cli_usage(cli, shown(option), "'%s' is not a whole number, 0 or more", text);
     if ((double)value < low || (double)value > high)
         return high < 0x1p53
                    ? cli_usage(cli, shown(option), "%s is not in the range %.0f..%.0f", text, low, high)

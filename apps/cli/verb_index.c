@@ -158,9 +158,13 @@ static int fail_index(cli_context *cli, const char *collection, const kith_galle
                       const kith_error *err)
 {
     if (err->code != KITH_CANCELLED) return cli_fail_error(cli, NULL, err);
+    uint64_t kept = r->added + r->changed + r->moved + r->unchanged;
+    if (kept == 0)
+        return cli_fail(cli, NULL,
+                        "interrupted before the first pictures were done; the same command begins again");
     return cli_fail(cli, NULL,
                     "interrupted; %s has the %s pictures that were done, and the same command goes on",
-                    collection, cli_thousands(r->added + r->changed + r->moved + r->unchanged));
+                    collection, cli_thousands(kept));
 }
 
 static int index_gallery(struct session *s, const struct options *o, const kith_features_options *features)
@@ -241,7 +245,8 @@ const cli_verb verb_index = {
         "Run it again whenever you like: only files that are new or have changed are read, moved ones are "
         "recognised by their content, and the rows of those that are gone are removed. When it is "
         "interrupted, "
-        "even killed, nothing is lost and the next run goes on from there. Files that cannot be read stop "
+        "even killed, what was done is kept and the next run goes on from there. Files that cannot be read "
+        "stop "
         "nothing: `kith bad` lists them with the reason, and they are tried again when they change.\n"
         "\n"
         "A folder that is missing, or empty all of a sudden, is an error as long as --prune does not insist: "

@@ -50,6 +50,10 @@ static int print_table(cli_context *cli, const char *picture, const kith_gallery
 {
     static const char *const headings[] = {">rank", ">score", "path"};
     cli_table table;
+    if (answer->n == 0) {
+        cli_note(cli, "%s: nothing similar enough", picture);
+        return CLI_OK;
+    }
     if (cli->n_args > 2) {
         char *name = printable(picture);
         cli_progress_clear(cli);
@@ -62,7 +66,6 @@ static int print_table(cli_context *cli, const char *picture, const kith_gallery
         cli_table_cell(&table, "%.4f", (double)answer->hits[i].score);
         cli_table_cell(&table, "%s", answer->hits[i].path);
     }
-    if (answer->n == 0) cli_note(cli, "%s: nothing similar enough", picture);
     return cli_table_print(cli, &table);
 }
 

@@ -54,6 +54,8 @@ kith_status ki_db_fail(const kith_collection *c, int rc, kith_error *err, const 
     if (status == KITH_BUSY)
         ki_fail(err, status, "%s: %s: another process was writing for all of the %u ms waited", c->path, what,
                 c->wait_ms);
+    else if (status == KITH_FORMAT)
+        ki_fail(err, status, "%s is not a collection", c->path);
     else
         ki_fail(err, status, "%s: %s: %s", c->path, what, text);
     if (err && c->db && status == KITH_IO) err->sys_errno = sqlite3_system_errno(c->db);
