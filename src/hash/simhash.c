@@ -20,15 +20,18 @@
 #include "base/memory.h"
 #include "base/rng.h"
 #include "hash/pairs.h"
+#include "simd/kernels.h"
 
 #include <math.h>
 #include <string.h>
 
 #define BLOCK 256 /* sets or rows a block of parallel work: arbitrary */
 #define PLANES 32 /* a feature list has fewer than 2^32 features */
+#define SCAN 512  /* rows compared at once where there are no tables: 2 KB of distances */
 #define MAX_TABLES 1024
-#define AUTO_TABLES 128 /* as many as are made unasked: 512 bytes and more a row */
-#define PROBE_COST 40.0 /* a table's probe in rows compared one after the other: a cache miss or two */
+#define AUTO_TABLES 128  /* as many as are made unasked: 512 bytes and more a row */
+#define PROBE_COST 100.0 /* a table's probe in rows scanned: a cache miss or two */
+#define ROW_COST 10.0    /* a row of a bucket in rows scanned */
 
 /* ---- Fingerprints ---- */
 
@@ -172,7 +175,7 @@ static size_t best_blocks(size_t n, size_t bits, size_t radius, size_t width)
     for (size_t blocks = radius + 1; blocks <= radius + 4 && blocks <= bits; blocks++) {
         size_t tables = choose(blocks, blocks - radius), key = bits / blocks * (blocks - radius);
         double spread = ldexp(1, (int)(key < width ? key : width));
-        double cost = (double)tables * (PROBE_COST + 2 * (double)n / spread);
+        double cost = (double)tables * (PROBE_COST + ROW_COST * (double)n / spread);
         if (tables > AUTO_TABLES || cost >= best_cost) continue;
         best = blocks;
         best_cost = cost;
@@ -283,14 +286,28 @@ size_t kith_simhash_index_tables(const kith_simhash_index *index)
 /* Call met for every row from `first` on within the radius, each once; ascending only without tables. */
 typedef void (*met_fn)(void *ctx, size_t row, size_t distance);
 
+static void scan_near(const kith_simhash_index *x, const uint64_t *print, size_t radius, size_t first,
+                      met_fn met, void *ctx)
+{
+    const ki_kernels *kernels = ki_kernels_get();
+    uint32_t distances[SCAN];
+    for (size_t from = first; from < x->n; from += SCAN) {
+        size_t count = x->n - from < SCAN ? x->n - from : SCAN;
+        kernels->hamming_rows((const uint8_t *)print, (const uint8_t *)print_of(x, from), count, 8 * x->words,
+                              distances);
+        for (size_t i = 0; i < count; i++)
+            if (distances[i] <= radius) met(ctx, from + i, distances[i]);
+    }
+}
+
 static void each_near(const kith_simhash_index *x, const uint64_t *print, size_t radius, size_t first,
                       met_fn met, void *ctx)
 {
-    for (size_t row = first; !x->tables && row < x->n; row++) {
-        size_t distance = distance_words(print, print_of(x, row), x->words);
-        if (distance <= radius) met(ctx, row, distance);
+    if (!x->tables) {
+        scan_near(x, print, radius, first, met, ctx);
+        return;
     }
-    for (size_t t = 0; x->tables && t < x->n_tables; t++) {
+    for (size_t t = 0; t < x->n_tables; t++) {
         const table *own = &x->tables[t];
         size_t bucket = bucket_of(x, own, print);
         for (uint32_t at = own->start[bucket]; at < own->start[bucket + 1]; at++) {
