@@ -21,6 +21,12 @@
  *     of a byte a component first, whose error is bounded, and with the centroids that this leaves over exactly:
  *     the same cells, for a quarter of the memory traffic (math/screen.h).
  *
+ *   - IVF<n>_HKM<b>: the cells are the leaves of a tree of two levels (hierarchical k-means: D. Nister and H. Stewenius,
+ *     "Scalable recognition with a vocabulary tree", CVPR 2006). k-means makes b branches, and cells within each, in
+ *     proportion to its rows, so that no branch has few large cells. A row of the sample is compared with b branches and
+ *     some n / b cells in a round, not with n cells. The tree serves training alone: rows and queries go by all cells,
+ *     so nothing is lost at the borders of branches, where a descent would miss the nearest cell.
+ *
  * Layout:      centroids[n][dim], and the same packed in panels for the product; lists as postings.h draws
  *              them. A map slot -> cell (4 bytes a slot) exists only once a row was looked up or removed.
  *
@@ -31,7 +37,8 @@
  *   I4  centroids are finite
  *   I5  where the map of slots exists, it names the list that holds the slot
  *
- * Cost:        train  iterations x sample x n x dim multiply-adds (sample: train_rows x n)
+ * Cost:        train  iterations x sample x n x dim multiply-adds (sample: train_rows x n); as a tree of b branches
+ *                     iterations x sample x (b + n / b) x dim, and the sample once more in memory
  *              add    rows x n x dim multiply-adds, and the encoding
  *              search n x dim + scored x (dim, or segments) ; reads n x dim x 4 bytes of centroids
  *              memory 4 + code_size + 4 x factors bytes a row; centroids twice and a quarter
@@ -75,6 +82,9 @@ static const kith_param_info params[] = {
 static kith_status ivf_create(const ki_structure_env *env, ki_structure **structure, kith_error *err)
 {
     *structure = NULL;
+    if (env->args[1] > env->args[0])
+        return ki_fail(err, KITH_INVALID, "b of HKM is %llu, allowed 0..%llu, the cells",
+                       (unsigned long long)env->args[1], (unsigned long long)env->args[0]);
     ki_ivf *ivf = ki_alloc_zero(env->allocator, 1, sizeof *ivf);
     if (!ivf) return ki_fail_nomem(err, sizeof *ivf);
     ivf->base.env = env;
@@ -134,6 +144,85 @@ static kith_status alloc_centroids(ki_ivf *ivf, kith_error *err)
     return ivf->centroids ? KITH_OK : ki_fail_nomem(err, ivf->n_cells * env->dim * sizeof *ivf->centroids);
 }
 
+/* How many cells each branch gets: in proportion to its rows, what rounding leaves over to those with most rows a cell;
+ * never more than it has rows. There are at least as many rows as cells. */
+static void share_cells(size_t n_cells, size_t n_branches, const size_t *rows, size_t n, size_t *cells)
+{
+    size_t given = 0;
+    for (size_t j = 0; j < n_branches; j++) given += cells[j] = (size_t)((uint64_t)n_cells * rows[j] / n);
+    for (; given < n_cells; given++) {
+        size_t most = 0;
+        double load = -1;
+        for (size_t j = 0; j < n_branches; j++) {
+            double next = (double)rows[j] / (double)(cells[j] + 1);
+            if (cells[j] < rows[j] && next > load) load = next, most = j;
+        }
+        cells[most]++;
+    }
+}
+
+/* The work of train_tree; clear frees what is there. */
+typedef struct tree_work {
+    float *roots;     /* [branches][dim] */
+    uint32_t *branch; /* [n] */
+    size_t *rows;     /* [branches], then cells[branches], then next[branches] */
+    float *sorted;    /* [n][dim], branch by branch */
+    ki_packed *packed;
+} tree_work;
+
+static void tree_clear(const kith_allocator *allocator, tree_work *w)
+{
+    ki_free(allocator, w->roots);
+    ki_free(allocator, w->branch);
+    ki_free(allocator, w->rows);
+    ki_free(allocator, w->sorted);
+    ki_packed_free(w->packed);
+}
+
+/* The branches, and the sample sorted by them. */
+static kith_status tree_branches(const ki_ivf *ivf, const float *x, size_t n,
+                                 const kith_kmeans_options *options, const kith_run *run, tree_work *w,
+                                 kith_error *err)
+{
+    const ki_structure_env *env = ivf->base.env;
+    size_t dim = env->dim, b = (size_t)env->args[1];
+    w->roots = ki_alloc(env->allocator, b, dim * sizeof *w->roots);
+    w->branch = ki_alloc(env->allocator, n, sizeof *w->branch);
+    w->rows = ki_alloc_zero(env->allocator, 3 * b, sizeof *w->rows);
+    w->sorted = ki_alloc(env->allocator, n, dim * sizeof *w->sorted);
+    if (!w->roots || !w->branch || !w->rows || !w->sorted)
+        return ki_fail_nomem(err, n * dim * sizeof *w->sorted);
+    KI_TRY(kith_kmeans_train(x, n, dim, b, options, run, w->roots, NULL, err));
+    KI_TRY(ki_packed_create(w->roots, dim, b, dim, KITH_L2SQ, env->allocator, &w->packed, err));
+    KI_TRY(ki_product_argmin(ki_run_pool(run), x, dim, n, w->packed, w->branch, NULL, err));
+    size_t *next = w->rows + 2 * b, first = 0;
+    for (size_t i = 0; i < n; i++) w->rows[w->branch[i]]++;
+    for (size_t j = 0; j < b; j++) next[j] = first, first += w->rows[j];
+    for (size_t i = 0; i < n; i++)
+        memcpy(w->sorted + next[w->branch[i]]++ * dim, x + i * dim, dim * sizeof *x);
+    return KITH_OK;
+}
+
+static kith_status train_tree(ki_ivf *ivf, const float *x, size_t n, const kith_kmeans_options *options,
+                              const kith_run *run, kith_error *err)
+{
+    const ki_structure_env *env = ivf->base.env;
+    size_t dim = env->dim, b = (size_t)env->args[1], first = 0, cell = 0;
+    tree_work w = {0};
+    kith_status status = tree_branches(ivf, x, n, options, run, &w, err);
+    if (status == KITH_OK) share_cells(ivf->n_cells, b, w.rows, n, w.rows + b);
+    for (size_t j = 0; j < b && status == KITH_OK; j++) {
+        size_t cells = w.rows[b + j];
+        if (cells > 0)
+            status = kith_kmeans_train(w.sorted + first * dim, w.rows[j], dim, cells, options, run,
+                                       ivf->centroids + cell * dim, NULL, err);
+        first += w.rows[j];
+        cell += cells;
+    }
+    tree_clear(env->allocator, &w);
+    return status;
+}
+
 static kith_status train_centroids(ki_ivf *ivf, const float *x, size_t n, const kith_run *run,
                                    kith_error *err)
 {
@@ -144,6 +233,7 @@ static kith_status train_centroids(ki_ivf *ivf, const float *x, size_t n, const 
     options.max_points_per_centroid = 0; /* x is the sample */
     options.seed = env->seed;
     options.allocator = env->allocator;
+    if (env->args[1] > 0) return train_tree(ivf, x, n, &options, run, err);
     return kith_kmeans_train(x, n, env->dim, ivf->n_cells, &options, run, ivf->centroids, NULL, err);
 }
 
@@ -495,13 +585,14 @@ static const ki_structure_ops ivf_ops = {
 
 const ki_structure_part ki_structure_ivf = {
     .part =
-        {.info = {.pattern = "IVF<n>",
+        {.info = {.pattern = "IVF<n>[_HKM<b>]",
                   .about =
                       "structure: n cells by k-means, a query looks into the nprobe nearest; for some ten "
-                      "thousand to tens of millions of rows",
+                      "thousand to tens of millions of rows; HKM: trained as a tree of b branches, for many "
+                      "cells",
                   .params = params,
                   .n_params = sizeof params / sizeof *params},
-         .args = {{"n", 1, MAX_CELLS, 0}}},
+         .args = {{"n", 1, MAX_CELLS, 0}, {"b", 0, MAX_CELLS, 0}}},
     .metrics = KI_FLOAT_METRICS,
     .ops = &ivf_ops,
     .residual = 1,

@@ -16,6 +16,7 @@ const family_case families[] = {
     {"PQ@x5,RFlat", 1, 1, 0.94},
     {"IVF40,Flat", 0, 1, 0.95},
     {"IVF40,PQ@", 0, 0, 0.67},
+    {"IVF40_HKM5,Flat", 0, 1, 0.95},
     {"IVF40,PQ@x6,RFlat", 0, 1, 0.94},
     {"F16", 1, 0, 0.95},
     {"SQ8", 1, 0, 0.90},
