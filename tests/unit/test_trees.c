@@ -177,7 +177,7 @@ static void life(const char *spec, size_t dim, kith_metric metric, size_t set)
     pair p = pair_make(spec, dim, metric, data_sets[set].name);
     pair_add(&p, x, N / 2);
     pair_compare(&p, queries, NQ, dim, NULL);
-    for (size_t i = N / 2; i < N; i += 100) pair_add(&p, x + i * dim, 100);
+    for (size_t i = N / 2; i < N; i += 50) pair_add(&p, x + i * dim, 50);
     pair_compare(&p, queries, NQ, dim, NULL);
     uint64_t gone[N / 3];
     for (size_t i = 0; i < N / 3; i++) gone[i] = 3 * i;
