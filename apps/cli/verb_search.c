@@ -1,5 +1,6 @@
-/* verb_search.c - `kith search`: the pictures of a collection that are most like given ones. */
-#include "cli.h"
+/* verb_search.c - `kith search`: the pictures of a collection that are most like given ones, or the rows nearest to
+ * vectors. */
+#include "rows.h"
 
 #include <ctype.h>
 #include <stdlib.h>
@@ -10,9 +11,10 @@
 #include "contact_sheet.h"
 
 struct options {
-    const char *html, *model;
+    const char *html, *model, *filter, *vector, *like, *vectors;
     uint64_t k;
     double min_score;
+    int exact, explain;
 };
 
 static json_t *hit_json(const kith_gallery_hit *hit, size_t rank)
@@ -23,7 +25,9 @@ static json_t *hit_json(const kith_gallery_hit *hit, size_t rank)
                      cli_json_float(hit->score), "payload", payload ? payload : json_object());
 }
 
-static int print_json(cli_context *cli, const char *picture, const kith_gallery_answer *answer)
+/* plan: NULL, or how it was found, to be shown. */
+static int print_json(cli_context *cli, const char *picture, const kith_gallery_answer *answer,
+                      const kith_collection_plan *plan)
 {
     json_t *results = json_array();
     for (size_t i = 0; results && i < answer->n; i++) {
@@ -33,8 +37,9 @@ static int print_json(cli_context *cli, const char *picture, const kith_gallery_
         }
     }
     if (!results) return cli_json_line(cli, NULL);
-    return cli_json_line(cli, json_pack("{so so sb}", "query", cli_json_text(picture), "results", results,
-                                        "complete", answer->complete));
+    return cli_json_line(cli,
+                         json_pack("{so so sb so*}", "query", cli_json_text(picture), "results", results,
+                                   "complete", answer->complete, "plan", plan ? rows_plan_json(plan) : NULL));
 }
 
 /* A name that may hold anything, for a terminal: control characters would move the cursor or worse. */
@@ -46,7 +51,8 @@ static char *printable(const char *path)
     return copy;
 }
 
-static int print_table(cli_context *cli, const char *picture, const kith_gallery_answer *answer)
+static int print_table(cli_context *cli, const char *picture, const kith_gallery_answer *answer,
+                       const kith_collection_plan *plan)
 {
     static const char *const headings[] = {">rank", ">score", "path"};
     cli_table table;
@@ -60,6 +66,7 @@ static int print_table(cli_context *cli, const char *picture, const kith_gallery
         printf("%s:\n", name ? name : "?");
         free(name);
     }
+    if (plan) rows_plan_print(cli, plan);
     cli_table_init(&table, headings, 3);
     for (size_t i = 0; i < answer->n; i++) {
         cli_table_cell(&table, "%zu", i + 1);
@@ -79,6 +86,9 @@ static int search_all(cli_context *cli, kith_gallery *gallery, const struct opti
     query.min_score = (float)o->min_score;
     query.thumbnails = sheet != NULL;
     query.run = &cli->run;
+    query.filter = o->filter;
+    kith_collection_plan plan = {.struct_size = sizeof plan}, *shown = o->explain ? &plan : NULL;
+    query.plan = shown;
     int status = CLI_OK;
     for (size_t i = 1; i < cli->n_args; i++) {
         kith_gallery_answer *answer;
@@ -92,7 +102,8 @@ static int search_all(cli_context *cli, kith_gallery *gallery, const struct opti
                 return status;
             continue;
         }
-        int printed = cli->json ? print_json(cli, picture, answer) : print_table(cli, picture, answer);
+        int printed =
+            cli->json ? print_json(cli, picture, answer, shown) : print_table(cli, picture, answer, shown);
         if (printed == CLI_OK && sheet) printed = contact_sheet_add(cli, sheet, picture, answer);
         kith_gallery_answer_free(answer);
         if (printed != CLI_OK) return printed;
@@ -114,9 +125,8 @@ static int search_gallery(cli_context *cli, kith_gallery *gallery, const struct 
     return status != CLI_OK ? status : ended;
 }
 
-static int run(cli_context *cli, void *options)
+static int search_pictures(cli_context *cli, const struct options *o)
 {
-    const struct options *o = options;
     kith_error err;
     kith_gallery *gallery;
     kith_gallery_options how;
@@ -135,19 +145,47 @@ static int run(cli_context *cli, void *options)
     return status;
 }
 
+static int run(cli_context *cli, void *options)
+{
+    const struct options *o = options;
+    int by_rows = (o->vector != NULL) + (o->like != NULL) + (o->vectors != NULL);
+    if (by_rows + (cli->n_args > 1) != 1)
+        return cli_usage(cli, "PICTURE", "give pictures, or one of --vector, --like and --vectors");
+    if (!by_rows && o->exact) return cli_usage(cli, "--exact", "is for --vector, --like and --vectors");
+    if (!by_rows) return search_pictures(cli, o);
+    if (o->html || o->model || o->min_score > 0)
+        return cli_usage(cli, "--html, --model, --min-score", "are for searching by pictures");
+    rows_query query = {.vector = o->vector,
+                        .like = o->like,
+                        .vectors = o->vectors,
+                        .filter = o->filter,
+                        .k = (size_t)o->k,
+                        .exact = o->exact,
+                        .explain = o->explain};
+    return rows_search(cli, &query);
+}
+
 const cli_verb verb_search = {
     .name = "search",
     .group = CLI_PICTURES,
     .summary = "find the pictures that are most like a given one",
-    .description = "Prints the K pictures of COLLECTION that are most like each PICTURE, which need not be "
-                   "in it. The score "
-                   "is 1 for the same picture and falls towards 0; what counts as similar depends on the "
-                   "features that the "
-                   "collection was made with.",
+    .description =
+        "Prints the K pictures of COLLECTION that are most like each PICTURE, which need not be "
+        "in it. The score "
+        "is 1 for the same picture and falls towards 0; what counts as similar depends on the "
+        "features that the "
+        "collection was made with.\n\n"
+        "With --like, --vector or --vectors it prints the K rows of any collection that are nearest to a "
+        "row, "
+        "to a vector, or to each vector of a file.\n\n"
+        "With --filter only rows are found for which the condition over their payload is true "
+        "(docs/filters.md), and as many as there are, up to K. Payloads of pictures hold path, folder, size, "
+        "mtime, format, width, height, taken and camera.",
     .arguments =
-        (const cli_argument[]){{.name = "COLLECTION", .help = "a collection made by `kith index`"},
-                               {.name = "PICTURE", .help = "the pictures to search by", .many = true},
-                               {0}},
+        (const cli_argument[]){
+            {.name = "COLLECTION", .help = "a collection made by `kith index`"},
+            {.name = "PICTURE", .help = "the pictures to search by", .optional = true, .many = true},
+            {0}},
     .options =
         (const cli_option[]){{.name = "results",
                               .letter = 'k',
@@ -177,6 +215,30 @@ const cli_verb verb_search = {
                               .into = offsetof(struct options, model),
                               .help = "where the network is now that the collection was made with, if it has "
                                       "moved"},
+                             ROWS_OPTION_FILTER("find only rows for which this is true"),
+                             {.name = "like",
+                              .kind = CLI_TEXT,
+                              .argument = "KEY",
+                              .into = offsetof(struct options, like),
+                              .help = "search by the vector of a row, which itself is left out"},
+                             {.name = "vector",
+                              .kind = CLI_TEXT,
+                              .argument = "JSON",
+                              .into = offsetof(struct options, vector),
+                              .help = "search by a vector, a JSON array of numbers"},
+                             {.name = "vectors",
+                              .kind = CLI_TEXT,
+                              .argument = "FILE",
+                              .into = offsetof(struct options, vectors),
+                              .help = "search by each vector of a file"},
+                             {.name = "exact",
+                              .kind = CLI_FLAG,
+                              .into = offsetof(struct options, exact),
+                              .help = "compare every row, even if there is an index"},
+                             {.name = "explain",
+                              .kind = CLI_FLAG,
+                              .into = offsetof(struct options, explain),
+                              .help = "say how the rows were found"},
                              {0}},
     .common = CLI_JSON,
     .options_size = sizeof(struct options),
@@ -185,6 +247,10 @@ const cli_verb verb_search = {
             {"kith search Pictures.kith cat.jpg", "the ten most similar pictures"},
             {"kith search Pictures.kith *.jpg -k 30 --html found.html", "as a page for the browser"},
             {"kith search Pictures.kith cat.jpg --json | jq -r '.results[].path'", "paths for a script"},
+            {"kith search Pictures.kith cat.jpg --filter 'folder like \"2004/%\" and width > 1000'",
+             "among the large pictures of a year"},
+            {"kith search X.kith --like 17 --filter 'year >= 1990' --explain",
+             "rows like row 17, and how they were found"},
             {0}},
     .run = run,
 };

@@ -251,6 +251,23 @@ KITH_API kith_status kith_collection_meta_next(kith_collection *collection, cons
 
 /* ---- Search ---- */
 
+/* How a search went about it, for those who want to know. */
+typedef struct kith_collection_plan {
+    size_t struct_size; /* set by the caller: sizeof *plan */
+    /* "nothing": no row can be found; "rows": the rows let through were fetched one by one and compared exactly;
+     * "memory": all vectors are in memory, those let through were compared exactly; "index": a segment was
+     * searched; "scan": all rows were read and compared exactly. */
+    const char *method;
+    uint64_t vectors; /* rows with a vector */
+    uint64_t matches; /* those of them that the expression lets through; without one `vectors` */
+    int remembered;   /* 1: which ones these are was known from an earlier search */
+    unsigned rounds;  /* "index": how often it was searched, wider each time */
+    size_t nprobe;    /* "index": cells looked into, for the query that needed most; 0: it has no cells */
+    size_t cells;
+    uint64_t rows_scored;
+    double filter_seconds, search_seconds;
+} kith_collection_plan;
+
 typedef struct kith_collection_query {
     size_t struct_size;
     size_t k;                  /* 1..KITH_COLLECTION_MAX_K */
@@ -261,8 +278,10 @@ typedef struct kith_collection_query {
                                 * with a pool it is asked from several threads */
     const int64_t *only_keys;  /* only_keys[only_n]: nothing but these rows, any order; NULL: all */
     size_t only_n;
-    const kith_cancel *cancel; /* NULL, or a flag that ends the search early with the best so far */
-    kith_pool *pool;           /* NULL: only the calling thread */
+    const kith_cancel *cancel;  /* NULL, or a flag that ends the search early with the best so far */
+    kith_pool *pool;            /* NULL: only the calling thread */
+    const char *expression;     /* a filter over payloads (docs/filters.md); NULL: every row may be found */
+    kith_collection_plan *plan; /* NULL, or where to say how it was done */
 } kith_collection_query;
 
 static inline void kith_collection_query_init(kith_collection_query *query)
@@ -277,6 +296,8 @@ static inline void kith_collection_query_init(kith_collection_query *query)
     query->only_n = 0;
     query->cancel = NULL;
     query->pool = NULL;
+    query->expression = NULL;
+    query->plan = NULL;
 }
 
 typedef struct kith_collection_answer {
@@ -291,7 +312,9 @@ typedef struct kith_collection_answer {
  *           since it was asked for). query, NULL for its defaults.
  * Out:      keys[nq][k] and distances[nq][k], nearest first, ties by the smaller key; a tail without rows is
  *           filled with key 0 and +INFINITY. *answer, may be NULL. Nothing is written unless KITH_OK is
- *           returned. Rows without a vector are never found.
+ *           returned. Rows without a vector are never found. With an expression, and no other filter, exactly
+ *           min(k, rows let through) are found: the search goes on until it has them. Only how near they are is
+ *           approximate, as without one.
  * Errors:   KITH_INVALID; KITH_UNTRAINED while the collection has no dim; KITH_CORRUPT; KITH_IO;
  *           KITH_NOMEM.
  * Cost:     exact: O(nq * vectors * dim); with a segment about 1/50 of that for large collections. The first

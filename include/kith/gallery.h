@@ -195,6 +195,8 @@ typedef struct kith_gallery_query {
     float min_score;     /* leave out rows below, 0..1 */
     int thumbnails;      /* nonzero: fetch them */
     const kith_run *run; /* NULL: this thread */
+    const char *filter;  /* only pictures for whose payload this is true (docs/filters.md); NULL: all */
+    kith_collection_plan *plan; /* NULL, or where to say how the rows were found */
 } kith_gallery_query;
 
 static inline void kith_gallery_query_init(kith_gallery_query *query)
@@ -204,6 +206,8 @@ static inline void kith_gallery_query_init(kith_gallery_query *query)
     query->min_score = 0;
     query->thumbnails = 0;
     query->run = NULL;
+    query->filter = NULL;
+    query->plan = NULL;
 }
 
 typedef struct kith_gallery_hit {

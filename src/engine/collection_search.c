@@ -3,6 +3,7 @@
 #include "base/run.h"
 #include "base/topk.h"
 #include "engine/rowblock.h"
+#include "engine/rowset.h"
 #include "engine/vectors.h"
 
 #include <math.h>
@@ -20,6 +21,17 @@
 #define NPROBE_FACTOR 2
 #define REFINE 10
 
+/* With a filter: cells grow with the root of the rows that it takes away, and a search that has not scored so many rows
+ * for each one wanted goes on with four times the cells: what a filter lets through may lie far from the query. From
+ * recall on sift1m, docs/perf.md. */
+#define SCORED_PER_RESULT 64
+#define WIDER 4
+
+/* What it costs to ask whether a row of a cell is let through, and to compare a compressed row, as parts of a comparison
+ * of full vectors. */
+#define ASK_COST 0.05
+#define CODE_COST 0.3
+
 /* Rows of the blocks in which an exact search beside a segment reads the database, bytes. Arbitrary. */
 #define BLOCK_BYTES ((size_t)4 << 20)
 
@@ -30,7 +42,8 @@ typedef struct gate {
     const ki_keyset *passed; /* keys that are not to be found; NULL: none */
     const int64_t *only;     /* [only_n] ascending; NULL: all */
     size_t only_n;
-    int64_t left_out; /* 0: none */
+    const ki_rowset *rows; /* those that the expression lets through; NULL: all */
+    int64_t left_out;      /* 0: none */
 } gate;
 
 static int compare_keys(const void *a, const void *b)
@@ -45,6 +58,7 @@ static int user_allows(const kith_filter *f, uint64_t id)
     return !f->allow || f->allow(f->ctx, id);
 }
 
+/* All but the bitmap of the expression, which the index looks at itself. */
 static int gate_allows(void *ctx, uint64_t id)
 {
     const gate *g = ctx;
@@ -52,16 +66,25 @@ static int gate_allows(void *ctx, uint64_t id)
     if (key == g->left_out) return 0;
     if (g->passed && ki_keyset_has(g->passed, key)) return 0;
     if (g->only && !bsearch(&key, g->only, g->only_n, sizeof key, compare_keys)) return 0;
+    if (g->rows && !g->rows->bits && !ki_rowset_has(g->rows, key)) return 0;
     return !g->user || user_allows(g->user, id);
 }
 
 /* The gate as a filter of an index; NULL when it lets everything through. */
 static const kith_filter *gate_filter(gate *g, kith_filter *filter)
 {
-    if (!g->passed && !g->only && !g->left_out) return g->user;
+    const ki_rowset *bitmap = g->rows && g->rows->bits ? g->rows : NULL;
+    int asks = g->passed || g->only || g->left_out || (g->rows && !bitmap);
+    if (!asks && !bitmap) return g->user;
     kith_filter_init(filter);
-    filter->allow = gate_allows;
-    filter->ctx = g;
+    if (bitmap) {
+        filter->bits = bitmap->bits;
+        filter->n_bits = bitmap->n_bits;
+    }
+    if (asks || g->user) {
+        filter->allow = gate_allows;
+        filter->ctx = g;
+    }
     return filter;
 }
 
@@ -77,7 +100,10 @@ typedef struct call {
     uint64_t *ids, *ids2, *ids3; /* [nq][k]: best so far, of one source, merged */
     float *dist, *dist2, *dist3; /* [nq][k] */
     kith_search_stats *stats;    /* [nq] */
+    float *packed;               /* [nq][dim]: queries that are searched again; NULL: never needed */
+    uint64_t matches;            /* rows that the expression lets through; without one all vectors */
     kith_collection_answer answer;
+    kith_collection_plan plan;
 } call;
 
 static kith_status call_init(call *s, kith_error *err)
@@ -85,7 +111,6 @@ static kith_status call_init(call *s, kith_error *err)
     const kith_allocator *a = s->c->allocator;
     size_t n;
     if (!ki_mul_fits(s->nq, s->k, &n)) return ki_fail_nomem(err, SIZE_MAX);
-    s->answer = (kith_collection_answer){.complete = 1, .exact = 1, .version = s->c->state.version};
     uint64_t **ids[] = {&s->ids, &s->ids2, &s->ids3};
     float **dists[] = {&s->dist, &s->dist2, &s->dist3};
     for (size_t i = 0; i < 3; i++) {
@@ -114,7 +139,7 @@ static kith_status call_init(call *s, kith_error *err)
 
 static void call_clear(call *s)
 {
-    void *blocks[] = {s->ids, s->ids2, s->ids3, s->dist, s->dist2, s->dist3, s->stats, s->only};
+    void *blocks[] = {s->ids, s->ids2, s->ids3, s->dist, s->dist2, s->dist3, s->stats, s->packed, s->only};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) ki_free(s->c->allocator, blocks[i]);
 }
 
@@ -142,9 +167,10 @@ static void merge(call *s)
     s->dist3 = dist;
 }
 
-/* Search one index and merge what it finds. */
-static kith_status search_index(call *s, kith_searcher *searcher, const kith_setting *settings,
-                                size_t n_settings, kith_error *err)
+/* Search one index for the first n of `vectors`. */
+static kith_status ask_index(call *s, kith_searcher *searcher, const kith_setting *settings,
+                             size_t n_settings, const float *vectors, size_t n, uint64_t *ids, float *dist,
+                             kith_error *err)
 {
     kith_filter filter;
     kith_search_options options;
@@ -154,43 +180,114 @@ static kith_status search_index(call *s, kith_searcher *searcher, const kith_set
     options.filter = gate_filter(&s->gate, &filter);
     options.cancel = s->q.cancel;
     options.pool = s->q.pool;
-    KI_TRY(kith_search(searcher, s->vectors, s->nq, s->k, &options, s->ids2, s->dist2, s->stats, err));
-    for (size_t i = 0; i < s->nq; i++) {
+    KI_TRY(kith_search(searcher, vectors, n, s->k, &options, ids, dist, s->stats, err));
+    for (size_t i = 0; i < n; i++) {
         s->answer.rows_scored += s->stats[i].scored;
         s->answer.complete &= s->stats[i].complete != 0;
     }
+    return KITH_OK;
+}
+
+/* Search one index and merge what it finds. */
+static kith_status search_index(call *s, kith_searcher *searcher, kith_error *err)
+{
+    KI_TRY(ask_index(s, searcher, NULL, 0, s->vectors, s->nq, s->ids2, s->dist2, err));
     merge(s);
     return KITH_OK;
 }
 
-/* ---- Sources ---- */
+/* ---- A segment ---- */
 
 static double clamp(double value, double high)
 {
     return value < 1 ? 1 : value > high ? high : value;
 }
 
+/* Which part of the rows may be found. */
+static double selectivity(const call *s)
+{
+    uint64_t vectors = s->c->state.vectors;
+    return s->gate.rows && vectors > 0 ? (double)s->matches / (double)vectors : 1;
+}
+
+/* The cells to look into first. */
+static double first_nprobe(const call *s, const ki_segment *segment)
+{
+    double chosen = floor(NPROBE_FACTOR * sqrt(segment->max_nprobe));
+    if (chosen < LEAST_NPROBE) chosen = LEAST_NPROBE;
+    if (s->gate.rows) chosen = floor(chosen / sqrt(selectivity(s)));
+    return clamp(s->q.nprobe ? (double)s->q.nprobe : chosen, segment->max_nprobe);
+}
+
+static kith_status ask_segment(call *s, const ki_segment *segment, double nprobe, const float *vectors,
+                               size_t n, uint64_t *ids, float *dist, kith_error *err)
+{
+    kith_setting settings[2];
+    size_t n_settings = 0;
+    if (segment->max_nprobe > 0) settings[n_settings++] = (kith_setting){"nprobe", nprobe};
+    if (segment->max_refine > 0) {
+        double wanted = s->q.refine ? (double)s->q.refine : REFINE;
+        settings[n_settings++] = (kith_setting){"refine_k", clamp(wanted, segment->max_refine)};
+    }
+    s->plan.rounds++;
+    s->plan.nprobe = (size_t)nprobe;
+    return ask_index(s, segment->searcher, settings, n_settings, vectors, n, ids, dist, err);
+}
+
+/* Take the queries that have not scored enough rows: their numbers to the front of again[n], their vectors to
+ * s->packed. again NULL numbers are 0..n - 1. Returns how many. */
+static size_t take_short(call *s, size_t *again, size_t n, uint64_t enough)
+{
+    size_t kept = 0, dim = s->c->state.dim;
+    for (size_t i = 0; i < n; i++) {
+        if (s->stats[i].scored >= enough) continue;
+        again[kept] = again[i];
+        memmove(s->packed + kept * dim, s->vectors + again[i] * dim, dim * sizeof *s->packed);
+        kept++;
+    }
+    return kept;
+}
+
+/* Search those again that have scored too few rows, each time with more cells, until there are no more. */
+static kith_status widen(call *s, const ki_segment *segment, double nprobe, size_t *again, kith_error *err)
+{
+    uint64_t enough = (uint64_t)s->k * SCORED_PER_RESULT;
+    if (enough > s->matches) enough = s->matches;
+    size_t n = s->nq;
+    for (size_t i = 0; i < n; i++) again[i] = i;
+    while (s->answer.complete && nprobe < segment->max_nprobe && (n = take_short(s, again, n, enough)) > 0) {
+        nprobe = clamp(nprobe * WIDER, segment->max_nprobe);
+        KI_TRY(ask_segment(s, segment, nprobe, s->packed, n, s->ids3, s->dist3, err));
+        for (size_t i = 0; i < n; i++) {
+            memcpy(s->ids2 + again[i] * s->k, s->ids3 + i * s->k, s->k * sizeof *s->ids2);
+            memcpy(s->dist2 + again[i] * s->k, s->dist3 + i * s->k, s->k * sizeof *s->dist2);
+        }
+    }
+    return KITH_OK;
+}
+
 static kith_status search_segment(call *s, ki_vectors *v, kith_error *err)
 {
     const ki_segment *segment = &v->segment;
-    kith_setting settings[2];
-    size_t n = 0;
-    if (segment->max_nprobe > 0) {
-        double chosen = floor(NPROBE_FACTOR * sqrt(segment->max_nprobe));
-        if (chosen < LEAST_NPROBE) chosen = LEAST_NPROBE;
-        double wanted = s->q.nprobe ? (double)s->q.nprobe : chosen;
-        settings[n++] = (kith_setting){"nprobe", clamp(wanted, segment->max_nprobe)};
-    }
-    if (segment->max_refine > 0) {
-        double wanted = s->q.refine ? (double)s->q.refine : REFINE;
-        settings[n++] = (kith_setting){"refine_k", clamp(wanted, segment->max_refine)};
-    }
+    double nprobe = segment->max_nprobe > 0 ? first_nprobe(s, segment) : 0;
+    s->plan.method = "index";
+    s->plan.cells = (size_t)segment->max_nprobe;
     s->answer.exact &= strcmp(segment->spec, "Flat") == 0;
     s->gate.passed = v->changed.n > 0 ? &v->changed : NULL;
-    kith_status status = search_index(s, segment->searcher, settings, n, err);
+    kith_status status = ask_segment(s, segment, nprobe, s->vectors, s->nq, s->ids2, s->dist2, err);
+    if (status == KITH_OK && s->gate.rows && !s->q.nprobe && nprobe < segment->max_nprobe) {
+        size_t *again = ki_alloc(s->c->allocator, s->nq, sizeof *again);
+        s->packed = ki_alloc(s->c->allocator, s->nq, s->c->state.dim * sizeof *s->packed);
+        status = again && s->packed ? widen(s, segment, nprobe, again, err)
+                                    : ki_fail_nomem(err, s->nq * s->c->state.dim * sizeof *s->packed);
+        ki_free(s->c->allocator, again);
+    }
     s->gate.passed = NULL;
+    if (status == KITH_OK) merge(s);
     return status;
 }
+
+/* ---- Other sources ---- */
 
 /* Search a block of rows exactly, by an index that lives as long as that. */
 static kith_status search_block(void *ctx, const ki_row_block *block, kith_error *err)
@@ -205,21 +302,31 @@ static kith_status search_block(void *ctx, const ki_row_block *block, kith_error
     kith_status status = kith_index_create("Flat", block->dim, &options, &index, err);
     if (status == KITH_OK) status = ki_row_block_add(block, index, NULL, err);
     if (status == KITH_OK) status = kith_searcher_create(index, &searcher, err);
-    if (status == KITH_OK) status = search_index(s, searcher, NULL, 0, err);
+    if (status == KITH_OK) status = search_index(s, searcher, err);
     kith_searcher_free(searcher);
     kith_index_free(index);
     return status;
 }
 
-/* Exactly those rows that the caller named. */
-static kith_status search_named_rows(call *s, kith_error *err)
+/* One by one: the rows that the caller named, or those that the expression lets through. */
+static kith_status search_few_rows(call *s, kith_error *err)
 {
+    const gate *g = &s->gate;
     ki_row_block block = {0};
-    kith_status status = ki_row_block_init(&block, s->c, BLOCK_BYTES, s->gate.only_n, search_block, s, err);
-    for (size_t i = 0; status == KITH_OK && i < s->gate.only_n; i++) {
+    uint64_t most = g->only ? g->only_n : g->rows->n;
+    s->plan.method = "rows";
+    kith_status status = ki_row_block_init(&block, s->c, BLOCK_BYTES, most, search_block, s, err);
+    size_t i = 0;
+    int64_t key = 0;
+    while (status == KITH_OK) {
+        if (g->only && i == g->only_n) break;
+        key = g->only ? g->only[i] : ki_rowset_next(g->rows, key);
+        if (key == 0) break;
+        i++;
+        if (g->only && g->rows && !ki_rowset_has(g->rows, key)) continue;
         const float *x;
-        status = ki_vectors_fetch(s->c, s->gate.only[i], &x, err);
-        if (status == KITH_OK && x) status = ki_row_block_put(&block, i, s->gate.only[i], x, err);
+        status = ki_vectors_fetch(s->c, key, &x, err);
+        if (status == KITH_OK && x) status = ki_row_block_put(&block, i, key, x, err);
     }
     if (status == KITH_OK) status = ki_row_block_finish(&block, err);
     ki_row_block_clear(&block);
@@ -231,6 +338,7 @@ static kith_status search_database(call *s, kith_error *err)
 {
     ki_row_block block = {0};
     kith_run run;
+    s->plan.method = "scan";
     kith_run_init(&run);
     run.cancel = s->q.cancel;
     kith_status status =
@@ -245,17 +353,98 @@ static kith_status search_database(call *s, kith_error *err)
     return status;
 }
 
+/* ---- The plan ---- */
+
+/* Whether so many rows are so few that they are fetched, before any vector is loaded. */
+static int are_few(const call *s, uint64_t n)
+{
+    return n <= FEW_KEYS || n <= s->c->state.vectors / FEW_FRACTION;
+}
+
+/* Whether fetching the rows let through costs less than searching the segment for them; both in comparisons of full
+ * vectors. */
+static int rows_are_cheaper(const call *s, const ki_segment *segment)
+{
+    double n = (double)segment->rows, cells = segment->max_nprobe, queries = (double)s->nq;
+    if (cells == 0) return are_few(s, s->matches);
+    double looked_at = n * first_nprobe(s, segment) / cells;
+    double index = queries * (cells + looked_at * (ASK_COST + CODE_COST * selectivity(s)));
+    return (double)s->matches * (FEW_FRACTION + queries) <= index;
+}
+
+static kith_status search_with_segment(call *s, ki_vectors *v, kith_error *err)
+{
+    if (s->gate.rows && !s->gate.only && rows_are_cheaper(s, &v->segment)) return search_few_rows(s, err);
+    if (s->q.exact) return search_database(s, err);
+    KI_TRY(search_segment(s, v, err));
+    return search_index(s, v->searcher, err);
+}
+
+/* Whether a query has found fewer rows than there must be. Where the caller has a filter of his own, nobody knows. */
+static int is_short(const call *s)
+{
+    if (!s->gate.rows || s->gate.user || s->gate.only || !s->answer.complete) return 0;
+    uint64_t left_out = s->gate.left_out && ki_rowset_has(s->gate.rows, s->gate.left_out);
+    size_t expected = s->k < s->matches - left_out ? s->k : (size_t)(s->matches - left_out);
+    for (size_t i = 0; i < s->nq; i++)
+        if (expected > 0 && s->ids[i * s->k + expected - 1] == KI_NO_ID) return 1;
+    return 0;
+}
+
 static kith_status search_all(call *s, kith_error *err)
 {
     kith_collection *c = s->c;
-    if (c->state.vectors == 0) return KITH_OK;
-    if (s->gate.only && (s->gate.only_n <= FEW_KEYS || s->gate.only_n <= c->state.vectors / FEW_FRACTION))
-        return search_named_rows(s, err);
+    if (s->matches == 0) return KITH_OK;
+    if (s->gate.only && are_few(s, s->gate.only_n)) return search_few_rows(s, err);
+    if (s->gate.rows && !s->gate.only && s->matches <= FEW_KEYS && !c->vectors)
+        return search_few_rows(s, err);
     KI_TRY(ki_vectors_sync(c, err));
     ki_vectors *v = c->vectors;
-    if (v->segment.index && s->q.exact) return search_database(s, err);
-    if (v->segment.index) KI_TRY(search_segment(s, v, err));
-    return search_index(s, v->searcher, NULL, 0, err);
+    if (!v->segment.index) {
+        s->plan.method = "memory";
+        return search_index(s, v->searcher, err);
+    }
+    KI_TRY(search_with_segment(s, v, err));
+    if (!is_short(s)) return KITH_OK;
+    /* An index that gave up before it had all: the rest is found exactly. */
+    for (size_t i = 0; i < s->nq * s->k; i++) {
+        s->ids[i] = KI_NO_ID;
+        s->dist[i] = INFINITY;
+    }
+    s->answer.exact = 1;
+    return are_few(s, s->matches) ? search_few_rows(s, err) : search_database(s, err);
+}
+
+/* Which rows the expression lets through. A search that is cancelled meanwhile finds nothing. */
+static kith_status filter_rows(call *s, kith_error *err)
+{
+    uint64_t begin = ki_now_ns();
+    s->matches = s->c->state.vectors;
+    s->answer = (kith_collection_answer){.complete = 1, .exact = 1, .version = s->c->state.version};
+    s->plan = (kith_collection_plan){.method = "nothing", .vectors = s->matches};
+    if (!s->q.expression) return KITH_OK;
+    kith_status status =
+        ki_rowset_find(s->c, s->q.expression, 1, s->q.cancel, &s->gate.rows, &s->plan.remembered, err);
+    if (status == KITH_OK) s->matches = s->gate.rows->n;
+    if (status == KITH_CANCELLED) {
+        s->matches = 0;
+        s->answer.complete = 0;
+        status = KITH_OK;
+    }
+    s->plan.filter_seconds = (double)(ki_now_ns() - begin) * 1e-9;
+    return status;
+}
+
+/* The caller may know less of the struct than we do. */
+static void give_plan(call *s)
+{
+    kith_collection_plan *out = s->q.plan;
+    if (!out) return;
+    size_t size = out->struct_size < sizeof *out ? out->struct_size : sizeof *out;
+    s->plan.matches = s->matches;
+    s->plan.rows_scored = s->answer.rows_scored;
+    s->plan.struct_size = out->struct_size;
+    memcpy(out, &s->plan, size);
 }
 
 /* ---- The doors ---- */
@@ -268,6 +457,9 @@ static kith_status check_call(const call *s, size_t dim, const int64_t *keys, co
         return ki_fail(err, KITH_INVALID, "vectors, keys or distances is NULL");
     if (s->q.k < 1 || s->q.k > KITH_COLLECTION_MAX_K)
         return ki_fail(err, KITH_INVALID, "k is %zu, allowed 1..%d", s->q.k, KITH_COLLECTION_MAX_K);
+    if (s->q.plan && s->q.plan->struct_size < sizeof s->q.plan->struct_size)
+        return ki_fail(err, KITH_INVALID, "plan.struct_size is %zu: set it to the size of the struct",
+                       s->q.plan->struct_size);
     if (s->q.only_n > SIZE_MAX / sizeof *s->q.only_keys)
         return ki_fail(err, KITH_INVALID, "only_n is %zu, more keys than memory could hold", s->q.only_n);
     if (c->state.dim == 0)
@@ -304,11 +496,14 @@ static kith_status run_call(call *s, size_t dim, const kith_collection_query *qu
     KI_TRY(ki_options_read(&s->q, sizeof s->q, query, "query", err));
     KI_TRY(check_call(s, dim, keys, distances, err));
     s->gate.user = s->q.filter;
-    uint64_t vectors = s->c->state.vectors;
-    s->k = s->q.k < vectors ? s->q.k : vectors > 0 ? (size_t)vectors : 1;
+    KI_TRY(filter_rows(s, err));
+    s->k = s->q.k < s->matches ? s->q.k : s->matches > 0 ? (size_t)s->matches : 1;
+    uint64_t begin = ki_now_ns();
     kith_status status = call_init(s, err);
     if (status == KITH_OK && s->nq > 0) status = search_all(s, err);
+    s->plan.search_seconds = (double)(ki_now_ns() - begin) * 1e-9;
     if (status == KITH_OK) give(s, keys, distances, answer);
+    if (status == KITH_OK) give_plan(s);
     call_clear(s);
     return status;
 }

@@ -136,6 +136,8 @@ static kith_status find_rows(kith_gallery *g, const float *vector, const kith_ga
     rows.k = query->k;
     rows.pool = query->run ? query->run->pool : NULL;
     rows.cancel = query->run ? query->run->cancel : NULL;
+    rows.expression = query->filter;
+    rows.plan = query->plan;
     int64_t *keys = ki_alloc(g->allocator, query->k, sizeof *keys);
     float *distances = ki_alloc(g->allocator, query->k, sizeof *distances);
     kith_collection_answer found = {0};

@@ -1,0 +1,44 @@
+/* rows.h - what the verbs over the rows of a collection share. */
+#ifndef KITH_CLI_ROWS_H
+#define KITH_CLI_ROWS_H
+
+#include "cli.h"
+
+#include <kith/collection.h>
+
+/* Open the collection at the first argument. Returns CLI_OK, or CLI_FAILED with a message. */
+int rows_open(cli_context *cli, bool read_only, kith_collection **collection);
+
+/* A key as a user writes it, 1..INT64_MAX. Returns CLI_OK, or CLI_USAGE with a message about `what`. */
+int rows_key(cli_context *cli, const char *what, const char *text, int64_t *key);
+
+/* {"key":..., "payload":{...}} and, where the row has been read with it, "vector":[...]. NULL: no memory. */
+json_t *rows_json(const kith_row *row);
+
+/* An option of the verbs that take a filter; it fills the member `filter` of struct options. */
+/* clang-format off */
+#define ROWS_OPTION_FILTER(says) \
+    {.name = "filter", .letter = 'f', .kind = CLI_TEXT, .argument = "EXPR", \
+     .into = offsetof(struct options, filter), .help = says}
+#define ROWS_ARGUMENT_COLLECTION {.name = "COLLECTION", .help = "a collection, X.kith"}
+/* clang-format on */
+
+/* ---- kith search: rows by vectors ---- */
+
+typedef struct rows_query {
+    const char *vector, *like, *vectors; /* one of them: a JSON array, a key, a vector file */
+    const char *filter;                  /* NULL: all rows */
+    size_t k;
+    int exact, explain;
+} rows_query;
+
+/* Search the collection at the first argument and print what is found, a line of JSON or a table for each query. */
+int rows_search(cli_context *cli, const rows_query *query);
+
+/* What the plan says, as JSON. NULL: no memory. */
+json_t *rows_plan_json(const kith_collection_plan *plan);
+
+/* The same as a line of text. */
+void rows_plan_print(cli_context *cli, const kith_collection_plan *plan);
+
+#endif

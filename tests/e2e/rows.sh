@@ -1,0 +1,113 @@
+#!/usr/bin/env bash
+# import, export, get, count, delete and search over the rows of a collection, with filters; an import that is killed goes on.
+set -euo pipefail
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+cd "$scratch"
+fail() { echo "rows.sh: $*" >&2; exit 1; }
+make_vectors=${KITH_BUILD:?}/bin/make_vectors
+
+# refuse STATUS PATTERN COMMAND...: the exit status, and one line on stderr that begins "kith VERB: " and matches.
+refuse() {
+    local wanted=$1 pattern=$2 status=0
+    shift 2
+    "$@" >out 2>err || status=$?
+    [ "$status" = "$wanted" ] || fail "status $status instead of $wanted: $*: $(cat err)"
+    [ "$(wc -l <err)" = 1 ] || fail "not one line on stderr: $*: $(cat err)"
+    grep -qE "^kith [a-z]+: " err || fail "not of the form kith VERB: what: why: $(cat err)"
+    grep -qiE -- "$pattern" err || fail "$*: expected '$pattern', got: $(cat err)"
+}
+
+# equals WANTED COMMAND...: what it prints.
+equals() {
+    local wanted=$1 got
+    shift
+    got=$("$@") || fail "failed: $*"
+    [ "$got" = "$wanted" ] || fail "$*: '$got' instead of '$wanted'"
+}
+
+"$make_vectors" 3000 8 1 base.fvecs 20
+"$make_vectors" 5 8 2 query.fvecs 20
+"$make_vectors" 5 4 2 narrow.fvecs
+for ((i = 0; i < 3000; i++)); do echo "{\"id\":$((i + 100)),\"n\":$i,\"odd\":$((i % 2)),\"tags\":[\"t$((i % 3))\"]}"; done >rows.jsonl
+
+# Vectors and payloads come in and go out the same.
+kith import a.kith base.fvecs --payload rows.jsonl --key id --batch 700 -q
+equals 3000 kith count a.kith
+equals 1000 kith count a.kith --filter 'n < 2000 and odd == 1'
+equals 500 kith count a.kith --filter 'n >= 1500 and array_contains(tags, "t1")'
+equals 100$'\t''{"id":100,"n":0,"odd":0,"tags":["t0"]}' kith get a.kith 100
+kith export a.kith out.fvecs --payload out.jsonl -q
+cmp base.fvecs out.fvecs || fail "the vectors came out differently"
+cmp rows.jsonl out.jsonl || fail "the payloads came out differently"
+kith export a.kith few.npy --payload few.jsonl --key key --filter 'n < 10' -q
+equals '{"id":100,"key":100,"n":0,"odd":0,"tags":["t0"]}' head -1 few.jsonl
+kith import b.kith few.npy --payload few.jsonl --key key --metric cosine -q
+equals 10 kith count b.kith
+kith import b.kith few.npy --payload few.jsonl --key key -q # the same keys: nothing is doubled
+equals 10 kith count b.kith
+kith import b.kith few.npy -q # no keys: new rows
+equals 20 kith count b.kith
+
+# Page by page, as a whole, by key.
+equals 5 bash -c 'kith get a.kith --filter "odd == 1" --limit 5 | wc -l'
+kith get a.kith --filter 'odd == 1' >whole
+: >pages
+for ((after = 0;;)); do
+    kith get a.kith --filter 'odd == 1' --after "$after" --limit 400 >page
+    [ -s page ] || break
+    cat page >>pages
+    after=$(tail -1 page | cut -f1)
+done
+cmp whole pages || fail "pages are not the whole"
+kith get a.kith 101 --vector >row
+grep -qE '"vector": ?\[([^],]+,){7}[^],]+\]' row || fail "not eight components: $(cat row)"
+
+# Search: by key, by vector, by a file; exactly, by index, with a filter.
+for round in exact index; do
+    kith search a.kith --vectors query.fvecs -k 7 --filter 'odd == 1 and n < 1000' --json >found
+    equals 5 bash -c 'wc -l <found'
+    equals 35 bash -c 'grep -o "\"odd\": *1" found | wc -l'
+    equals 3 bash -c "kith search a.kith --like 150 -k 50 --filter 'n in [49, 50, 51, 52]' --json | grep -o '\"rank\"' | wc -l"
+    kith search a.kith --vector '[1,2,3,4,5,6,7,8]' --explain --filter 'n < 3' >explained
+    grep -q '^plan: .*3 of 3,000 rows' explained || fail "no plan: $(cat explained)"
+    [ $round = index ] || kith import a.kith base.fvecs --fold -q
+    [ $round = index ] || kith delete a.kith --filter 'not exists n' >/dev/null
+done
+equals 3000 kith count a.kith
+
+# Deleting: by key, by filter, all or nothing.
+equals '1,500 rows deleted' kith delete a.kith --filter 'odd == 1'
+equals '2 rows deleted' kith delete a.kith 100 102
+refuse 1 'there is no row 101' kith delete a.kith 104 101
+equals 1498 kith count a.kith
+equals '1 rows deleted' kith delete a.kith 104 101 --missing-ok
+kith verify a.kith >/dev/null || fail "the collection is not sound"
+
+# Killed at any moment an import goes on, and no row is lost or doubled.
+"$make_vectors" 20000 32 1 many.fvecs
+for delay in 0.01 0.03 0.05 0.08 0.12 0.2; do
+    timeout -s KILL "$delay" kith import killed.kith many.fvecs --batch 300 -q || true
+done 2>/dev/null
+kith import killed.kith many.fvecs -q
+equals 20000 kith count killed.kith
+kith export killed.kith again.fvecs -q
+cmp many.fvecs again.fvecs || fail "rows were lost or doubled"
+
+# What is refused.
+refuse 1 'at byte 3' kith count a.kith --filter 'n >'
+refuse 1 'no such file|not there|NOTFOUND|cannot be opened' kith count missing.kith
+refuse 1 'its vectors have 4 components, those of the collection 8' kith import a.kith narrow.fvecs
+refuse 1 'ends after 3000 lines' kith import c.kith many.fvecs --payload rows.jsonl
+refuse 2 'needs --payload' kith import c.kith base.fvecs --key id
+refuse 1 'its key must be a whole number' kith import d.kith base.fvecs --payload rows.jsonl --key tags
+refuse 2 "is not a key" kith get a.kith x
+refuse 2 'either keys or --filter' kith delete a.kith
+refuse 2 'either keys or --filter' kith delete a.kith 5 --filter 'n < 3'
+refuse 2 'give pictures, or one of' kith search a.kith
+refuse 2 'give pictures, or one of' kith search a.kith --like 5 --vector '[1]'
+refuse 2 'not a JSON array' kith search a.kith --vector '1,2'
+refuse 1 'components' kith search a.kith --vector '[1,2]'
+refuse 1 'no row 99' kith search a.kith --like 99
+refuse 1 'no row with a vector is let through' kith export a.kith none.npy --filter 'n < 0'
+[ ! -e none.npy ] || fail "an export without rows left a file"
