@@ -84,6 +84,11 @@ equals 1498 kith count a.kith
 equals '1 rows deleted' kith delete a.kith 104 101 --missing-ok
 kith verify a.kith >/dev/null || fail "the collection is not sound"
 
+kith stats a.kith >shown
+grep -q '^rows  *1,497' shown || fail "stats: $(cat shown)"
+kith stats a.kith --json >shown
+grep -q '"free_slots": *[1-9]' shown || fail "stats: $(cat shown)"
+
 # Killed at any moment an import goes on, and no row is lost or doubled.
 "$make_vectors" 20000 32 1 many.fvecs
 for delay in 0.01 0.03 0.05 0.08 0.12 0.2; do
