@@ -19,9 +19,10 @@
  *   - Rows added after the tables were made wait in a tail that every query compares; when it has grown to a quarter
  *     of the rows the tables are made anew. A removed row stays in the tables until then; a row that takes its slot goes
  *     to the tail. Files are written with tables of exactly the rows that are there.
- *   - A look-up, and a candidate compared where it lies, cost as much as comparing dozens of rows in order (1,000,000
- *     rows of 128 bits: 150 ns, and 2 ns a row). When they have come to a 64th of the rows, or the next substring's
- *     look-ups would, all rows are compared instead, so that no query costs much more than two flat scans.
+ *   - A look-up, and a candidate compared where it lies, cost as much as comparing some 32 rows in order, a row of a list
+ *     that was met before as much as one (1,000,000 rows of 64 bits: 38 and 1 ns). When they have come to what comparing
+ *     all rows in order costs, or the next substring's look-ups would, that is done instead, so that no query costs
+ *     much more than two flat scans.
  *
  * Choosing m: about dim / log2 n: BMIH4 for 64 bits of 100,000 rows, BMIH6 for 128 bits of a million.
  *
@@ -51,12 +52,13 @@
 
 #define PREFIX "bmih"
 #define MAX_TABLES 1024
-#define MAX_KEY_BITS \
-    24 /* 64 MB of starts a table: beyond 16 million rows a value has several on average anyway */
-#define LOOKUP_COST \
-    64               /* rows that are compared in order in the time of a look-up or a candidate: see above */
-#define BATCH 64     /* candidates that are scored together */
-#define TAIL_MIN 256 /* rows that may wait in the tail in any case */
+/* 64 MB of starts a table: beyond 16 million rows a value has several on average anyway. */
+#define MAX_KEY_BITS 24
+/* In rows that are compared in order (see above): a look-up or a candidate; a row of a list that was met before. */
+#define LOOKUP_COST 32
+#define ENTRY_COST 1
+#define BATCH 64            /* candidates that are scored together */
+#define TAIL_MIN 256        /* rows that may wait in the tail in any case */
 #define LOOKUPS_A_CHECK 256 /* between two looks at the clock and the cancel flag */
 
 /* The tables of all substrings, of ours or in a mapped file. */
@@ -85,7 +87,7 @@ struct ki_scratch {
     size_t met_room;
     uint32_t candidate[BATCH];
     size_t n;
-    uint64_t spent, affordable; /* look-ups and candidates of this query: so far, and at most */
+    uint64_t spent, affordable; /* by this query's look-ups and candidates, in rows compared in order */
 };
 
 /* ---- Substrings ---- */
@@ -332,8 +334,9 @@ static void flush(const bmih *h, ki_scratch *s, ki_query *query)
 
 static inline void meet(const bmih *h, ki_scratch *s, ki_query *query, uint32_t slot)
 {
-    s->spent++;
+    s->spent += ENTRY_COST;
     if (ki_bits_get(s->met, slot)) return;
+    s->spent += LOOKUP_COST - ENTRY_COST;
     ki_bits_set(s->met, slot);
     s->candidate[s->n++] = slot;
     if (s->n == BATCH) flush(h, s, query);
@@ -361,7 +364,7 @@ static void look_up(const bmih *h, ki_scratch *s, ki_query *query, size_t j, con
     while (flips < end) {
         uint32_t value = key ^ flips;
         if (query->visited++ % LOOKUPS_A_CHECK == 0 && ki_query_stop(query)) return;
-        s->spent++;
+        s->spent += LOOKUP_COST;
         for (uint32_t i = start[value]; i < start[value + 1] && s->spent <= s->affordable; i++)
             meet(h, s, query, slots[i]);
         if (s->spent > s->affordable) return;
@@ -397,12 +400,12 @@ static void bmih_search(const ki_structure *structure, ki_scratch *s, ki_query *
     s->scorer->ops->query_bits(s->scorer, query->bits);
     for (size_t i = 0; i < h->n_tail; i++) meet(h, s, query, h->tail[i]);
     s->spent = 0; /* the tail lies in order, mostly */
-    s->affordable = h->tables.n / LOOKUP_COST;
+    s->affordable = h->tables.n;
     for (unsigned radius = 0; h->tables.n > 0 && !query->stopped; radius++) {
         const uint32_t *start = h->tables.start;
         for (size_t j = 0; j < h->m && !query->stopped; j++) {
             unsigned size = key_size(h, h->tables.key_bits, j);
-            if (s->spent + choose(size, radius, s->affordable) > s->affordable) {
+            if (s->spent + LOOKUP_COST * choose(size, radius, s->affordable) > s->affordable) {
                 scan_all(h, s, query);
                 return;
             }
