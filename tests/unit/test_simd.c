@@ -348,9 +348,9 @@ typedef struct whole_query {
     ki_sq_query q;
 } whole_query;
 
-static whole_query whole_make(size_t first, size_t second, int most)
+static whole_query whole_make(size_t first, size_t second, size_t planes, int most)
 {
-    size_t at = ki_sq_padded(first), n = at + ki_sq_padded(second);
+    size_t at = ki_sq_padded(first), n = planes * at;
     whole_query w = {calloc(n + 1, sizeof *w.wide), calloc(n + 1, 1), calloc(n + 1, 1), {0}};
     for (size_t i = 0; i < n; i++) {
         if (i < at ? i >= first : i - at >= second) continue;
@@ -370,9 +370,8 @@ static void check_whole(const ki_kernels *k, size_t dim)
             size_t bytes = bits == 8 ? dim : half, tail = (bytes + 3) / 4 * 4,
                    stride = tailed ? tail + 4 : bytes + 1;
             int64_t room = ((int64_t)1 << 31) / 255 / (int64_t)(dim + 1);
-            whole_query w =
-                bits == 8 ? whole_make(dim, 0, room < KI_SQ_WEIGHT ? (int)room : KI_SQ_WEIGHT)
-                          : whole_make(half, dim - half, room < KI_SQ_WEIGHT ? (int)room : KI_SQ_WEIGHT);
+            int most = room < KI_SQ_WEIGHT ? (int)room : KI_SQ_WEIGHT;
+            whole_query w = bits == 8 ? whole_make(dim, 0, 1, most) : whole_make(half, dim - half, 2, most);
             block x = block_make(n * stride, 1), a = floats_make(2 * ki_sq_padded(dim), 0),
                   step = floats_make(2 * ki_sq_padded(dim), 0);
             size_t second = ki_sq_padded(half), slots = bits == 8 ? dim : second + dim - half;
