@@ -57,8 +57,9 @@ static int list_families(cli_context *cli)
     }
     int status = cli_table_print(cli, &table);
     if (status == CLI_OK)
-        puts("\nA spec joins them: structure[,codec][,refinement]. `kith families SPEC` lists its "
-             "parameters.");
+        puts(
+            "\nA spec joins them: [transform,]structure[,codec][,refinement]. `kith families SPEC` lists its "
+            "parameters.");
     return status == CLI_OK ? cli_flush(cli) : status;
 }
 

@@ -75,17 +75,7 @@ static void bflat_decode_bits(const ki_structure *structure, uint32_t slot, uint
 
 static kith_status bflat_scratch_create(const ki_structure *structure, ki_scratch **scratch, kith_error *err)
 {
-    const ki_structure_env *env = structure->env;
-    *scratch = NULL;
-    ki_scratch *s = ki_alloc_zero(env->allocator, 1, sizeof *s);
-    if (!s) return ki_fail_nomem(err, sizeof *s);
-    kith_status status = env->codec->ops->scorer(env->codec, env->allocator, &s->scorer, err);
-    if (status != KITH_OK) {
-        ki_free(env->allocator, s);
-        return status;
-    }
-    *scratch = s;
-    return KITH_OK;
+    return ki_scratch_make(structure, sizeof **scratch, scratch, err);
 }
 
 static void bflat_scratch_free(const ki_structure *structure, ki_scratch *scratch)

@@ -286,17 +286,7 @@ static void bmih_scratch_free(const ki_structure *structure, ki_scratch *scratch
 
 static kith_status bmih_scratch_create(const ki_structure *structure, ki_scratch **scratch, kith_error *err)
 {
-    const ki_structure_env *env = structure->env;
-    *scratch = NULL;
-    ki_scratch *s = ki_alloc_zero(env->allocator, 1, sizeof *s);
-    if (!s) return ki_fail_nomem(err, sizeof *s);
-    kith_status status = env->codec->ops->scorer(env->codec, env->allocator, &s->scorer, err);
-    if (status != KITH_OK) {
-        bmih_scratch_free(structure, s);
-        return status;
-    }
-    *scratch = s;
-    return KITH_OK;
+    return ki_scratch_make(structure, sizeof **scratch, scratch, err);
 }
 
 static kith_status bmih_prepare(const ki_structure *structure, ki_scratch *s, size_t k,

@@ -138,6 +138,11 @@ struct ki_structure {
     const ki_structure_env *env;
 };
 
+/* A scratch whose first member is a scorer of the structure's codec: size zeroed bytes and that scorer, for
+ * scratch_create. *scratch NULL on failure. */
+kith_status ki_scratch_make(const ki_structure *structure, size_t size, ki_scratch **scratch,
+                            kith_error *err);
+
 /* The rows that a codec should learn from: a sample of at most `rows`, in memory of the caller to be freed, or
  * the input itself (*sample NULL then). */
 kith_status ki_input_sample(const ki_input *input, size_t rows, uint64_t seed,

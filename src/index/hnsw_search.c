@@ -29,17 +29,8 @@ struct ki_scratch {
 
 kith_status ki_hnsw_scratch_create(const ki_structure *structure, ki_scratch **scratch, kith_error *err)
 {
-    const ki_structure_env *env = structure->env;
-    *scratch = NULL;
-    ki_scratch *s = ki_alloc_zero(env->allocator, 1, sizeof *s);
-    if (!s) return ki_fail_nomem(err, sizeof *s);
-    ki_beam_init(&s->beam, env->allocator);
-    kith_status status = env->codec->ops->scorer(env->codec, env->allocator, &s->scorer, err);
-    if (status != KITH_OK) {
-        ki_free(env->allocator, s);
-        return status;
-    }
-    *scratch = s;
+    KI_TRY(ki_scratch_make(structure, sizeof **scratch, scratch, err));
+    ki_beam_init(&(*scratch)->beam, structure->env->allocator);
     return KITH_OK;
 }
 

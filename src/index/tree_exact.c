@@ -199,17 +199,7 @@ void ki_exact_decode(const ki_structure *structure, uint32_t slot, float *out)
 
 kith_status ki_exact_scratch_create(const ki_structure *structure, ki_scratch **scratch, kith_error *err)
 {
-    const ki_structure_env *env = structure->env;
-    *scratch = NULL;
-    ki_scratch *s = ki_alloc_zero(env->allocator, 1, sizeof *s);
-    if (!s) return ki_fail_nomem(err, sizeof *s);
-    kith_status status = env->codec->ops->scorer(env->codec, env->allocator, &s->scorer, err);
-    if (status != KITH_OK) {
-        ki_free(env->allocator, s);
-        return status;
-    }
-    *scratch = s;
-    return KITH_OK;
+    return ki_scratch_make(structure, sizeof **scratch, scratch, err);
 }
 
 void ki_exact_scratch_free(const ki_structure *structure, ki_scratch *scratch)
