@@ -52,6 +52,7 @@ function chip(source, name, minus, remove) {
   return li;
 }
 
+let all = []; // the collections that are served
 let shown; // the object URL of the chip
 function drawQuery() {
   const chips = [];
@@ -85,10 +86,10 @@ function searchPicture(blob) {
 
 const keysOf = (rows) => rows.map((row) => row.key).join(",");
 
-function keepAddress() {
+function keepAddress(replace) {
   const parts = { in: state.collection, like: keysOf(state.like), unlike: keysOf(state.unlike) };
   const hash = "#" + new URLSearchParams(Object.entries(parts).filter(([, value]) => value));
-  if (hash !== location.hash) history.pushState(null, "", hash);
+  if (hash !== location.hash) history[replace ? "replaceState" : "pushState"](null, "", hash);
 }
 
 const rowsOf = (text) => (text ?? "").split(",").filter((key) => /^[1-9]\d*$/.test(key)).map((key) => ({ key: Number(key), path: `№ ${key}` }));
@@ -98,10 +99,15 @@ function readAddress() {
   Object.assign(state, { picture: undefined, part: undefined, like: rowsOf(parts.get("like")), unlike: rowsOf(parts.get("unlike")), k: PAGE });
   return parts.get("in");
 }
-addEventListener("popstate", () => {
-  readAddress();
-  search();
-});
+
+// Go to what the address says, without another step in the browser's history.
+function fromAddress() {
+  const wanted = readAddress();
+  const found = all.find((c) => c.name === wanted) ?? all.find((c) => c.name === state.collection) ?? all[0];
+  $("collection").value = found.name;
+  choose(found, true);
+}
+addEventListener("popstate", fromAddress);
 
 function searchFrom(row) {
   Object.assign(state, { picture: undefined, part: undefined, like: [row], unlike: [], k: PAGE });
@@ -114,15 +120,18 @@ function addExample(list, row) {
   const other = list === "like" ? "unlike" : "like";
   state[other] = state[other].filter((r) => r.key !== row.key);
   if (!state[list].some((r) => r.key === row.key)) state[list].push(row);
-  if (state.like.length === 0 && state.results.length > 0) state.like.push(state.results[0]);
+  if (state.like.length === 0) { // something to be like is needed: the best of the others
+    const best = state.results.find((r) => r.key !== row.key);
+    if (best) state.like.push(best);
+  }
   Object.assign(state, { picture: undefined, part: undefined, k: PAGE });
   search();
 }
 
-async function search() {
+async function search(replace = false) {
   const turn = ++state.turn;
   drawQuery();
-  keepAddress();
+  keepAddress(replace);
   if (!state.picture && state.like.length === 0) {
     state.results = [];
     report("");
@@ -219,7 +228,10 @@ $("similarity").addEventListener("input", () => {
   drawResults();
 });
 $("crop").addEventListener("click", async () => {
-  const part = await crop(state.picture);
+  const part = await crop(state.picture).catch((error) => {
+    report(error.message, true);
+    return "cancel";
+  });
   if (part === "cancel") return;
   state.part = part === "whole" ? undefined : part;
   state.k = PAGE;
@@ -233,28 +245,25 @@ $("again").addEventListener("click", () => {
   search();
 });
 
-function choose(collection) {
+function choose(collection, replace = false) {
+  if (collection.name !== state.collection) $("grid").replaceChildren(); // keys mean other rows there
   state.collection = collection.name;
   $("about").textContent = say.holds(collection.rows, collection.features);
-  search();
+  search(replace);
 }
 
 async function begin() {
   document.documentElement.lang = language === "zh" ? "zh-CN" : "en";
   translate(document);
   try {
-    const { collections: all, max_k: most } = await api.collections();
-    state.most = most;
+    ({ collections: all, max_k: state.most } = await api.collections());
     $("collection").replaceChildren(...all.map((c) => new Option(c.name, c.name)));
     $("collection").disabled = all.length < 2;
     $("collection").addEventListener("change", () => {
       Object.assign(state, { picture: undefined, part: undefined, like: [], unlike: [], k: PAGE });
       choose(all[$("collection").selectedIndex]);
     });
-    const wanted = readAddress();
-    const first = all.find((c) => c.name === wanted) ?? all[0];
-    $("collection").value = first.name;
-    choose(first);
+    fromAddress();
   } catch (error) {
     report(error.message, true);
   }

@@ -151,6 +151,16 @@ static size_t count_fields(const char *line, size_t size)
     return n;
 }
 
+/* The next field of a line from *at on; *at is NULL behind the last. */
+static bool next_field(const char **at, const char *end, field *f)
+{
+    if (!*at) return false;
+    const char *tab = memchr(*at, '\t', (size_t)(end - *at));
+    *f = (field){*at, (size_t)((tab ? tab : end) - *at)};
+    *at = tab ? tab + 1 : NULL;
+    return true;
+}
+
 static bool same_word(const field *f, const char *word)
 {
     return strlen(word) == f->size && strncasecmp(f->start, word, f->size) == 0;
@@ -160,7 +170,8 @@ static bool same_word(const field *f, const char *word)
 static size_t named_column(const char *line, size_t size, const char *name)
 {
     field f;
-    for (size_t i = 0; field_at(line, size, i, &f); i++)
+    const char *at = line;
+    for (size_t i = 0; next_field(&at, line + size, &f); i++)
         if (same_word(&f, name)) return i;
     return SIZE_MAX;
 }
@@ -222,7 +233,8 @@ static int find_columns(cli_context *cli, const documents_format *format, const 
     return status;
 }
 
-/* The wanted columns of a line, joined by a space. A single one, or all behind the id, stay where they are. */
+/* The wanted columns of a line, joined by a space. A single one, or all behind an id that is the first, stay where they
+ * are: tabs separate words anyway. */
 static int add_row(batch *b, const columns *c, const char *line, size_t size)
 {
     field id, f;
@@ -231,12 +243,15 @@ static int add_row(batch *b, const columns *c, const char *line, size_t size)
         field_at(line, size, c->text[0], &f);
         return batch_add(b, id.start, id.size, 0, f.start, f.size, NULL);
     }
+    if (c->n == 0 && c->id == 0)
+        return batch_add(b, id.start, id.size, 0, id.start + id.size, size - id.size, NULL);
     char *joined = malloc(size + c->n + 1), *to = joined;
     if (!joined) return cli_fail(b->cli, NULL, "out of memory");
-    size_t fields = c->n ? c->n : count_fields(line, size), used = 0;
-    for (size_t i = 0; i < fields; i++) {
+    size_t used = 0;
+    const char *at = line;
+    for (size_t i = 0; c->n ? i < c->n : next_field(&at, line + size, &f); i++) {
         if (!c->n && i == c->id) continue;
-        field_at(line, size, c->n ? c->text[i] : i, &f);
+        if (c->n) field_at(line, size, c->text[i], &f);
         if (used + f.size + 1 > size + c->n + 1) break; /* the same column twice and again: enough of it */
         memcpy(to + used, f.start, f.size);
         used += f.size;
@@ -273,7 +288,8 @@ static int read_lines(batch *b, const documents_format *format, const char *byte
     int status = CLI_OK;
     b->docs->numbered = how == LINES;
     size_t number = 0;
-    for (const char *at = bytes, *end = bytes + size; at < end && status == CLI_OK;) {
+    const size_t mark = size >= 3 && memcmp(bytes, "\xef\xbb\xbf", 3) == 0 ? 3 : 0; /* that it is UTF-8 */
+    for (const char *at = bytes + mark, *end = bytes + size; at < end && status == CLI_OK;) {
         const char *newline = memchr(at, '\n', (size_t)(end - at));
         size_t length = (size_t)((newline ? newline : end) - at), own = length;
         if (own && at[own - 1] == '\r') own--;
@@ -294,16 +310,22 @@ static int by_name(const FTSENT **a, const FTSENT **b)
     return strcmp((*a)->fts_name, (*b)->fts_name);
 }
 
+#define MAX_FILE ((uint64_t)1 << 30) /* longer ones are no documents */
+
 static int add_file(batch *b, const FTSENT *entry, size_t root)
 {
     size_t size;
     const char *name = entry->fts_path + root;
+    if ((uint64_t)entry->fts_statp->st_size > MAX_FILE) {
+        b->docs->left_out++;
+        return CLI_OK;
+    }
     char *bytes = read_file(entry->fts_accpath, (size_t)entry->fts_statp->st_size, &size);
     if (!bytes) {
         b->docs->failed = cli_fail(b->cli, entry->fts_path, "%s", strerror(errno));
         return CLI_OK;
     }
-    if (size > (size_t)1 << 30 || memchr(bytes, 0, size < SNIFFED ? size : SNIFFED)) {
+    if (size > MAX_FILE || memchr(bytes, 0, size < SNIFFED ? size : SNIFFED)) {
         b->docs->left_out++;
         free(bytes);
         return CLI_OK;
@@ -319,9 +341,9 @@ static int read_folder(batch *b, const char *path)
     while (root > 1 && copy[root - 1] == '/') copy[--root] = 0;
     root += strcmp(copy, "/") != 0;
     char *const roots[] = {copy, NULL};
-    FTS *tree = fts_open(roots, FTS_PHYSICAL | FTS_NOCHDIR, by_name);
+    FTS *tree = fts_open(roots, FTS_PHYSICAL | FTS_COMFOLLOW | FTS_NOCHDIR, by_name);
     int status = tree ? CLI_OK : cli_fail(b->cli, path, "%s", strerror(errno));
-    for (FTSENT *entry; status == CLI_OK && (entry = fts_read(tree));) {
+    for (FTSENT *entry; status == CLI_OK && (errno = 0, entry = fts_read(tree));) {
         if (entry->fts_level > 0 && entry->fts_name[0] == '.') {
             fts_set(tree, entry, FTS_SKIP);
         } else if (entry->fts_info == FTS_DNR || entry->fts_info == FTS_ERR || entry->fts_info == FTS_NS) {
@@ -333,6 +355,7 @@ static int read_folder(batch *b, const char *path)
         }
         if (status == CLI_OK && cli_cancelled(b->cli)) status = cli_fail(b->cli, NULL, "interrupted");
     }
+    if (tree && status == CLI_OK && errno != 0) status = cli_fail(b->cli, path, "%s", strerror(errno));
     if (tree) fts_close(tree);
     free(copy);
     return status;

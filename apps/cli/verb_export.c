@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <kith/dataset.h>
 
@@ -11,18 +12,16 @@ struct options {
     const char *filter, *payload, *key;
 };
 
-typedef struct export
-{
+typedef struct exporting {
     const struct options *o;
     kith_collection *collection;
     kith_dataset_writer *vectors;
     FILE *payloads; /* NULL: none */
     uint64_t rows, without;
-}
-export;
+} exporting;
 
 /* The payload of a row as a line, with its key as the member that --key names. */
-static int write_payload(cli_context *cli, export *e, const kith_row *row)
+static int write_payload(cli_context *cli, exporting *e, const kith_row *row)
 {
     if (!e->payloads) return CLI_OK;
     int failed;
@@ -42,7 +41,7 @@ static int write_payload(cli_context *cli, export *e, const kith_row *row)
     return failed ? cli_fail(cli, e->o->payload, "%s", strerror(errno)) : CLI_OK;
 }
 
-static int write_row(cli_context *cli, export *e, const kith_row *row)
+static int write_row(cli_context *cli, exporting *e, const kith_row *row)
 {
     kith_error err;
     if (!row->vector) {
@@ -55,7 +54,7 @@ static int write_row(cli_context *cli, export *e, const kith_row *row)
     return write_payload(cli, e, row);
 }
 
-static int write_all(cli_context *cli, export *e)
+static int write_all(cli_context *cli, exporting *e)
 {
     kith_error err;
     kith_row row = {0};
@@ -76,7 +75,7 @@ static int write_all(cli_context *cli, export *e)
     }
 }
 
-static int finish(cli_context *cli, export *e)
+static int finish(cli_context *cli, exporting *e)
 {
     kith_error err;
     if (e->rows == 0) return cli_fail(cli, cli->args[0], "no row with a vector is let through");
@@ -91,7 +90,20 @@ static int finish(cli_context *cli, export *e)
     return CLI_OK;
 }
 
-static int export_rows(cli_context *cli, export *e)
+static int export_with_payloads(cli_context *cli, exporting *e, const char *part)
+{
+    e->payloads = fopen(part, "w");
+    if (!e->payloads) return cli_fail(cli, part, "%s", strerror(errno));
+    int status = write_all(cli, e);
+    if (fclose(e->payloads) != 0 && status == CLI_OK)
+        status = cli_fail(cli, e->o->payload, "%s", strerror(errno));
+    if (status == CLI_OK) status = finish(cli, e);
+    if (status == CLI_OK && rename(part, e->o->payload) != 0)
+        status = cli_fail(cli, e->o->payload, "%s", strerror(errno));
+    return status;
+}
+
+static int export_rows(cli_context *cli, exporting *e)
 {
     kith_error err;
     size_t dim = kith_collection_dim(e->collection);
@@ -99,17 +111,23 @@ static int export_rows(cli_context *cli, export *e)
     if (kith_collection_pin(e->collection, &err) != KITH_OK) return cli_fail_message(cli, cli->args[0], &err);
     if (kith_dataset_writer_create(cli->args[1], dim, NULL, &e->vectors, &err) != KITH_OK)
         return cli_fail_message(cli, cli->args[1], &err);
-    if (e->o->payload && !(e->payloads = fopen(e->o->payload, "w")))
-        return cli_fail(cli, e->o->payload, "%s", strerror(errno));
-    int status = write_all(cli, e);
-    if (e->payloads && fclose(e->payloads) != 0 && status == CLI_OK)
-        status = cli_fail(cli, e->o->payload, "%s", strerror(errno));
-    return status == CLI_OK ? finish(cli, e) : status;
+    if (!e->o->payload) {
+        int status = write_all(cli, e);
+        return status == CLI_OK ? finish(cli, e) : status;
+    }
+    /* Beside its place until all is written: what was there stays when this fails. */
+    char *part = malloc(strlen(e->o->payload) + sizeof ".part");
+    if (!part) return cli_fail(cli, NULL, "out of memory");
+    sprintf(part, "%s.part", e->o->payload);
+    int status = export_with_payloads(cli, e, part);
+    if (status != CLI_OK) (void)unlink(part);
+    free(part);
+    return status;
 }
 
 static int run(cli_context *cli, void *options)
 {
-    export e = {.o = options};
+    exporting e = {.o = options};
     if (e.o->key && !e.o->payload)
         return cli_usage(cli, "--key", "needs --payload: the key is written there");
     int status = rows_open(cli, true, &e.collection);

@@ -19,7 +19,7 @@ struct options {
     int restart, fold;
 };
 
-typedef struct import {
+typedef struct importing {
     const struct options *o;
     const char *path; /* of the vectors */
     kith_dataset *vectors;
@@ -32,7 +32,7 @@ typedef struct import {
     float *x;          /* [batch][dim] */
     char name[32];     /* of the named value that says how far it is */
     char source[1024]; /* what tells the files apart from changed ones */
-} import;
+} importing;
 
 /* ---- Where it is ---- */
 
@@ -54,7 +54,7 @@ static void describe(const char *path, char *out, size_t room)
         snprintf(out, room, "-");
 }
 
-static int name_place(cli_context *cli, import *m)
+static int name_place(cli_context *cli, importing *m)
 {
     char vectors[64], payloads[64];
     char *full = realpath(m->path, NULL);
@@ -68,7 +68,7 @@ static int name_place(cli_context *cli, import *m)
 }
 
 /* Skip what an earlier run has done. */
-static int find_place(cli_context *cli, import *m)
+static int find_place(cli_context *cli, importing *m)
 {
     kith_error err;
     kith_meta meta;
@@ -80,7 +80,9 @@ static int find_place(cli_context *cli, import *m)
     json_int_t rows = json_integer_value(json_object_get(place, "rows"));
     json_int_t bytes = json_integer_value(json_object_get(place, "bytes"));
     int same = source && strcmp(source, m->source) == 0 && rows >= 0 && (uint64_t)rows <= m->n && bytes >= 0;
+    int whole = json_is_true(json_object_get(place, "whole"));
     json_decref(place);
+    if (!same && whole) return CLI_OK; /* other files, or changed ones: an import of its own */
     if (!same)
         return cli_fail(cli, m->path,
                         "an import of it was interrupted, and since then the files or --key have changed; "
@@ -88,19 +90,19 @@ static int find_place(cli_context *cli, import *m)
     if (m->payloads && fseeko(m->payloads, (off_t)bytes, SEEK_SET) != 0)
         return cli_fail(cli, m->o->payload, "%s", strerror(errno));
     m->done = m->first = (uint64_t)rows;
-    cli_note(cli, "%s: goes on at row %s", m->path, cli_thousands(m->done));
+    if (whole)
+        cli_note(cli, "%s: is in already; --restart imports it again", m->path);
+    else
+        cli_note(cli, "%s: goes on at row %s", m->path, cli_thousands(m->done));
     return CLI_OK;
 }
 
-/* Say in the open batch how far it is. */
-static kith_status keep_place(import *m, kith_error *err)
+/* Say in the open batch how far it is. It is kept when all is done, too: a run that is killed behind the last batch (while
+ * folding, say) and started again must not import everything a second time. */
+static kith_status keep_place(importing *m, kith_error *err)
 {
-    if (m->done == m->n) {
-        kith_status status = kith_collection_meta_delete(m->collection, m->name, err);
-        return status == KITH_NOTFOUND ? KITH_OK : status;
-    }
-    json_t *place = json_pack("{ss sI sI}", "source", m->source, "rows", (json_int_t)m->done, "bytes",
-                              (json_int_t)(m->payloads ? ftello(m->payloads) : 0));
+    json_t *place = json_pack("{ss sI sI sb}", "source", m->source, "rows", (json_int_t)m->done, "bytes",
+                              (json_int_t)(m->payloads ? ftello(m->payloads) : 0), "whole", m->done == m->n);
     char *text = json_dumps(place, JSON_COMPACT);
     json_decref(place);
     kith_status status = KITH_NOMEM;
@@ -115,7 +117,8 @@ static kith_status keep_place(import *m, kith_error *err)
 /* ---- Rows ---- */
 
 /* The key in a payload's member. */
-static int key_of(cli_context *cli, const import *m, uint64_t i, const char *text, size_t size, int64_t *key)
+static int key_of(cli_context *cli, const importing *m, uint64_t i, const char *text, size_t size,
+                  int64_t *key)
 {
     json_error_t fault;
     json_t *payload = json_loadb(text, size, 0, &fault), *value = json_object_get(payload, m->o->key);
@@ -128,7 +131,7 @@ static int key_of(cli_context *cli, const import *m, uint64_t i, const char *tex
 }
 
 /* The payload and key of row i. */
-static int next_payload(cli_context *cli, import *m, uint64_t i, kith_row *row)
+static int next_payload(cli_context *cli, importing *m, uint64_t i, kith_row *row)
 {
     if (!m->payloads) return CLI_OK;
     errno = 0;
@@ -145,7 +148,7 @@ static int next_payload(cli_context *cli, import *m, uint64_t i, kith_row *row)
     return m->o->key ? key_of(cli, m, i, m->line, (size_t)size, &row->key) : CLI_OK;
 }
 
-static int put_rows(cli_context *cli, import *m, size_t n)
+static int put_rows(cli_context *cli, importing *m, size_t n)
 {
     kith_error err;
     if (kith_dataset_read_f32(m->vectors, m->done, n, m->x, &err) != KITH_OK)
@@ -163,7 +166,7 @@ static int put_rows(cli_context *cli, import *m, size_t n)
     return CLI_OK;
 }
 
-static int import_batch(cli_context *cli, import *m)
+static int import_batch(cli_context *cli, importing *m)
 {
     kith_error err;
     uint64_t left = m->n - m->done;
@@ -177,7 +180,7 @@ static int import_batch(cli_context *cli, import *m)
     return status;
 }
 
-static int import_all(cli_context *cli, import *m)
+static int import_all(cli_context *cli, importing *m)
 {
     while (m->done < m->n) {
         if (cli_cancelled(cli))
@@ -187,12 +190,16 @@ static int import_all(cli_context *cli, import *m)
         if (status != CLI_OK) return status;
         if (cli->run.progress) cli->run.progress(cli->run.progress_ctx, "importing", m->done, m->n);
     }
+    for (int c; m->payloads && (c = getc(m->payloads)) != EOF;)
+        if (c != '\n' && c != '\r')
+            return cli_fail(cli, m->o->payload, "it has more lines than there are vectors (%" PRIu64 ")",
+                            m->n);
     return CLI_OK;
 }
 
 /* ---- Opening ---- */
 
-static int open_sources(cli_context *cli, import *m)
+static int open_sources(cli_context *cli, importing *m)
 {
     int status = cli_dataset_open(cli, m->path, CLI_ROLE_BASE, &m->vectors);
     if (status != CLI_OK) return status;
@@ -206,7 +213,7 @@ static int open_sources(cli_context *cli, import *m)
 }
 
 /* Open the collection, or make it for vectors of this dim. */
-static int open_collection(cli_context *cli, import *m)
+static int open_collection(cli_context *cli, importing *m)
 {
     kith_error err;
     kith_metric metric = KITH_L2SQ;
@@ -226,7 +233,7 @@ static int open_collection(cli_context *cli, import *m)
     return CLI_OK;
 }
 
-static int finish(cli_context *cli, import *m, double seconds)
+static int finish(cli_context *cli, importing *m, double seconds)
 {
     kith_error err;
     kith_fold_options fold;
@@ -245,7 +252,7 @@ static int finish(cli_context *cli, import *m, double seconds)
     return CLI_OK;
 }
 
-static int import_file(cli_context *cli, import *m)
+static int import_file(cli_context *cli, importing *m)
 {
     int status = open_sources(cli, m);
     if (status == CLI_OK) status = name_place(cli, m);
@@ -261,7 +268,7 @@ static int import_file(cli_context *cli, import *m)
 
 static int run(cli_context *cli, void *options)
 {
-import m = {.o = options, .path = cli->args[1] };
+    importing m = {.o = options, .path = cli->args[1]};
     if (m.o->key && !m.o->payload)
         return cli_usage(cli, "--key", "needs --payload: it names a member of the payloads");
     int status = import_file(cli, &m);

@@ -91,12 +91,12 @@ void get_rows(request *r)
         json_pack("{so so}", "rows", list, "next", more ? json_integer((json_int_t)row.key) : json_null()));
 }
 
-/* A tag that changes with the picture: its content hash, of which kind. */
-static void tag_of(json_t *payload, char kind, char etag[40])
+/* A tag of a thumbnail: it changes with the picture's content hash. */
+static void tag_of(json_t *payload, char etag[40])
 {
     const char *hash = json_string_value(json_object_get(payload, "hash"));
     etag[0] = 0;
-    if (hash && strlen(hash) == 16) snprintf(etag, 40, "\"%c%s\"", kind, hash);
+    if (hash && strlen(hash) == 16) snprintf(etag, 40, "\"t%s\"", hash);
 }
 
 void get_thumbnail(request *r)
@@ -107,7 +107,7 @@ void get_thumbnail(request *r)
     kith_gallery *gallery = fetch(r, KITH_ROW_PAYLOAD | KITH_ROW_ATTACHMENT, &i, &row);
     if (!gallery) return;
     json_t *payload = payload_json(row.payload, row.payload_size);
-    tag_of(payload, 't', etag);
+    tag_of(payload, etag);
     json_decref(payload);
     if (row.attachment && kith_image_sniff(row.attachment, row.attachment_size) == KITH_IMAGE_JPEG)
         http_reply_bytes(r, "image/jpeg", row.attachment, row.attachment_size, *etag ? etag : NULL);
@@ -172,13 +172,16 @@ void get_picture(request *r)
     char *path = path_of(payload);
     int fd = path ? open_below(kith_gallery_folder(gallery), path) : -1;
     shelf_return(r->server->shelf, i, gallery);
-    tag_of(payload, 'p', etag);
     free(path);
     json_decref(payload);
     struct stat st;
     const char *type = fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) ? type_of(fd) : NULL;
-    if (type) {
-        http_reply_file(r, type, fd, (uint64_t)st.st_size, *etag ? etag : NULL);
+    if (type) { /* the tag is of the file as it is now, not of the one that was indexed */
+        snprintf(etag, sizeof etag, "\"p%llx-%llx\"",
+                 (unsigned long long)st.st_mtim.tv_sec * 1000000000ull +
+                     (unsigned long long)st.st_mtim.tv_nsec,
+                 (unsigned long long)st.st_size);
+        http_reply_file(r, type, fd, (uint64_t)st.st_size, etag);
         return;
     }
     if (fd >= 0) close(fd);

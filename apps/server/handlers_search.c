@@ -99,7 +99,8 @@ static int read_wish(request *r, json_t *json, wish *w)
         return 0;
     }
     if (k) w->k = (size_t)json_integer_value(k);
-    if (min_score && !(json_number_value(min_score) >= 0 && json_number_value(min_score) <= 1)) {
+    if (min_score && !(json_is_number(min_score) && json_number_value(min_score) >= 0 &&
+                       json_number_value(min_score) <= 1)) {
         http_problem(r, 400, "min_score must be a number, 0 to 1");
         return 0;
     }
@@ -221,6 +222,16 @@ static kith_status search_rows(kith_collection *c, const wish *w, json_t **reply
     return status;
 }
 
+/* One state answers all of it: rows and dim may change between two reads. */
+static kith_status search_pinned(kith_collection *c, const wish *w, json_t **reply, kith_error *err)
+{
+    kith_status status = kith_collection_pin(c, err);
+    if (status != KITH_OK) return status;
+    status = search_rows(c, w, reply, err);
+    kith_collection_unpin(c);
+    return status;
+}
+
 static void search_json(request *r)
 {
     size_t i;
@@ -230,7 +241,7 @@ static void search_json(request *r)
     if (!json) return;
     kith_gallery *gallery = read_wish(r, json, &w) ? borrow_named(r, &i) : NULL;
     if (gallery) {
-        kith_status status = search_rows(kith_gallery_collection(gallery), &w, &reply, &err);
+        kith_status status = search_pinned(kith_gallery_collection(gallery), &w, &reply, &err);
         shelf_return(r->server->shelf, i, gallery);
         if (status == KITH_OK)
             http_reply_json(r, 200, reply);

@@ -189,8 +189,13 @@ void http_fail(request *r, const kith_error *err)
     case KITH_CORRUPT: http_problem(r, 422, "%s", err->message); break;
     case KITH_UNTRAINED: http_problem(r, 422, "%s", err->message); break;
     case KITH_BUSY:
-    case KITH_NOMEM: http_problem(r, 503, "try again later"); break;
-    default: http_problem(r, 500, "something went wrong here; the log has it under %s", r->id);
+    case KITH_NOMEM:
+        snprintf(r->why, sizeof r->why, "%s", err->message);
+        http_problem(r, 503, "try again later");
+        break;
+    default:
+        snprintf(r->why, sizeof r->why, "%s", err->message);
+        http_problem(r, 500, "something went wrong here; the log has it under %s", r->id);
     }
 }
 

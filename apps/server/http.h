@@ -16,13 +16,16 @@ struct server;
 typedef struct request {
     struct server *server;
     struct MHD_Connection *connection;
-    char *method, *path;   /* the path without the query, not decoded */
+    char *method, *path;   /* the path without the query, decoded: a %2f is a slash in it */
     char *args[HTTP_ARGS]; /* the variable parts of the path, decoded */
     char id[17];           /* of this request, in the log and in the answer */
     uint64_t began_ns;
     char *body;
     size_t body_size, body_room;
-    int refused; /* an HTTP status that was settled before the body had come: 413, 503, 0 */
+    int takes_body; /* the route reads one */
+    size_t drained; /* bytes of a body that is too long, read and dropped */
+    int refused;    /* an HTTP status that was settled before the body had come: 413, 503, 0 */
+    char why[512];  /* for the log: what a 500 or 503 does not say */
     /* Of the answer. */
     unsigned status;
     uint64_t sent;

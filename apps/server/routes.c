@@ -29,7 +29,8 @@ static int fits(const char *form, request *r)
             size_t length = strcspn(path, "/");
             if (length == 0 || n == HTTP_ARGS) return 0;
             free(r->args[n]);
-            r->args[n++] = strndup(path, length);
+            r->args[n] = strndup(path, length);
+            if (!r->args[n++]) return 0;
             path += length;
             form++; /* the closing brace */
         } else if (*form != *path++) {
@@ -103,6 +104,17 @@ static void answer_page(request *r, const page_file *file)
         http_reply_static(r, file->type, file->bytes, file->size, file->etag);
     else
         http_problem(r, 405, "%s can be read only", file->path);
+}
+
+int routes_admit(request *r)
+{
+    if (page_find(r->path)) return may_ask(r, PUBLIC);
+    for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
+        if (!fits(routes[i].path, r) || !is_method(r, routes[i].method)) continue;
+        r->takes_body = strcmp(routes[i].method, "POST") == 0;
+        return may_ask(r, routes[i].access);
+    }
+    return may_ask(r, PUBLIC);
 }
 
 void routes_answer(request *r)

@@ -58,6 +58,8 @@ static request *request_new(server *s, struct MHD_Connection *connection, const 
     r->method = strdup(method);
     r->path = strdup(path);
     r->began_ns = now_ns();
+    for (char *c = r->method; c && *c; c++)
+        if (*c <= 0x20 || *c >= 0x7f) *c = '?'; /* it goes into the log */
     uint64_t number = atomic_fetch_add(&s->requests, 1);
     snprintf(r->id, sizeof r->id, "%016" PRIx64, s->salt + number * 0x9e3779b97f4a7c15u);
     if (r->method && r->path) return r;
@@ -84,7 +86,8 @@ static void answer_refused(request *r)
 
 static int take_body(request *r, const char *data, size_t size)
 {
-    if (size > r->server->options.max_body - r->body_size) {
+    size_t most = r->takes_body ? r->server->options.max_body : 0;
+    if (size > most - r->body_size) {
         r->refused = 413;
         return 1;
     }
@@ -113,12 +116,13 @@ static enum MHD_Result on_request(void *ctx, struct MHD_Connection *connection, 
         if (!r) return MHD_NO;
         atomic_fetch_add(&s->running, 1);
         r->refused = refuse_early(r);
-        if (r->refused == 0) return MHD_YES;
+        if (r->refused == 0) return routes_admit(r) ? MHD_YES : r->queued;
         answer_refused(r);
         return r->queued;
     }
     if (*size > 0) {
-        int taken = r->refused != 0 || take_body(r, data, *size);
+        if (r->refused) r->drained += *size; /* so that the answer is read, but not for ever */
+        int taken = r->refused ? r->drained <= s->options.max_body : take_body(r, data, *size);
         *size = 0;
         return taken ? MHD_YES : MHD_NO;
     }
@@ -156,6 +160,7 @@ static void log_request(request *r, double seconds)
     json_t *line = json_pack("{ss ss so ss so si sI sf}", "time", when, "id", r->id, "client", client_of(r),
                              "method", r->method, "path", path ? path : json_null(), "status", (int)r->status,
                              "bytes", (json_int_t)r->sent, "ms", seconds * 1e3);
+    if (line && r->why[0]) json_object_set_new(line, "error", json_string(r->why));
     char *text = line ? json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(4)) : NULL;
     if (text) {
         pthread_mutex_lock(&s->log_lock);
@@ -250,9 +255,9 @@ static kith_status start_daemon(server *s, kith_error *err)
 {
     const server_options *o = &s->options;
     s->daemon =
-        MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_request, s,
-                         MHD_OPTION_LISTEN_SOCKET, s->listening, MHD_OPTION_THREAD_POOL_SIZE, o->threads,
-                         MHD_OPTION_CONNECTION_LIMIT, 2 * o->connections + 8 * o->threads,
+        MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_ITC | MHD_USE_ERROR_LOG, 0, NULL, NULL,
+                         on_request, s, MHD_OPTION_LISTEN_SOCKET, s->listening, MHD_OPTION_THREAD_POOL_SIZE,
+                         o->threads, MHD_OPTION_CONNECTION_LIMIT, 2 * o->connections + 8 * o->threads,
                          MHD_OPTION_CONNECTION_TIMEOUT, o->idle_seconds, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
                          (size_t)MEMORY_A_CONNECTION, MHD_OPTION_NOTIFY_COMPLETED, on_completed, s,
                          MHD_OPTION_NOTIFY_CONNECTION, on_connection, s, MHD_OPTION_END);

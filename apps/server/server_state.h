@@ -34,7 +34,10 @@ struct server {
     atomic_uint_fast64_t micros;
 };
 
-/* routes.c: answer a request that has come whole. */
+/* routes.c: whether the head of a request lets it in; 0: it was answered. */
+int routes_admit(request *r);
+
+/* The same, a request that has come whole. */
 void routes_answer(request *r);
 
 #endif

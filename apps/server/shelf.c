@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 
 #define ENDING ".kith"
+#define DECODE_SECONDS 10 /* that a picture may take: a thread waits for it */
 
 typedef struct book {
     char *name;
@@ -55,6 +56,7 @@ static kith_status add_book(shelf *s, const char *path, double max_megapixels, k
     kith_gallery_options_init(&options);
     options.read_only = 1;
     options.jobs = 1;
+    options.seconds = DECODE_SECONDS;
     options.max_megapixels = max_megapixels;
     for (; b->n_free < s->copies; b->n_free++) {
         kith_status status = kith_gallery_open(path, &options, &b->free[b->n_free], err);

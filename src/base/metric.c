@@ -48,7 +48,7 @@ kith_status kith_metric_parse(const char *word, kith_metric *metric, kith_error 
 float kith_metric_score(kith_metric metric, float distance, size_t dim)
 {
     switch (metric) {
-    case KITH_L2SQ: return 1 / (1 + sqrtf(distance));
+    case KITH_L2SQ: return 1 / (1 + sqrtf(distance < 0 ? 0 : distance)); /* rounding may have gone below */
     case KITH_DOT: return -distance;
     case KITH_L1: return 1 / (1 + distance);
     case KITH_HAMMING: return dim ? 1 - distance / (float)dim : 0;

@@ -80,6 +80,7 @@ static kith_status finish_batch(kith_collection *c, kith_error *err)
 kith_status kith_collection_commit(kith_collection *c, kith_error *err)
 {
     if (c->mode != KI_BATCH) return ki_fail(err, KITH_INVALID, "there is no batch to commit");
+    ki_batch_notice(c);
     kith_status status = KITH_OK;
     if (c->batch_status != KITH_OK)
         status = ki_fail(err, c->batch_status, "%s: an earlier change of the batch failed (%s); it is undone",
@@ -104,8 +105,9 @@ kith_status kith_collection_commit(kith_collection *c, kith_error *err)
 
 /* ---- Changes ---- */
 
-static kith_status check_batch(const kith_collection *c, kith_error *err)
+static kith_status check_batch(kith_collection *c, kith_error *err)
 {
+    ki_batch_notice(c);
     if (c->mode != KI_BATCH)
         return ki_fail(err, KITH_INVALID, "there is no batch: call kith_collection_begin");
     if (c->batch_status != KITH_OK)

@@ -275,8 +275,15 @@ kith_status kith_collection_open(const char *path, const kith_collection_options
 
 /* ---- Transactions of reads ---- */
 
+void ki_batch_notice(kith_collection *c)
+{
+    if (c->mode == KI_BATCH && c->batch_status == KITH_OK && sqlite3_get_autocommit(c->db))
+        c->batch_status = KITH_IO;
+}
+
 kith_status ki_read_begin(kith_collection *c, kith_error *err)
 {
+    ki_batch_notice(c);
     if (c->broken)
         return ki_fail(err, KITH_IO, "%s: an earlier commit failed to reach the disk; open it anew", c->path);
     if (c->mode == KI_BATCH && c->batch_status != KITH_OK)

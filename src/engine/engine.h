@@ -140,6 +140,10 @@ kith_status ki_state_write(kith_collection *c, kith_error *err);
 
 /* ---- collection.c ---- */
 
+/* A read that ran out of memory, or could not read, inside a batch: SQLite has undone the transaction then, and what
+ * follows would not be part of the batch. Takes note of it: the batch can only be rolled back. */
+void ki_batch_notice(kith_collection *c);
+
 /* Open and close the transaction of one read: between them c->state and all rows belong together. Inside a batch
  * or while pinned they do nothing, the transaction is there already. */
 kith_status ki_read_begin(kith_collection *c, kith_error *err);

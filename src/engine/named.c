@@ -13,8 +13,9 @@ static kith_status check_name(const char *name, kith_error *err)
     return KITH_OK;
 }
 
-static kith_status check_change(const kith_collection *c, const char *name, kith_error *err)
+static kith_status check_change(kith_collection *c, const char *name, kith_error *err)
 {
+    ki_batch_notice(c);
     if (c->mode != KI_BATCH)
         return ki_fail(err, KITH_INVALID, "there is no batch: call kith_collection_begin");
     if (c->batch_status != KITH_OK)

@@ -48,7 +48,8 @@ typedef struct finding {
     uint64_t *hashes; /* [m]: the distinct ones, ascending */
     size_t *first;    /* [m + 1]: items of a hash */
     size_t m;
-    uint32_t *leader; /* [n]: of an item, an item's number; a leader's own */
+    uint32_t *leaders; /* [n]: items; those of hash h stand from first[h] on */
+    size_t *n_leaders; /* [m] */
     kith_pairs joined;
     size_t joined_room;
 } finding;
@@ -103,8 +104,10 @@ static kith_status list_hashes(finding *f, kith_error *err)
 {
     f->hashes = ki_alloc(f->allocator, f->n, sizeof *f->hashes);
     f->first = ki_alloc(f->allocator, f->n + 1, sizeof *f->first);
-    f->leader = ki_alloc(f->allocator, f->n, sizeof *f->leader);
-    if (!f->hashes || !f->first || !f->leader) return ki_fail_nomem(err, f->n * sizeof *f->first);
+    f->leaders = ki_alloc(f->allocator, f->n, sizeof *f->leaders);
+    f->n_leaders = ki_alloc(f->allocator, f->n, sizeof *f->n_leaders);
+    if (!f->hashes || !f->first || !f->leaders || !f->n_leaders)
+        return ki_fail_nomem(err, f->n * sizeof *f->first);
     for (size_t i = 0; i < f->n; i++) {
         if (i && f->items[i].look.phash == f->items[i - 1].look.phash) continue;
         f->hashes[f->m] = f->items[i].look.phash;
@@ -170,31 +173,31 @@ static kith_status join(finding *f, size_t a, size_t b, kith_error *err)
     return KITH_OK;
 }
 
-/* Rows of one hash find their leaders. */
+/* Rows of one hash find their leaders: those that are like no leader before them become one. */
 static kith_status compare_within(finding *f, size_t h, kith_error *err)
 {
-    for (size_t i = f->first[h]; i < f->first[h + 1]; i++) {
-        f->leader[i] = (uint32_t)i;
-        for (size_t k = f->first[h]; k < i && f->leader[i] == i; k++) {
-            int same;
-            if (f->leader[k] != k) continue;
-            KI_TRY(agree(f, k, i, &same, err));
-            if (!same) continue;
-            f->leader[i] = (uint32_t)k;
-            KI_TRY(join(f, k, i, err));
+    size_t from = f->first[h], count = 0;
+    for (size_t i = from; i < f->first[h + 1]; i++) {
+        int same = 0;
+        if ((i - from) % REPORT_EVERY == 0) KI_TRY(ki_run_check(f->run, err));
+        for (size_t l = 0; l < count && !same; l++) {
+            KI_TRY(agree(f, f->leaders[from + l], i, &same, err));
+            if (same) KI_TRY(join(f, f->leaders[from + l], i, err));
         }
+        if (!same) f->leaders[from + count++] = (uint32_t)i;
     }
+    f->n_leaders[h] = count;
     return KITH_OK;
 }
 
 static kith_status compare_between(finding *f, size_t g, size_t h, kith_error *err)
 {
-    for (size_t i = f->first[g]; i < f->first[g + 1]; i++)
-        for (size_t k = f->first[h]; k < f->first[h + 1]; k++) {
+    for (size_t i = 0; i < f->n_leaders[g]; i++)
+        for (size_t k = 0; k < f->n_leaders[h]; k++) {
+            uint32_t a = f->leaders[f->first[g] + i], b = f->leaders[f->first[h] + k];
             int same;
-            if (f->leader[i] != i || f->leader[k] != k) continue;
-            KI_TRY(agree(f, i, k, &same, err));
-            if (same) KI_TRY(join(f, i, k, err));
+            KI_TRY(agree(f, a, b, &same, err));
+            if (same) KI_TRY(join(f, a, b, err));
         }
     return KITH_OK;
 }
@@ -364,7 +367,8 @@ kith_status kith_gallery_find_duplicates(kith_gallery *g, const kith_gallery_dup
     ki_free(f.allocator, f.items);
     ki_free(f.allocator, f.hashes);
     ki_free(f.allocator, f.first);
-    ki_free(f.allocator, f.leader);
+    ki_free(f.allocator, f.leaders);
+    ki_free(f.allocator, f.n_leaders);
     ki_free(f.allocator, f.joined.items);
     if (status == KITH_OK) *duplicates = &block->duplicates;
     return status;

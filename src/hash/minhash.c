@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "base/rng.h"
+#include "base/run.h"
 #include "base/select.h"
 #include "hash/pairs.h"
 
@@ -150,6 +151,7 @@ typedef struct banding {
     const kith_allocator *allocator;
     uint64_t *keys;      /* [workers][n] */
     ki_pair_list *found; /* [bands] */
+    const kith_cancel *cancel;
 } banding;
 
 static const uint32_t *slice_of(const banding *g, size_t row, size_t band)
@@ -197,7 +199,7 @@ static void band_block(void *ctx, size_t band, size_t worker)
         keys[row] = (hash & ~(uint64_t)UINT32_MAX) | row;
     }
     ki_keys_sort(keys, g->n);
-    for (size_t i = 0; i < g->n; i++)
+    for (size_t i = 0; i < g->n && !kith_cancel_raised(g->cancel); i++)
         for (size_t k = i + 1; k < g->n && keys[k] >> 32 == keys[i] >> 32; k++)
             consider(g, (uint32_t)keys[i], (uint32_t)keys[k], band);
 }
@@ -215,12 +217,14 @@ kith_status kith_minhash_pairs(const uint32_t *signatures, size_t n, size_t hash
         rows > hashes / bands)
         return ki_fail(err, KITH_INVALID, "%zu bands of %zu values do not fit signatures of %zu (1..%d)",
                        bands, rows, hashes, KITH_MINHASH_MAX_HASHES);
-    banding g = {signatures, n, hashes, bands, rows, similarity, ctx, threshold, allocator, NULL, NULL};
+    banding g = {signatures, n,         hashes,    bands, rows, similarity,
+                 ctx,        threshold, allocator, NULL,  NULL, run ? run->cancel : NULL};
     g.keys = ki_alloc(allocator, n * kith_pool_threads(ki_run_pool(run)), sizeof *g.keys);
     g.found = ki_alloc_zero(allocator, bands, sizeof *g.found);
     kith_status status = g.keys && g.found
                              ? ki_blocks_run(run, "comparing", bands, 1, bands, band_block, &g, err)
                              : ki_fail_nomem(err, n * sizeof *g.keys);
+    if (status == KITH_OK) status = ki_run_check(run, err); /* a band that was cancelled is not whole */
     if (g.found) status = ki_pair_lists_merge(g.found, bands, status, allocator, pairs, err);
     ki_free(allocator, g.keys);
     ki_free(allocator, g.found);

@@ -306,7 +306,7 @@ kith_status kith_minhash_index_near(const kith_minhash_index *index, const uint3
         status = gather(index, signature, class, index->rows, 0, &f, err);
     size_t kept = 0;
     for (size_t i = 0; i < f.n; i++)
-        if ((double)f.hits[i].similarity >= threshold) f.hits[kept++] = f.hits[i];
+        if (f.hits[i].similarity >= (float)threshold) f.hits[kept++] = f.hits[i];
     f.n = kept;
     if (status == KITH_OK) status = found_give(&f, hits, room, err);
     if (status == KITH_OK) *n = f.n;

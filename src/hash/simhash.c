@@ -328,25 +328,37 @@ typedef struct near_rows {
     size_t room, n;
 } near_rows;
 
+static void sift_down(uint32_t *rows, size_t n, size_t at, uint32_t row)
+{
+    for (size_t child; (child = 2 * at + 1) < n; at = child) {
+        if (child + 1 < n && rows[child + 1] > rows[child]) child++;
+        if (rows[child] <= row) break;
+        rows[at] = rows[child];
+    }
+    rows[at] = row;
+}
+
+/* Keeps the lowest `room` rows: a heap, the highest on top. */
 static void near_met(void *ctx, size_t row, size_t distance)
 {
     (void)distance;
     near_rows *f = ctx;
-    if (f->n < f->room) f->rows[f->n] = (uint32_t)row;
-    f->n++;
+    size_t at = f->n++;
+    if (at < f->room) {
+        for (; at > 0 && f->rows[(at - 1) / 2] < row; at = (at - 1) / 2) f->rows[at] = f->rows[(at - 1) / 2];
+        f->rows[at] = (uint32_t)row;
+    } else if (f->room > 0 && row < f->rows[0]) {
+        sift_down(f->rows, f->room, 0, (uint32_t)row);
+    }
 }
 
-/* Shell's sort with Ciura's gaps: the rows near a fingerprint are few. */
-static void sort_rows(uint32_t *rows, size_t n)
+static void sort_heap(uint32_t *rows, size_t n)
 {
-    static const size_t gaps[] = {701, 301, 132, 57, 23, 10, 4, 1};
-    for (size_t g = 0; g < sizeof gaps / sizeof *gaps; g++)
-        for (size_t i = gaps[g]; i < n; i++) {
-            uint32_t row = rows[i];
-            size_t at = i;
-            for (; at >= gaps[g] && rows[at - gaps[g]] > row; at -= gaps[g]) rows[at] = rows[at - gaps[g]];
-            rows[at] = row;
-        }
+    while (n > 1) {
+        uint32_t last = rows[--n];
+        rows[n] = rows[0];
+        sift_down(rows, n, 0, last);
+    }
 }
 
 kith_status kith_simhash_index_near(const kith_simhash_index *index, const uint64_t *fingerprint,
@@ -359,7 +371,7 @@ kith_status kith_simhash_index_near(const kith_simhash_index *index, const uint6
     near_rows f = {rows, room, 0};
     each_near(index, fingerprint, radius, 0, near_met, &f);
     size_t given = f.n < room ? f.n : room;
-    if (index->tables) sort_rows(rows, given);
+    sort_heap(rows, given);
     for (size_t i = 0; distances && i < given; i++)
         distances[i] = (uint32_t)distance_words(fingerprint, print_of(index, rows[i]), index->words);
     *n = f.n;

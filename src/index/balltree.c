@@ -26,7 +26,7 @@
 #define BLOCK 256 /* rows of one call to a kernel */
 
 static const kith_param_info params[] = {
-    [KI_EXACT_LEAF_SIZE] = {"leaf_size", KITH_PARAM_INT, KITH_AT_BUILD, 1, KI_TREE_MAX_LEAF, 32,
+    [KI_EXACT_LEAF_SIZE] = {"leaf_size", KITH_PARAM_INT, KITH_AT_BUILD, 2, KI_TREE_MAX_LEAF, 32,
                             "rows in a leaf at most"},
     [KI_EXACT_MAX_LEAVES] =
         {"max_leaves", KITH_PARAM_INT, KITH_AT_SEARCH, 0, 4294967295.0, 0,

@@ -254,6 +254,7 @@ static kith_status bmih_add(ki_structure *structure, const ki_input *input, cons
     kith_status status = tables_make(h, n_slots, &made, err);
     if (status != KITH_OK) {
         for (size_t i = 0; i < input->n; i++) ki_bits_clear(h->live, slots ? slots[i] : first_slot + i);
+        if (slots) ki_row_codes_erase(&h->rows, structure->env->codec, slots, input->n); /* holes are zero */
         return status;
     }
     tables_clear(h, &h->tables);
@@ -385,7 +386,7 @@ static void bmih_search(const ki_structure *structure, ki_scratch *s, ki_query *
 {
     const bmih *h = (const bmih *)structure;
     size_t dim = structure->env->dim, n_slots = query->rows->n_slots;
-    memset(s->met, 0, ki_bits_words(n_slots) * sizeof *s->met);
+    if (n_slots > 0) memset(s->met, 0, ki_bits_words(n_slots) * sizeof *s->met);
     s->n = 0;
     s->scorer->ops->query_bits(s->scorer, query->bits);
     for (size_t i = 0; i < h->n_tail; i++) meet(h, s, query, h->tail[i]);
@@ -400,6 +401,7 @@ static void bmih_search(const ki_structure *structure, ki_scratch *s, ki_query *
                 return;
             }
             look_up(h, s, query, j, start, size, radius);
+            if (query->stopped) return; /* with the best so far */
             if (s->spent > s->affordable) {
                 scan_all(h, s, query);
                 return;

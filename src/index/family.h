@@ -112,7 +112,7 @@ typedef struct ki_structure_ops {
 
     /* A first step of search that is faster for many queries at once (which cells to look into): for queries
      * x[nq][dim], route_size(...) bytes each into routes, which search then finds at query->route. Answers are
-     * the same without, and and a failure means without. NULL both: none. */
+     * the same without, and a failure means without. NULL both: none. */
     size_t (*route_size)(const ki_structure *structure, const double *settings);
     kith_status (*route)(const ki_structure *structure, const float *x, size_t nq, const double *settings,
                          kith_pool *pool, void *routes, kith_error *err);

@@ -239,7 +239,7 @@ static kith_status prove_slots(ki_hnsw *h, const ki_rows *rows, kith_error *err)
 }
 
 /* H2 for one row of links. */
-static kith_status prove_links(const ki_hnsw *h, uint32_t node, int level, int deep, kith_error *err)
+static kith_status prove_links(const ki_hnsw *h, uint32_t node, int level, uint64_t *seen, kith_error *err)
 {
     ki_graph graph = ki_hnsw_graph(h, level);
     const uint32_t *links = ki_graph_links(&graph, node);
@@ -254,23 +254,41 @@ static kith_status prove_links(const ki_hnsw *h, uint32_t node, int level, int d
             (level > 0 && ki_hnsw_level(h, links[i]) < level))
             return ki_fail(err, KITH_CORRUPT, "H2: node %u has a link to %u on level %d", node, links[i],
                            level);
-        for (size_t j = 0; deep && j < i; j++)
-            if (links[i] == links[j])
-                return ki_fail(err, KITH_CORRUPT, "H2: node %u has two links to %u on level %d", node,
-                               links[i], level);
+    }
+    if (!seen) return KITH_OK;
+    size_t twice = n;
+    for (size_t i = 0; i < n; i++) {
+        if (ki_bits_get(seen, links[i])) twice = i;
+        ki_bits_set(seen, links[i]);
+    }
+    for (size_t i = 0; i < n; i++) ki_bits_clear(seen, links[i]);
+    if (twice == n) return KITH_OK;
+    return ki_fail(err, KITH_CORRUPT, "H2: node %u has two links to %u on level %d", node, links[twice],
+                   level);
+}
+
+/* H2 for all; *top: the highest level. */
+static kith_status prove_rows(const ki_hnsw *h, uint64_t *seen, int *top, kith_error *err)
+{
+    *top = -1;
+    for (size_t i = 0; i < h->n_nodes; i++) {
+        int level = ki_hnsw_level(h, (uint32_t)i);
+        for (int l = level; l >= 0; l--) KI_TRY(prove_links(h, (uint32_t)i, l, seen, err));
+        if (h->first[i] != KI_GRAPH_NONE && level > *top) *top = level;
     }
     return KITH_OK;
 }
 
-/* H2 and H3. */
-static kith_status prove_graph(const ki_hnsw *h, int deep, kith_error *err)
+/* H2 and H3. distinct 0: links may stand twice, which is harmless where the graph is only searched. */
+static kith_status prove_graph(const ki_hnsw *h, int distinct, kith_error *err)
 {
-    int top = -1;
-    for (size_t i = 0; i < h->n_nodes; i++) {
-        int level = ki_hnsw_level(h, (uint32_t)i);
-        for (int l = level; l >= 0; l--) KI_TRY(prove_links(h, (uint32_t)i, l, deep, err));
-        if (h->first[i] != KI_GRAPH_NONE && level > top) top = level;
-    }
+    const kith_allocator *allocator = h->base.env->allocator;
+    int top;
+    uint64_t *seen = distinct ? ki_alloc_zero(allocator, ki_bits_words(h->n_nodes) + 1, sizeof *seen) : NULL;
+    if (distinct && !seen) return ki_fail_nomem(err, ki_bits_words(h->n_nodes) * sizeof *seen);
+    kith_status status = prove_rows(h, seen, &top, err);
+    ki_free(allocator, seen);
+    if (status != KITH_OK) return status;
     if (h->n_used == 0) return KITH_OK;
     if (h->entry >= h->n_nodes || h->first[h->entry] == KI_GRAPH_NONE || ki_hnsw_level(h, h->entry) != top)
         return ki_fail(err, KITH_CORRUPT, "H3: the entry point is node %u, the highest level %d", h->entry,
@@ -462,7 +480,7 @@ static kith_status prove_loaded(ki_hnsw *h, const ki_rows *rows, int mapped, kit
     for (size_t i = 0; i < h->n_nodes; i++) used += h->first[i] != KI_GRAPH_NONE;
     if (used != h->n_used || (used == 0 && h->n_nodes > 0))
         return ki_fail(err, KITH_CORRUPT, "H1: %zu nodes are in use, %zu are said to be", used, h->n_used);
-    KI_TRY(prove_graph(h, 0, err));
+    KI_TRY(prove_graph(h, !mapped, err)); /* adding and removing rely on it */
     if (!mapped) KI_TRY(prove_tree(h, h->children, err));
     h->top = used > 0 ? ki_hnsw_level(h, h->entry) : -1;
     if (used == 0) h->entry = KI_GRAPH_NONE;

@@ -11,6 +11,7 @@
  *      6. the entry point */
 #include "index/hnsw_internal.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -353,21 +354,29 @@ static void connect_block(void *ctx, size_t block, size_t worker)
 
 /* ---- 3. Parents ---- */
 
-uint32_t ki_hnsw_roomy(const ki_hnsw *h, uint32_t node)
+/* A child of a node that has some: among its links, or a row of this batch that is not linked back yet. */
+static uint32_t a_child(const ki_hnsw *h, uint32_t node, const uint32_t *fresh, size_t n_fresh)
 {
-    while (h->children[node] >= ki_hnsw_children(h)) {
-        const uint32_t *links = h->links + (size_t)node * 2 * h->m;
-        size_t i = 0;
-        while (h->parent[links[i]] != node) i++;
-        node = links[i];
-    }
+    const uint32_t *links = h->links + (size_t)node * 2 * h->m;
+    for (size_t i = 0; i < 2 * h->m && links[i] != KI_GRAPH_NONE; i++)
+        if (h->parent[links[i]] == node) return links[i];
+    size_t i = 0;
+    while (i < n_fresh && h->parent[fresh[i]] != node) i++;
+    assert(i < n_fresh);
+    return fresh[i];
+}
+
+uint32_t ki_hnsw_roomy(const ki_hnsw *h, uint32_t node, const uint32_t *fresh, size_t n_fresh)
+{
+    while (h->children[node] >= ki_hnsw_children(h)) node = a_child(h, node, fresh, n_fresh);
     return node;
 }
 
 /* The nearest neighbour that has room for a child; where none has, a node below the nearest. A new node has no child,
  * so no cycle can come of it. */
-static void adopt(ki_hnsw *h, uint32_t node)
+static void adopt(ki_hnsw *h, const uint32_t *fresh, size_t number)
 {
+    uint32_t node = fresh[number];
     uint32_t *links = ki_hnsw_row(h, node, 0);
     size_t n = ki_graph_degree(links, 2 * h->m), i = 0;
     if (n == 0) return; /* the first of all: the root */
@@ -376,7 +385,7 @@ static void adopt(ki_hnsw *h, uint32_t node)
     if (i < n) {
         parent = links[i];
     } else {
-        parent = ki_hnsw_roomy(h, links[0]);
+        parent = ki_hnsw_roomy(h, links[0], fresh, number);
         links[n] = parent; /* n <= m: there is room */
     }
     h->own_parent[node] = parent;
@@ -488,7 +497,7 @@ static void link_batch(builder *b, kith_pool *pool)
     ki_hnsw *h = b->h;
     if (b->n == 0) return; /* all were equal to others */
     spread(b, pool, b->n, connect_block);
-    for (size_t i = 0; i < b->n; i++) adopt(h, b->node[i]);
+    for (size_t i = 0; i < b->n; i++) adopt(h, b->node, i);
     collect_pairs(b);
     spread(b, pool, (b->n_groups + GROUP_BLOCK - 1) / GROUP_BLOCK, link_block);
     for (size_t i = 0; i < b->n; i++)

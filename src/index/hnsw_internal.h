@@ -67,8 +67,9 @@ static inline size_t ki_hnsw_children(const ki_hnsw *h)
     return h->m;
 }
 
-/* A node in the tree below (or at) `node` that has room for a child. */
-uint32_t ki_hnsw_roomy(const ki_hnsw *h, uint32_t node);
+/* A node in the tree below (or at) `node` that has room for a child. fresh[n_fresh]: nodes that have parents, but are not
+ * linked back from them yet. */
+uint32_t ki_hnsw_roomy(const ki_hnsw *h, uint32_t node, const uint32_t *fresh, size_t n_fresh);
 
 static inline const uint8_t *ki_hnsw_code(const ki_hnsw *h, uint32_t node)
 {

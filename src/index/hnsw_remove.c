@@ -136,7 +136,7 @@ static void excise(ki_hnsw *h, uint32_t node)
         above = child[i++];
         h->own_parent[above] = KI_GRAPH_NONE;
     }
-    for (; i < n; i++) hang(h, child[i], ki_hnsw_roomy(h, above));
+    for (; i < n; i++) hang(h, child[i], ki_hnsw_roomy(h, above, NULL, 0));
 }
 
 /* ---- 3. Links ---- */

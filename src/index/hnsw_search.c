@@ -168,9 +168,14 @@ static void harvest(const ki_hnsw *h, ki_scratch *s, ki_query *query)
 /* About the share of rows that may be returned: of some slots at equal distances. */
 static double share(const ki_query *query)
 {
-    size_t n = query->rows->n_slots, sample = n < SAMPLE ? n : SAMPLE, passed = 0;
-    for (size_t i = 0; i < sample; i++) passed += (size_t)ki_query_allows(query, (uint32_t)(i * n / sample));
-    return (double)passed / (double)sample;
+    size_t n = query->rows->n_slots, sample = n < SAMPLE ? n : SAMPLE, used = 0, passed = 0;
+    for (size_t i = 0; i < sample; i++) {
+        uint32_t slot = (uint32_t)(i * n / sample);
+        if (!ki_rows_used(query->rows, slot)) continue;
+        used++;
+        passed += (size_t)ki_query_allows(query, slot);
+    }
+    return used > 0 ? (double)passed / (double)used : 1;
 }
 
 /* With a filter: a wider beam, two hops, or all rows that pass, whichever is least work. */

@@ -70,6 +70,7 @@ static kith_status hyperplane_create(const ki_structure_env *env, ki_structure *
 static void hyperplane_free(ki_structure *structure)
 {
     ki_lsh_clear((ki_lsh *)structure);
+    ki_row_codes_clear(&((ki_lsh *)structure)->rows);
     ki_free(structure->env->allocator, structure);
 }
 

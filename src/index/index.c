@@ -46,7 +46,12 @@ kith_status ki_input_inner(const kith_index *index, const ki_input *input, const
     inner->x = *own = y;
     inner->dim = index->env.dim;
     inner->unit = 0; /* under COSINE the transform has scaled them */
-    return ki_run_check(run, err);
+    kith_status status = ki_run_check(run, err);
+    for (size_t i = 0; i < input->n && status == KITH_OK; i++)
+        if (!index->env.kernels->finite_f32(y + i * inner->dim, inner->dim))
+            status = ki_fail(err, KITH_INVALID, "row %zu is too large for the transform of %s", i,
+                             index->spec.canonical);
+    return status;
 }
 
 /* That the index is over rows of a kind. */

@@ -44,7 +44,6 @@ void ki_lsh_clear(ki_lsh *lsh)
     ki_free(allocator, lsh->bias);
     ki_packed_free(lsh->packed);
     ki_hash_tables_clear(&lsh->tables);
-    ki_row_codes_clear(&lsh->rows);
     lsh->directions = lsh->bias = NULL;
     lsh->packed = NULL;
 }

@@ -41,7 +41,7 @@ static inline size_t ki_lsh_functions(const ki_lsh *lsh)
     return lsh->n_tables * lsh->k;
 }
 
-/* A structure just allocated and zeroed; clear goes back to untrained. */
+/* A structure just allocated and zeroed; clear goes back to untrained. The codes stay: slots may outlive a training. */
 void ki_lsh_init(ki_lsh *lsh, const ki_lsh_kind *kind, const ki_structure_env *env, size_t k);
 void ki_lsh_clear(ki_lsh *lsh);
 

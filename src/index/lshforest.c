@@ -97,6 +97,7 @@ static kith_status forest_create(const ki_structure_env *env, ki_structure **str
 static void forest_free(ki_structure *structure)
 {
     ki_lsh_clear((ki_lsh *)structure);
+    ki_row_codes_clear(&((ki_lsh *)structure)->rows);
     ki_free(structure->env->allocator, structure);
 }
 

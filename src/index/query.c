@@ -66,10 +66,8 @@ static void found_push(ki_query *query, float distance, uint64_t id)
 void ki_query_offer(ki_query *query, float distance, uint32_t slot)
 {
     uint64_t id = query->by_slot ? slot : ki_rows_id(query->rows, slot);
-    if (query->cosine) {
-        distance = 1 + distance;
-        if (distance < 0) distance = 0; /* rounding of two equal unit vectors */
-    }
+    if (query->cosine) distance = 1 + distance;
+    if (distance < 0 && query->clamped) distance = 0; /* rounding, of codes or of two equal unit vectors */
     if (!query->found)
         ki_topk_push(&query->top, distance, id);
     else if (distance <= query->radius)

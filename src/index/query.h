@@ -34,6 +34,7 @@ typedef struct ki_query {
     const void *route;      /* what the structure's route() made of it, or NULL */
     size_t need;            /* rows that the caller wants: fewer found means that more is to be looked at */
     int cosine;             /* distances are 1 + d outside */
+    int clamped;            /* a distance below 0 is rounding: every metric but DOT */
 
     /* Who may answer. */
     const ki_rows *rows;

@@ -27,7 +27,7 @@
 enum { LEAF_SIZE, MAX_LEAVES };
 
 static const kith_param_info params[] = {
-    [LEAF_SIZE] = {"leaf_size", KITH_PARAM_INT, KITH_AT_BUILD, 1, KI_TREE_MAX_LEAF, 32,
+    [LEAF_SIZE] = {"leaf_size", KITH_PARAM_INT, KITH_AT_BUILD, 2, KI_TREE_MAX_LEAF, 32,
                    "rows in a leaf at most"},
     [MAX_LEAVES] = {"max_leaves", KITH_PARAM_INT, KITH_AT_SEARCH, 1, 4294967295.0, 100,
                     "leaves that a query reaches, over all trees; more is slower and finds more"},

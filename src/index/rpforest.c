@@ -41,7 +41,7 @@
 enum { LEAF_SIZE, SPLIT, SEARCH_NODES, VOTES };
 
 static const kith_param_info params[] = {
-    [LEAF_SIZE] = {"leaf_size", KITH_PARAM_INT, KITH_AT_BUILD, 1, KI_TREE_MAX_LEAF, 64,
+    [LEAF_SIZE] = {"leaf_size", KITH_PARAM_INT, KITH_AT_BUILD, 2, KI_TREE_MAX_LEAF, 64,
                    "rows in a leaf at most"},
     [SPLIT] = {"split", KITH_PARAM_INT, KITH_AT_BUILD, 0, 1, 1,
                "how a node is cut: 0 sparse random projections (MRPT), 1 two means (Annoy)"},

@@ -229,6 +229,7 @@ static void query_init(const kith_searcher *s, const kith_search_options *option
     query->settings = s->settings;
     query->need = need;
     query->cosine = index->metric == KITH_COSINE;
+    query->clamped = index->metric != KITH_DOT;
     query->rows = &index->rows;
     const kith_filter *filter = options->filter;
     query->filter = filter && (filter->bits || filter->allow) ? filter : NULL;

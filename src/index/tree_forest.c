@@ -158,6 +158,18 @@ static kith_status build_trees(build *b, ki_tree_plan *plan, const kith_run *run
     return status;
 }
 
+/* How many floats a cut has, from now on. Room that an add left when it failed may be for cuts of another size. */
+static void settle_cuts(ki_forest *forest)
+{
+    size_t floats = forest->kind->node_floats(forest->base.env);
+    if (floats != forest->node_floats) {
+        ki_free(forest->base.env->allocator, forest->own_nodes);
+        forest->nodes = forest->own_nodes = NULL;
+        forest->node_capacity = 0;
+    }
+    forest->node_floats = floats;
+}
+
 /* Room for the cuts and orders of a new part behind those that are there. */
 static kith_status reserve(ki_forest *forest, size_t cuts, size_t positions, kith_error *err)
 {
@@ -221,7 +233,7 @@ kith_status ki_forest_add(ki_structure *structure, const ki_input *input, const 
     ki_forest *forest = (ki_forest *)structure;
     ki_tree_plan plan;
     /* The shape of a cut may depend on a parameter: it is settled by the first part. */
-    if (forest->rows.n_parts == 0) forest->node_floats = forest->kind->node_floats(structure->env);
+    if (forest->rows.n_parts == 0) settle_cuts(forest);
     size_t leaf_size = (size_t)structure->env->params[0];
     kith_status status =
         ki_tree_append(&forest->rows, input, slots, first_slot, n_slots, leaf_size, run, &plan, err);

@@ -141,9 +141,9 @@ kith_status ki_tree_append(ki_tree_rows *rows, const ki_input *input, const uint
     if (n_slots < rows->n_slots) n_slots = rows->n_slots;
     KI_TRY(reserve(rows, rows->n + input->n, n_slots, err));
     KI_TRY(encode(rows, input, slots, first_slot, run, err));
-    size_t end = rows->n + input->n, waiting = end - ki_tree_pending(rows) - rows->pending_dead;
-    if (waiting <= KI_TREE_PENDING) return KITH_OK;
-    plan->part = merge_from(rows, waiting);
+    size_t end = rows->n + input->n, waiting = end - ki_tree_pending(rows);
+    if (waiting <= KI_TREE_PENDING) return KITH_OK; /* dead ones count: they are scanned, too */
+    plan->part = merge_from(rows, waiting - rows->pending_dead);
     plan->first =
         plan->part < rows->n_parts ? rows->parts[plan->part].first : (uint32_t)ki_tree_pending(rows);
     plan->positions = end - plan->first;

@@ -120,6 +120,10 @@ ki_screen_error ki_screen_row(const ki_screen *s, const float *x, void *scratch,
         float size = fabsf(x[d] - s->mean[d]);
         widest = size > widest ? size : widest;
     }
+    if (!isfinite(widest)) { /* nothing can be said: every column may be near, and is measured */
+        memset(out, 0, s->m * sizeof *out);
+        return (ki_screen_error){INFINITY, INFINITY};
+    }
     float step = (float)(widest / most(s->dim)), inverse = step > 0 ? 1 / step : 0;
     if (!isfinite(inverse)) inverse = step = 0; /* x is the mean but for a trifle, which is all error then */
     float error2 = 0, norm2 = 0, reach2 = 0;
@@ -140,7 +144,9 @@ ki_screen_error ki_screen_row(const ki_screen *s, const float *x, void *scratch,
     double longest = fmax(reach, length),
            terms = (double)s->dim + 8; /* of each sum; 2^-126: what underflow loses */
     return (ki_screen_error){.distance = 1.01 * (sqrt((double)error2) + s->radius),
-                             .squared = 4 * terms * (0x1p-24 * longest * longest + 0x1p-126)};
+                             .squared = longest < 0x1p61
+                                            ? 4 * terms * (0x1p-24 * longest * longest + 0x1p-126)
+                                            : INFINITY}; /* beyond, sums may overflow */
 }
 
 float ki_screen_limit(ki_screen_error error, float worst)

@@ -25,6 +25,7 @@
  * graphs read rows at random: beside the code it shares a line with it, or the next one, and no other page. */
 #include "quant/codec.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -226,7 +227,7 @@ static kith_status make_scorer(const ki_codec *codec, const kith_allocator *allo
 static float code_of(const sq_codec *c, size_t d, float inverse, float value)
 {
     float code = rintf((value - c->middle[d]) * inverse), most = (float)(c->top - c->zero);
-    return code > most ? most : code < (float)-c->zero ? (float)-c->zero : code;
+    return code > most ? most : code >= (float)-c->zero ? code : (float)-c->zero; /* NaN: the least */
 }
 
 static float inverse_of(float step)
@@ -361,7 +362,7 @@ static float tail_of(const sq_codec *c, const uint8_t *code, const float *origin
         double v = (double)c->step[d] * (at - c->zero), y = (double)value_at(c, d, at);
         sum += c->base.residual ? y * (y + (origin ? 2 * (double)origin[d] : 0)) : v * v;
     }
-    return (float)sum;
+    return (float)fmin(fmax(sum, -(double)FLT_MAX), (double)FLT_MAX); /* finite, however large the row */
 }
 
 static void encode_row(const sq_codec *c, const float *x, const float *origin, uint8_t *code)

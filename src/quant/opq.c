@@ -232,8 +232,9 @@ static kith_status choose_start(rounds *r, const float *x, uint64_t seed, const 
 {
     ki_transform *t = r->t;
     size_t dim = t->options.dim;
-    double natural = INFINITY, parametric;
-    if (r->d == dim) KI_TRY(first_error(r, x, seed, run, &natural, err));
+    double natural, parametric;
+    if (r->d < dim) return first_error(r, r->x, seed, run, &parametric, err); /* there is no other start */
+    KI_TRY(first_error(r, x, seed, run, &natural, err));
     KI_TRY(first_error(r, r->x, seed, run, &parametric, err));
     if (natural > parametric) return KITH_OK;
     KI_TRY(first_error(r, x, seed, run, &natural, err)); /* its codebooks once more */

@@ -237,6 +237,11 @@ kith_status ki_transform_train(ki_transform *t, const float *x, size_t n, uint64
         status = t->options.kind == KI_ROTATION ? train_rotation(t, seed, err)
                                                 : train_components(t, x, n, run, err);
     if (status == KITH_OK && t->options.kind == KI_OPQ) status = train_rounds(t, x, n, seed, run, err);
+    const ki_transform_options *o = &t->options;
+    if (status == KITH_OK && !(t->kernels->finite_f32(t->matrix, o->dim_out * o->dim) &&
+                               (!t->mean || t->kernels->finite_f32(t->mean, o->dim))))
+        status =
+            ki_fail(err, KITH_INVALID, "the rows are too large to train a transform: their squares overflow");
     if (status == KITH_OK) status = ready(t, err);
     if (status != KITH_OK) forget(t);
     return status;

@@ -24,7 +24,8 @@ void ki_opq_allocate(const float *variances, size_t dim_out, size_t m, double *l
                      size_t *order);
 
 /* Section 3.1: rotate what transform->matrix gives for the rows x[n][dim] of its training, mean taken off already, so
- * that a product quantiser of m segments of 8 bits fits best; x is overwritten. natural: also try the components as they are. */
+ * that a product quantiser of m segments of 8 bits fits best. With dim_out == dim the components as they came are tried
+ * as a start, too. */
 kith_status ki_opq_train(ki_transform *transform, const float *x, size_t n, uint64_t seed,
                          const kith_run *run, kith_error *err);
 

@@ -107,7 +107,7 @@ static double exact(void *ctx, size_t a, size_t b)
     size_t na, nb;
     const uint64_t *x = set_of(p->texts, p->kept[a], &na), *y = set_of(p->texts, p->kept[b], &nb);
     size_t least = na < nb ? na : nb, most = na < nb ? nb : na;
-    if ((double)least < p->options->threshold * (double)most) return 0; /* sizes alone forbid it */
+    if ((double)least / (double)most < p->options->threshold) return 0; /* sizes alone forbid it */
     return kith_set_jaccard(x, na, y, nb);
 }
 
@@ -256,6 +256,7 @@ kith_status kith_texts_pairs(const kith_texts *texts, const kith_texts_pairs_opt
 {
     kith_texts_pairs_options own;
     if (!pairs) return ki_fail(err, KITH_INVALID, "pairs is NULL");
+    if (!texts) return ki_fail(err, KITH_INVALID, "texts is NULL");
     *pairs = (kith_pairs){.allocator = texts->allocator};
     kith_texts_pairs_options_init(&own);
     KI_TRY(ki_options_read(&own, sizeof own, options, "options", err));

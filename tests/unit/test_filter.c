@@ -330,7 +330,8 @@ static tree *random_tree(ki_rng *rng, int depth)
             json_decref(t->literal);
             t->literal = random_scalar(rng);
         } while (strchr("<>lg", t->op) && json_is_boolean(t->literal));
-        if (json_is_integer(t->literal) && llabs(json_integer_value(t->literal)) < 9 && ki_rng_below(rng, 2))
+        if (json_is_integer(t->literal) && json_integer_value(t->literal) > -9 &&
+            json_integer_value(t->literal) < 9 && ki_rng_below(rng, 2))
             t->arithmetic = "+-*%"[ki_rng_below(rng, 4)];
     }
     return t;
