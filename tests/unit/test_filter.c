@@ -119,8 +119,8 @@ static const char *const rows[] = {
     "{\"city\":\"paris\",\"year\":\"1990\",\"tags\":\"a\",\"ok\":1,\"n\":null}",
     "{\"city\":null,\"year\":1990.5,\"tags\":[1,2.0,true,null,[\"a\"]],\"x y\":5}",
     "{}",
-    "{\"city\":\"M\\u00fcnchen "
-    "\\\"50%\\\"\\n\",\"year\":-3,\"tags\":[\"\\u0001\"],\"not\":7,\"stra\\u00dfe\":8}",
+    ("{\"city\":\"M\\u00fcnchen \\\"50%\\\"\\n\",\"year\":-3,"
+     "\"tags\":[\"\\u0001\"],\"not\":7,\"stra\\u00dfe\":8}"),
 };
 enum { ROWS = sizeof rows / sizeof *rows };
 
