@@ -61,6 +61,15 @@ static void descend(double *a, double *values, size_t n)
     }
 }
 
+/* LAPACK may iterate for ever over infinities and NaNs. */
+static kith_status check_finite(const double *a, size_t n, kith_error *err)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(a[i]))
+            return ki_fail(err, KITH_INVALID, "the numbers are too large: a matrix holds %g", a[i]);
+    return KITH_OK;
+}
+
 kith_status ki_eigen_sym(double *a, size_t n, double *values, const kith_allocator *allocator,
                          kith_error *err)
 {
@@ -69,6 +78,8 @@ kith_status ki_eigen_sym(double *a, size_t n, double *values, const kith_allocat
         return ki_fail(err, KITH_INVALID,
                        "matrix is %zu x %zu, allowed up to %d: LAPACK counts its workspace in 32 bits", n, n,
                        KI_EIGEN_MAX);
+    for (size_t i = 0; i < n; i++)
+        KI_TRY(check_finite(a + i * n + i, n - i, err)); /* the triangle that is read */
     if (n == 0) return KITH_OK;
     lapack_int order = (lapack_int)n, int_size = 0;
     double size = 0;
@@ -94,6 +105,7 @@ kith_status ki_svd(double *a, size_t m, size_t n, double *u, double *s, double *
                    const kith_allocator *allocator, kith_error *err)
 {
     KI_TRY(check_size(m, n, err));
+    KI_TRY(check_finite(a, m * n, err));
     size_t r = m < n ? m : n;
     if (r == 0) return KITH_OK;
     lapack_int rows = (lapack_int)n, cols = (lapack_int)m,

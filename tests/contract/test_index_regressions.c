@@ -1,0 +1,196 @@
+/* Sequences of valid calls that once read or wrote where they should not: each is the shortest one known. Of worth under
+ * AddressSanitizer above all. */
+#include "support.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <kith/index.h>
+
+static kith_error err;
+
+static kith_index *made(const char *spec, size_t dim, kith_metric metric)
+{
+    kith_index *index;
+    kith_index_options options;
+    kith_index_options_init(&options);
+    options.metric = metric;
+    assert_ok(kith_index_create(spec, dim, &options, &index, &err), &err);
+    return index;
+}
+
+static void nearest_is(const kith_index *index, const float *query, uint64_t id)
+{
+    kith_searcher *searcher;
+    uint64_t found;
+    float distance;
+    assert_ok(kith_searcher_create(index, &searcher, &err), &err);
+    assert_ok(kith_search(searcher, query, 1, 1, NULL, &found, &distance, NULL, &err), &err);
+    assert_true(found == id);
+    kith_searcher_free(searcher);
+}
+
+/* A batch of rows whose only near neighbour is one node: it runs out of room for children before any of them is linked
+ * back to it. */
+static void hnsw_batch_below_one_node(void **state)
+{
+    (void)state;
+    enum { FAR = 1100, NEAR = 17, DIM = FAR + NEAR };
+    float *x = calloc((size_t)DIM * (FAR + 1 + NEAR), sizeof *x);
+    for (size_t i = 0; i < FAR; i++) x[i * DIM + i] = 100;
+    for (size_t i = 0; i < NEAR; i++) x[(FAR + 1 + i) * DIM + FAR + i] = 1;
+    kith_index *index = made("HNSW2", DIM, KITH_L2SQ);
+    assert_ok(kith_index_set(index, "ef_construction", 1200, &err), &err);
+    assert_ok(kith_index_add(index, x, NULL, FAR, NULL, &err), &err);
+    assert_ok(kith_index_add(index, x + (size_t)FAR * DIM, NULL, 1, NULL, &err), &err);
+    assert_ok(kith_index_add(index, x + (size_t)(FAR + 1) * DIM, NULL, NEAR, NULL, &err), &err);
+    assert_ok(kith_index_check(index, &err), &err);
+    kith_index_free(index);
+    free(x);
+}
+
+/* Finite rows whose squares overflow in training: refused, or trained to something finite. */
+static void opq_of_huge_rows(void **state)
+{
+    (void)state;
+    enum { N = 300, DIM = 8 };
+    float *x = test_vectors(N, DIM, 0, 3);
+    for (size_t d = 0; d < DIM; d++) x[7 * DIM + d] = 1.5e19f;
+    static const char *const specs[] = {"OPQ1_4,Flat", "OPQ2,Flat", "OPQP2,Flat", "PCA4,Flat"};
+    for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) {
+        kith_index *index = made(specs[i], DIM, KITH_L2SQ);
+        if (kith_index_train(index, x, N, NULL, &err) == KITH_OK) {
+            kith_status status = kith_index_add(index, x, NULL, N, NULL, &err);
+            if (status != KITH_OK) assert_int_equal(status, KITH_INVALID);
+            assert_ok(kith_index_check(index, &err), &err);
+        }
+        kith_index_free(index);
+    }
+    free(x);
+}
+
+static void cancel_at_once(void *ctx, const char *stage, uint64_t done, uint64_t total)
+{
+    (void)stage, (void)done, (void)total;
+    kith_cancel_raise(ctx);
+}
+
+/* An add that is cancelled leaves room for cuts of one size; then they get another. */
+static void forest_of_another_split(void **state)
+{
+    (void)state;
+    enum { N = 2000, DIM = 40 };
+    float *x = test_vectors(N, DIM, 10, 4);
+    kith_index *index = made("RPForest4", DIM, KITH_L2SQ);
+    kith_cancel cancel = {0};
+    kith_run run;
+    kith_run_init(&run);
+    run.cancel = &cancel;
+    run.progress = cancel_at_once;
+    run.progress_ctx = &cancel;
+    assert_ok(kith_index_set(index, "split", 0, &err), &err);
+    kith_status status = kith_index_add(index, x, NULL, N, &run, &err);
+    if (status != KITH_OK) {
+        assert_int_equal(status, KITH_CANCELLED);
+        assert_ok(kith_index_set(index, "split", 1, &err), &err);
+        assert_ok(kith_index_add(index, x, NULL, N, NULL, &err), &err);
+    }
+    assert_ok(kith_index_check(index, &err), &err);
+    nearest_is(index, x + 5 * DIM, 5);
+    kith_index_free(index);
+    free(x);
+}
+
+/* Trained, filled, emptied, trained again: the slots outlive the codes. */
+static void hashes_trained_twice(void **state)
+{
+    (void)state;
+    enum { N = 300, DIM = 16 };
+    static const struct {
+        const char *spec;
+        kith_metric metric;
+    } cases[] = {{"PStable4x4", KITH_L2SQ}, {"Hyperplane4x8", KITH_COSINE}, {"LSHForest4", KITH_COSINE}};
+    float *x = test_vectors(N, DIM, 5, 8);
+    uint64_t ids[N];
+    for (size_t i = 0; i < N; i++) ids[i] = i;
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        kith_index *index = made(cases[c].spec, DIM, cases[c].metric);
+        kith_searcher *searcher;
+        uint64_t found;
+        float distance;
+        assert_ok(kith_index_train(index, x, N, NULL, &err), &err);
+        assert_ok(kith_index_add(index, x, ids, N, NULL, &err), &err);
+        assert_ok(kith_index_remove(index, ids, N, NULL, &err), &err);
+        assert_ok(kith_index_train(index, x, N, NULL, &err), &err);
+        assert_ok(kith_searcher_create(index, &searcher, &err), &err);
+        assert_ok(kith_search(searcher, x, 1, 1, NULL, &found, &distance, NULL, &err), &err);
+        assert_true(found == KITH_NO_ID);
+        kith_searcher_free(searcher);
+        assert_ok(kith_index_add(index, x + 9 * DIM, ids + 9, 20, NULL, &err), &err);
+        assert_ok(kith_index_check(index, &err), &err);
+        nearest_is(index, x + 9 * DIM, 9);
+        kith_index_free(index);
+    }
+    free(x);
+}
+
+/* Replacing one row at a time must not make the list of waiting rows longer for ever. */
+static void trees_replaced_one_by_one(void **state)
+{
+    (void)state;
+    enum { N = 600, DIM = 4, ROUNDS = 3000 };
+    float *x = test_vectors(N, DIM, 0, 9);
+    kith_index *index = made("KDTree", DIM, KITH_L2SQ);
+    assert_ok(kith_index_add(index, x, NULL, N, NULL, &err), &err);
+    for (uint64_t i = 0; i < ROUNDS; i++) {
+        uint64_t id = i % 50;
+        assert_ok(kith_index_remove(index, &id, 1, NULL, &err), &err);
+        assert_ok(kith_index_add(index, x + id * DIM, &id, 1, NULL, &err), &err);
+    }
+    kith_index_info info = {.struct_size = sizeof info};
+    assert_ok(kith_index_get_info(index, &info, &err), &err);
+    assert_true(info.bytes < 4 * N * (DIM * sizeof(float) + 64));
+    assert_ok(kith_index_check(index, &err), &err);
+    nearest_is(index, x + 7 * DIM, 7);
+    kith_index_free(index);
+    free(x);
+}
+
+/* Codes round: no distance is below 0, and no score is not a number. */
+static void distances_are_not_negative(void **state)
+{
+    (void)state;
+    enum { N = 400, DIM = 64 };
+    static const char *const specs[] = {"SQ8", "SQ4", "F16", "PQ8"};
+    float *x = test_vectors(N, DIM, 0, 10);
+    for (size_t i = 0; i < (size_t)N * DIM; i++) x[i] += 50;
+    for (size_t c = 0; c < sizeof specs / sizeof *specs; c++) {
+        kith_index *index = made(specs[c], DIM, KITH_L2SQ);
+        kith_searcher *searcher;
+        assert_ok(kith_index_train(index, x, N, NULL, &err), &err);
+        assert_ok(kith_index_add(index, x, NULL, N, NULL, &err), &err);
+        assert_ok(kith_searcher_create(index, &searcher, &err), &err);
+        for (size_t q = 0; q < N; q++) {
+            uint64_t ids[3];
+            float dist[3], own[DIM];
+            assert_ok(kith_index_reconstruct(index, q, own, &err), &err);
+            assert_ok(kith_search(searcher, own, 1, 3, NULL, ids, dist, NULL, &err), &err);
+            for (size_t i = 0; i < 3; i++) assert_true(dist[i] >= 0);
+            assert_false(isnan(kith_metric_score(KITH_L2SQ, dist[0], DIM)));
+        }
+        kith_searcher_free(searcher);
+        kith_index_free(index);
+    }
+    free(x);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(hnsw_batch_below_one_node), cmocka_unit_test(opq_of_huge_rows),
+        cmocka_unit_test(forest_of_another_split),   cmocka_unit_test(hashes_trained_twice),
+        cmocka_unit_test(trees_replaced_one_by_one), cmocka_unit_test(distances_are_not_negative),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
