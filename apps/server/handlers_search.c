@@ -5,6 +5,7 @@
 
 #include <kith/metric.h>
 
+#include "fail.h"
 #include "handlers.h"
 
 enum { USUAL_K = 20, MAX_EXAMPLES = 100 };
@@ -115,13 +116,6 @@ static int read_wish(request *r, json_t *json, wish *w)
     return 1;
 }
 
-static kith_status fail(kith_error *err, kith_status code, const char *message)
-{
-    *err = (kith_error){.code = code};
-    snprintf(err->message, sizeof err->message, "%s", message);
-    return code;
-}
-
 /* Add weight times the mean of rows' vectors to x[dim]. */
 static kith_status add_rows(kith_collection *c, const int64_t *keys, size_t n, float weight, float *x,
                             size_t dim, kith_error *err)
@@ -130,7 +124,8 @@ static kith_status add_rows(kith_collection *c, const int64_t *keys, size_t n, f
         kith_row row;
         kith_status status = kith_collection_get(c, keys[i], KITH_ROW_VECTOR, &row, err);
         if (status != KITH_OK) return status;
-        if (!row.vector || row.dim != dim) return fail(err, KITH_NOTFOUND, "one of the rows has no vector");
+        if (!row.vector || row.dim != dim)
+            return server_fail(err, KITH_NOTFOUND, "one of the rows has no vector");
         for (size_t d = 0; d < dim; d++) x[d] += weight / (float)n * row.vector[d];
     }
     return KITH_OK;
@@ -139,16 +134,14 @@ static kith_status add_rows(kith_collection *c, const int64_t *keys, size_t n, f
 static kith_status given_vector(const json_t *list, float *x, size_t dim, kith_error *err)
 {
     if (json_array_size(list) != dim) {
-        *err = (kith_error){.code = KITH_INVALID};
-        snprintf(err->message, sizeof err->message, "vector has %zu numbers, the collection's have %zu",
-                 json_array_size(list), dim);
-        return KITH_INVALID;
+        return server_fail(err, KITH_INVALID, "vector has %zu numbers, the collection's have %zu",
+                           json_array_size(list), dim);
     }
     for (size_t d = 0; d < dim; d++) {
         json_t *item = json_array_get(list, d);
         x[d] = (float)json_number_value(item);
         if (!json_is_number(item) || !isfinite(x[d]))
-            return fail(err, KITH_INVALID, "vector must be an array of numbers");
+            return server_fail(err, KITH_INVALID, "vector must be an array of numbers");
     }
     return KITH_OK;
 }
@@ -207,7 +200,8 @@ static kith_status search_rows(kith_collection *c, const wish *w, json_t **reply
     kith_collection_answer answer = {0};
     kith_collection_query_init(&query);
     query.k = k;
-    kith_status status = x && distances && keys && results ? KITH_OK : fail(err, KITH_NOMEM, "out of memory");
+    kith_status status =
+        x && distances && keys && results ? KITH_OK : server_fail(err, KITH_NOMEM, "out of memory");
     if (status == KITH_OK) status = wished_vector(c, w, x, dim, err);
     if (status == KITH_OK)
         status = kith_collection_search(c, 1, dim, x, &query, keys, distances, &answer, err);

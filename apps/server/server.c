@@ -1,11 +1,11 @@
 /* server.c - listening, the life of a connection and of a request, the log, and stopping. */
+#include "fail.h"
 #include "server_state.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <netdb.h>
 #include <netinet/in.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -14,21 +14,6 @@
 #include <unistd.h>
 
 enum { DRAIN_SECONDS = 10, MEMORY_A_CONNECTION = 32 << 10 /* for the head of a request */ };
-
-static kith_status fail(kith_error *err, kith_status code, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-
-static kith_status fail(kith_error *err, kith_status code, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    if (err) {
-        *err = (kith_error){.code = code};
-        vsnprintf(err->message, sizeof err->message, format, args);
-    }
-    va_end(args);
-    return code;
-}
 
 static uint64_t now_ns(void)
 {
@@ -223,17 +208,18 @@ static kith_status listen_at(server *s, const struct addrinfo *info, kith_error 
 {
     const server_options *o = &s->options;
     if (!is_loopback(info->ai_addr) && s->tokens.n == 0)
-        return fail(err, KITH_INVALID, "%s is not of this machine alone: that needs --token-file", o->host);
+        return server_fail(err, KITH_INVALID, "%s is not of this machine alone: that needs --token-file",
+                           o->host);
     s->listening = socket(info->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     int yes = 1;
     if (s->listening < 0 || setsockopt(s->listening, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes) != 0 ||
         bind(s->listening, info->ai_addr, info->ai_addrlen) != 0 || listen(s->listening, 128) != 0)
-        return fail(err, errno == EADDRINUSE ? KITH_BUSY : KITH_IO, "%s port %u: %s", o->host, o->port,
-                    strerror(errno));
+        return server_fail(err, errno == EADDRINUSE ? KITH_BUSY : KITH_IO, "%s port %u: %s", o->host, o->port,
+                           strerror(errno));
     struct sockaddr_storage bound;
     socklen_t size = sizeof bound;
     if (getsockname(s->listening, (struct sockaddr *)&bound, &size) != 0)
-        return fail(err, KITH_IO, "%s: %s", o->host, strerror(errno));
+        return server_fail(err, KITH_IO, "%s: %s", o->host, strerror(errno));
     s->port = ntohs(bound.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&bound)->sin6_port
                                                 : ((struct sockaddr_in *)&bound)->sin_port);
     return KITH_OK;
@@ -245,7 +231,7 @@ static kith_status open_socket(server *s, kith_error *err)
     struct addrinfo wanted = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV}, *found;
     snprintf(port, sizeof port, "%u", s->options.port);
     int code = getaddrinfo(s->options.host, port, &wanted, &found);
-    if (code != 0) return fail(err, KITH_INVALID, "%s: %s", s->options.host, gai_strerror(code));
+    if (code != 0) return server_fail(err, KITH_INVALID, "%s: %s", s->options.host, gai_strerror(code));
     kith_status status = listen_at(s, found, err);
     freeaddrinfo(found);
     return status;
@@ -261,14 +247,14 @@ static kith_status start_daemon(server *s, kith_error *err)
                          MHD_OPTION_CONNECTION_TIMEOUT, o->idle_seconds, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
                          (size_t)MEMORY_A_CONNECTION, MHD_OPTION_NOTIFY_COMPLETED, on_completed, s,
                          MHD_OPTION_NOTIFY_CONNECTION, on_connection, s, MHD_OPTION_END);
-    return s->daemon ? KITH_OK : fail(err, KITH_INTERNAL, "the HTTP threads cannot be started");
+    return s->daemon ? KITH_OK : server_fail(err, KITH_INTERNAL, "the HTTP threads cannot be started");
 }
 
 kith_status server_start(const server_options *options, server **out, kith_error *err)
 {
     *out = NULL;
     server *s = calloc(1, sizeof *s);
-    if (!s) return fail(err, KITH_NOMEM, "out of memory");
+    if (!s) return server_fail(err, KITH_NOMEM, "out of memory");
     s->options = *options;
     s->listening = -1;
     pthread_mutex_init(&s->log_lock, NULL);

@@ -1,9 +1,10 @@
 /* shelf.c - which collections there are, and who has which gallery. */
 #include "shelf.h"
 
+#include "fail.h"
+
 #include <dirent.h>
 #include <pthread.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,33 +26,18 @@ struct shelf {
     pthread_cond_t returned;
 };
 
-static kith_status fail(kith_error *err, kith_status code, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-
-static kith_status fail(kith_error *err, kith_status code, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    if (err) {
-        *err = (kith_error){.code = code};
-        vsnprintf(err->message, sizeof err->message, format, args);
-    }
-    va_end(args);
-    return code;
-}
-
 static kith_status add_book(shelf *s, const char *path, double max_megapixels, kith_error *err)
 {
     const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
     size_t length = strlen(base), ending = strlen(ENDING);
     if (length > ending && strcmp(base + length - ending, ENDING) == 0) length -= ending;
     book *books = realloc(s->books, (s->n + 1) * sizeof *books);
-    if (!books) return fail(err, KITH_NOMEM, "out of memory");
+    if (!books) return server_fail(err, KITH_NOMEM, "out of memory");
     s->books = books;
     book *b = &books[s->n];
     *b = (book){.name = strndup(base, length), .free = calloc(s->copies, sizeof(kith_gallery *))};
     s->n++;
-    if (!b->name || !b->free) return fail(err, KITH_NOMEM, "out of memory");
+    if (!b->name || !b->free) return server_fail(err, KITH_NOMEM, "out of memory");
     kith_gallery_options options;
     kith_gallery_options_init(&options);
     options.read_only = 1;
@@ -63,7 +49,7 @@ static kith_status add_book(shelf *s, const char *path, double max_megapixels, k
         if (status != KITH_OK) return status;
         if (!kith_gallery_collection(b->free[b->n_free])) {
             kith_gallery_close(b->free[b->n_free]);
-            return fail(err, KITH_NOTFOUND, "%s: there is no such collection", path);
+            return server_fail(err, KITH_NOTFOUND, "%s: there is no such collection", path);
         }
     }
     return KITH_OK;
@@ -79,13 +65,13 @@ static kith_status add_folder(shelf *s, const char *folder, double max_megapixel
 {
     struct dirent **entries;
     int n = scandir(folder, &entries, is_collection, alphasort);
-    if (n < 0) return fail(err, KITH_IO, "%s: the folder cannot be read", folder);
+    if (n < 0) return server_fail(err, KITH_IO, "%s: the folder cannot be read", folder);
     kith_status status =
-        n > 0 ? KITH_OK : fail(err, KITH_NOTFOUND, "%s: no collection (NAME.kith) in it", folder);
+        n > 0 ? KITH_OK : server_fail(err, KITH_NOTFOUND, "%s: no collection (NAME.kith) in it", folder);
     for (int i = 0; i < n; i++) {
         size_t size = strlen(folder) + strlen(entries[i]->d_name) + 2;
         char *path = malloc(size);
-        if (!path && status == KITH_OK) status = fail(err, KITH_NOMEM, "out of memory");
+        if (!path && status == KITH_OK) status = server_fail(err, KITH_NOMEM, "out of memory");
         if (path) snprintf(path, size, "%s/%s", folder, entries[i]->d_name);
         if (status == KITH_OK) status = add_book(s, path, max_megapixels, err);
         free(path);
@@ -99,9 +85,9 @@ kith_status shelf_open(const char *path, size_t copies, double max_megapixels, s
 {
     struct stat st;
     *out = NULL;
-    if (stat(path, &st) != 0) return fail(err, KITH_NOTFOUND, "%s: there is no such collection", path);
+    if (stat(path, &st) != 0) return server_fail(err, KITH_NOTFOUND, "%s: there is no such collection", path);
     shelf *s = calloc(1, sizeof *s);
-    if (!s) return fail(err, KITH_NOMEM, "out of memory");
+    if (!s) return server_fail(err, KITH_NOMEM, "out of memory");
     s->copies = copies;
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->returned, NULL);

@@ -1,6 +1,8 @@
 /* tokens.c - token files, and the comparison of tokens. Hashes and random bytes are GnuTLS's. */
 #include "tokens.h"
 
+#include "fail.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,18 +34,6 @@ static int parse_line(char *line, unsigned char hash[TOKEN_HASH])
     return 1;
 }
 
-static kith_status fail(kith_error *err, kith_status code, const char *path, size_t line, const char *why)
-{
-    if (err) {
-        *err = (kith_error){.code = code};
-        if (line > 0)
-            snprintf(err->message, sizeof err->message, "%s: line %zu: %s", path, line, why);
-        else
-            snprintf(err->message, sizeof err->message, "%s: %s", path, why);
-    }
-    return code;
-}
-
 static kith_status read_lines(FILE *file, const char *path, tokens *t, kith_error *err)
 {
     char line[512];
@@ -51,22 +41,23 @@ static kith_status read_lines(FILE *file, const char *path, tokens *t, kith_erro
         unsigned char hash[TOKEN_HASH];
         int kind = strchr(line, '\n') || feof(file) ? parse_line(line, hash) : -1;
         if (kind < 0)
-            return fail(err, KITH_INVALID, path, number, "not of the form `read SHA256-IN-HEXADECIMAL`");
+            return server_fail(err, KITH_INVALID, "%s: line %zu: %s", path, number,
+                               "not of the form `read SHA256-IN-HEXADECIMAL`");
         if (kind == 0) continue;
         void *more = realloc(t->hashes, (t->n + 1) * sizeof *t->hashes);
-        if (!more) return fail(err, KITH_NOMEM, path, 0, "out of memory");
+        if (!more) return server_fail(err, KITH_NOMEM, "%s: %s", path, "out of memory");
         t->hashes = more;
         memcpy(t->hashes[t->n++], hash, TOKEN_HASH);
     }
-    if (ferror(file)) return fail(err, KITH_IO, path, 0, strerror(errno));
-    return t->n > 0 ? KITH_OK : fail(err, KITH_INVALID, path, 0, "no token in it");
+    if (ferror(file)) return server_fail(err, KITH_IO, "%s: %s", path, strerror(errno));
+    return t->n > 0 ? KITH_OK : server_fail(err, KITH_INVALID, "%s: %s", path, "no token in it");
 }
 
 kith_status tokens_load(const char *path, tokens *out, kith_error *err)
 {
     *out = (tokens){0};
     FILE *file = fopen(path, "re");
-    if (!file) return fail(err, KITH_IO, path, 0, strerror(errno));
+    if (!file) return server_fail(err, KITH_IO, "%s: %s", path, strerror(errno));
     kith_status status = read_lines(file, path, out, err);
     fclose(file);
     if (status != KITH_OK) tokens_clear(out);
@@ -98,10 +89,10 @@ kith_status tokens_make(char token[33], char line[80], kith_error *err)
     unsigned char random[16], hash[TOKEN_HASH];
     char digits[2 * TOKEN_HASH + 1];
     if (gnutls_rnd(GNUTLS_RND_KEY, random, sizeof random) != 0)
-        return fail(err, KITH_INTERNAL, "the system", 0, "has no random numbers");
+        return server_fail(err, KITH_INTERNAL, "the system has no random numbers");
     to_hex(random, sizeof random, token);
     if (gnutls_hash_fast(GNUTLS_DIG_SHA256, token, 32, hash) != 0)
-        return fail(err, KITH_INTERNAL, "SHA-256", 0, "not available");
+        return server_fail(err, KITH_INTERNAL, "SHA-256 is not available");
     to_hex(hash, sizeof hash, digits);
     snprintf(line, 80, "read %s", digits);
     return KITH_OK;

@@ -1,6 +1,6 @@
 /* index.h - build, keep and search an index of vectors.
  *
- * An index is named by a spec string, `structure[,codec][,refinement]`:
+ * An index is named by a spec string, `[transform,]structure[,codec][,refinement]`:
  *
  * | spec                | what it is                                                                       |
  * |---------------------|----------------------------------------------------------------------------------|
@@ -9,9 +9,11 @@
  * | IVF4096,Flat        | 4,096 cells by k-means; the rows of the `nprobe` nearest cells compared exactly  |
  * | IVF4096,PQ16        | the same over product-quantised residuals (IVFADC)                               |
  * | IVF4096,PQ16,RFlat  | the same, and the best `refine_k` x k candidates compared again exactly          |
+ * | IVF4096,SQ8         | a byte a component instead of a float32                                          |
+ * | OPQ16,IVF4096,PQ16  | rows and queries are rotated first, so that PQ16 loses least                     |
  * | HNSW16              | a graph: 16 to 32 links a row, walked towards the query with a beam of `ef`      |
  *
- * kith_families() lists what this library knows; docs/ tells when to use which.
+ * `Flat` may be left out before a codec. kith_families() lists what this library knows; docs/ tells when to use which.
  *
  * Life: create, train (where the family needs it), add, search; or open a saved file. Rows carry 64-bit ids
  * of the caller (every value but UINT64_MAX), each id at most once. Vectors are row-major float32 and finite:
@@ -71,11 +73,11 @@ typedef struct kith_family_info {
     size_t n_params;
 } kith_family_info;
 
-/* The parts that spec strings are made of, in the order of the spec: structures, codecs, refinements.
+/* The parts that spec strings are made of, in the order of the spec: transforms, structures, codecs, refinements.
  * Out:      *n, how many; the array and what it points to are static. */
 KITH_API const kith_family_info *const *kith_families(size_t *n);
 
-/* The parameters that an index of this spec takes, those of its structure, codec and refinement together.
+/* The parameters that an index of this spec takes, those of its structure, codec, refinement and transform together.
  * In/Out:   *n the room in infos[] before, the number of parameters after; infos NULL asks for the number.
  * Errors:   KITH_INVALID for a spec that cannot be parsed; the message says where. */
 KITH_API kith_status kith_spec_params(const char *spec, kith_param_info *infos, size_t *n, kith_error *err);
@@ -101,7 +103,8 @@ static inline void kith_index_options_init(kith_index_options *options)
  * In:       spec as above; dim 1..KITH_MAX_DIM; options NULL for the defaults.
  * Out:      *index, NULL on failure.
  * Errors:   KITH_INVALID (the spec cannot be parsed, a number is out of its range, PQ's segments do not
- *           divide dim), KITH_UNSUPPORTED (the family does not know the metric), KITH_NOMEM.
+ *           divide dim, a transform makes more components than dim), KITH_UNSUPPORTED (the family does not know the
+ *           metric), KITH_NOMEM.
  * Memory:   the index keeps the allocator pointer. */
 KITH_API kith_status kith_index_create(const char *spec, size_t dim, const kith_index_options *options,
                                        kith_index **index, kith_error *err);
@@ -117,6 +120,8 @@ KITH_API kith_status kith_index_set(kith_index *index, const char *name, double 
  * Errors:   KITH_INVALID: n is 0 or smaller than the number of centroids, a component is not finite, the
  *           index holds rows already; KITH_NOMEM; KITH_CANCELLED. Arguments that are refused before training begins (n 0,
  *           not finite, rows already there) change nothing; after any other failure the index is untrained.
+ *           KITH_INVALID also for fewer than 16 rows for SQ8, SQ4 or PCA, 256 for OPQ; KITH_UNSUPPORTED for a transform
+ *           in a build without LAPACK.
  * Threads:  searchers made before must be freed first: they point into what is learned anew.
  * Cost:     k-means: iterations x sample x centroids x dim. */
 KITH_API kith_status kith_index_train(kith_index *index, const float *x, size_t n, const kith_run *run,
@@ -136,7 +141,9 @@ KITH_API kith_status kith_index_add(kith_index *index, const float *x, const uin
 KITH_API kith_status kith_index_remove(kith_index *index, const uint64_t *ids, size_t n, size_t *removed,
                                        kith_error *err);
 
-/* The vector of a row, as exactly as the index can tell: out[dim]. KITH_NOTFOUND when there is no such id. */
+/* The vector of a row, as exactly as the index can tell: out[dim]. Through a transform that drops components it is
+ * what the kept ones give back.
+ * Errors:   KITH_NOTFOUND when there is no such id; KITH_INVALID for an index over bits; KITH_NOMEM with a transform. */
 KITH_API kith_status kith_index_reconstruct(const kith_index *index, uint64_t id, float *out,
                                             kith_error *err);
 
