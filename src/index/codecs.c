@@ -208,6 +208,23 @@ const ki_transform_part ki_transform_part_rr = {
     .options = rr_options,
 };
 
+static void hr_options(const uint64_t *args, const double *params, ki_transform_options *options)
+{
+    (void)args, (void)params;
+    options->kind = KI_HADAMARD;
+}
+
+const ki_transform_part ki_transform_part_hr = {
+    .part =
+        {.info = {.pattern = "HR",
+                  .about =
+                      "transform: a random rotation by signs and Walsh-Hadamard transforms, in dim log dim "
+                      "additions; all components are kept"}},
+    .metrics = ROTATABLE,
+    .train_rows = 1,
+    .options = hr_options,
+};
+
 static const kith_param_info opq_params[] = {
     {"opq_iterations", KITH_PARAM_INT, KITH_AT_BUILD, 1, 1000, 20,
      "rounds of rotation and codebooks in turn when OPQ is trained"},

@@ -16,6 +16,7 @@
 
 #define MATRIX "transform.matrix"
 #define MEAN "transform.mean"
+#define SIGNS "transform.signs"
 
 #define PCA_ROWS 16            /* arbitrary: fewer rows have no principal components to speak of */
 #define OPQ_ROWS 256           /* the least that codebooks of 8 bits are trained with */
@@ -29,6 +30,10 @@ static kith_status check_options(const ki_transform_options *o, kith_error *err)
         return ki_fail(err, KITH_INVALID, "the transform makes %zu components of %zu, it can only make fewer",
                        o->dim_out, o->dim);
     size_t dim_out = o->dim_out ? o->dim_out : o->dim;
+    if (o->kind == KI_HADAMARD && dim_out != o->dim)
+        return ki_fail(err, KITH_INVALID,
+                       "the transform makes %zu components of %zu, it can only keep them all", dim_out,
+                       o->dim);
     if ((o->kind == KI_OPQ || o->kind == KI_OPQP) && (o->m == 0 || dim_out % o->m != 0))
         return ki_fail(err, KITH_INVALID, "m is %zu, not a divisor of %zu components", o->m, dim_out);
     return KITH_OK;
@@ -53,6 +58,8 @@ kith_status ki_transform_create(const ki_transform_options *options, const kith_
 static void forget(ki_transform *t)
 {
     ki_packed_free(t->forward);
+    ki_hadamard_free(t->hadamard);
+    t->hadamard = NULL;
     ki_free(t->allocator, t->matrix);
     ki_free(t->allocator, t->mean);
     ki_free(t->allocator, t->errors);
@@ -113,6 +120,7 @@ int ki_transform_trained(const ki_transform *t)
 }
 uint64_t ki_transform_bytes(const ki_transform *t)
 {
+    if (t->hadamard) return ki_hadamard_bytes(t->hadamard);
     uint64_t floats = (uint64_t)t->options.dim_out * t->options.dim + t->options.dim;
     return t->trained ? floats * sizeof(float) + ki_packed_bytes(t->forward) : 0;
 }
@@ -136,6 +144,14 @@ static void to_unit(float *y, size_t dim)
 void ki_transform_apply(const ki_transform *t, const float *x, size_t n, float *y)
 {
     size_t dim = t->options.dim, dim_out = t->options.dim_out;
+    if (t->hadamard) {
+        memcpy(y, x, n * dim * sizeof *y);
+        for (size_t i = 0; i < n; i++) {
+            ki_hadamard_apply(t->hadamard, y + i * dim);
+            if (t->options.unit) to_unit(y + i * dim, dim);
+        }
+        return;
+    }
     /* Many at once are faster and give the same values; without memory for that, one by one. */
     if (n < 4 || ki_product_store(NULL, x, dim, n, t->forward, y, dim_out, NULL) != KITH_OK)
         for (size_t i = 0; i < n; i++) ki_product_row(t->forward, x + i * dim, y + i * dim_out);
@@ -145,6 +161,11 @@ void ki_transform_apply(const ki_transform *t, const float *x, size_t n, float *
 void ki_transform_reverse(const ki_transform *t, const float *y, float *x)
 {
     size_t dim = t->options.dim;
+    if (t->hadamard) {
+        memcpy(x, y, dim * sizeof *x);
+        ki_hadamard_reverse(t->hadamard, x);
+        return;
+    }
     memcpy(x, t->mean, dim * sizeof *x);
     for (size_t i = 0; i < t->options.dim_out; i++) t->kernels->axpy_f32(x, y[i], t->matrix + i * dim, dim);
 }
@@ -222,11 +243,20 @@ static kith_status train_rounds(ki_transform *t, const float *x, size_t n, uint6
     return status;
 }
 
+/* From signs, or from a seed where they are NULL. */
+static kith_status make_hadamard(ki_transform *t, const uint8_t *signs, uint64_t seed, kith_error *err)
+{
+    KI_TRY(ki_hadamard_create(t->options.dim, signs, seed, t->allocator, &t->hadamard, err));
+    t->trained = 1;
+    return KITH_OK;
+}
+
 kith_status ki_transform_train(ki_transform *t, const float *x, size_t n, uint64_t seed, const kith_run *run,
                                kith_error *err)
 {
     size_t least = t->options.kind == KI_OPQ ? OPQ_ROWS : t->options.kind == KI_ROTATION ? 0 : PCA_ROWS;
     forget(t);
+    if (t->options.kind == KI_HADAMARD) return make_hadamard(t, NULL, seed, err);
     if (n < least)
         return ki_fail(err, KITH_INVALID, "n is %zu, the transform takes %zu rows and more to train", n,
                        least);
@@ -253,6 +283,9 @@ kith_status ki_transform_save(const ki_transform *t, struct ki_store_writer *wri
 {
     const ki_transform_options *o = &t->options;
     if (!t->trained) return ki_fail(err, KITH_UNTRAINED, "the transform is not trained");
+    if (t->hadamard)
+        return ki_store_put(writer, SIGNS, ki_hadamard_signs(t->hadamard), ki_hadamard_sign_bytes(o->dim), 1,
+                            err);
     KI_TRY(ki_store_put(writer, MATRIX, t->matrix, o->dim_out, o->dim * sizeof *t->matrix, err));
     return ki_store_put(writer, MEAN, t->mean, o->dim, sizeof *t->mean, err);
 }
@@ -273,9 +306,26 @@ static kith_status load_arrays(ki_transform *t, struct ki_store *store, kith_err
     return ready(t, err);
 }
 
+static kith_status load_signs(ki_transform *t, struct ki_store *store, kith_error *err)
+{
+    size_t bytes = ki_hadamard_sign_bytes(t->options.dim);
+    uint64_t held; /* asked before anything of the size that the header claims is allocated */
+    KI_TRY(ki_store_count(store, SIGNS, 1, &held, err));
+    if (held != bytes)
+        return ki_fail(err, KITH_CORRUPT, "%s: section %s holds %llu bytes, expected %zu",
+                       ki_store_path(store), SIGNS, (unsigned long long)held, bytes);
+    uint8_t *signs = ki_alloc(t->allocator, bytes, 1);
+    if (!signs) return ki_fail_nomem(err, bytes);
+    kith_status status = ki_store_load(store, SIGNS, bytes, 1, signs, err);
+    if (status == KITH_OK) status = make_hadamard(t, signs, 0, err);
+    ki_free(t->allocator, signs);
+    return status;
+}
+
 kith_status ki_transform_load(ki_transform *t, struct ki_store *store, kith_error *err)
 {
-    kith_status status = load_arrays(t, store, err);
+    kith_status status =
+        t->options.kind == KI_HADAMARD ? load_signs(t, store, err) : load_arrays(t, store, err);
     if (status != KITH_OK) forget(t);
     return status;
 }

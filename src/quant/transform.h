@@ -11,6 +11,8 @@
  *            (K. Pearson, 1901). Use it to have fewer components.
  *   RR       a random rotation, uniformly distributed, or its first rows: spreads what is in few components evenly over
  *            all, without looking at the data.
+ *   HR       a random rotation by signs and Walsh-Hadamard transforms (math/hadamard.h), never a projection: as RR, for
+ *            dim log dim additions a row, and without LAPACK.
  *   OPQP     the principal components, dealt out to m segments so that the products of variances in them are equal
  *            (T. Ge, K. He, Q. Ke, J. Sun, "Optimized Product Quantization", IEEE TPAMI 36(4), 2014, section 3.2).
  *   OPQ      OPQP, or the components as they came, whichever begins better, and then rotation and codebooks in turn, each
@@ -29,7 +31,7 @@
 struct ki_store_writer;
 struct ki_store;
 
-typedef enum ki_transform_kind { KI_PCA, KI_ROTATION, KI_OPQ, KI_OPQP } ki_transform_kind;
+typedef enum ki_transform_kind { KI_PCA, KI_ROTATION, KI_OPQ, KI_OPQP, KI_HADAMARD } ki_transform_kind;
 
 typedef struct ki_transform_options {
     ki_transform_kind kind;
@@ -43,12 +45,12 @@ typedef struct ki_transform_options {
 typedef struct ki_transform ki_transform;
 
 /* Out:      *transform, untrained; NULL on failure.
- * Errors:   KITH_INVALID for dim_out beyond dim, for m that does not divide dim_out; KITH_NOMEM. */
+ * Errors:   KITH_INVALID for dim_out beyond dim (HR: other than dim), for m that does not divide dim_out; KITH_NOMEM. */
 kith_status ki_transform_create(const ki_transform_options *options, const kith_allocator *allocator,
                                 ki_transform **transform, kith_error *err);
 void ki_transform_free(ki_transform *transform); /* NULL is allowed */
 
-/* Learn from x[n][dim], finite. RR looks at nothing but the seed.
+/* Learn from x[n][dim], finite. RR and HR look at nothing but the seed.
  * Errors:   KITH_INVALID for too few rows (16; OPQ 256); KITH_UNSUPPORTED in a build without LAPACK; KITH_NOMEM,
  *           KITH_INTERNAL, KITH_CANCELLED. Untrained then.
  * Threads:  the pool of run; the same matrix with any number of threads.
@@ -71,7 +73,8 @@ uint64_t ki_transform_bytes(const ki_transform *transform);
 /* What OPQ's last training went through: the mean squared error of the product quantiser in each round, errors[*n]. */
 const double *ki_transform_errors(const ki_transform *transform, size_t *n);
 
-/* Sections "transform.matrix", f32 [dim_out][dim], and "transform.mean", f32 [dim]. load checks that they are finite. */
+/* Sections "transform.matrix", f32 [dim_out][dim], and "transform.mean", f32 [dim]; of HR "transform.signs" alone, the
+ * bytes of ki_hadamard_signs. load checks that floats are finite. */
 kith_status ki_transform_save(const ki_transform *transform, struct ki_store_writer *writer, kith_error *err);
 kith_status ki_transform_load(ki_transform *transform, struct ki_store *store, kith_error *err);
 

@@ -2,6 +2,7 @@
 #ifndef KI_QUANT_TRANSFORM_INTERNAL_H
 #define KI_QUANT_TRANSFORM_INTERNAL_H
 
+#include "math/hadamard.h"
 #include "math/product.h"
 #include "quant/transform.h"
 #include "simd/kernels.h"
@@ -14,7 +15,8 @@ struct ki_transform {
     float *matrix; /* [dim_out][dim] */
     float *mean;   /* [dim] */
     ki_packed *forward;
-    double *errors; /* [iterations] */
+    ki_hadamard *hadamard; /* of HR, which has nothing else */
+    double *errors;        /* [iterations] */
     size_t n_errors;
 };
 

@@ -28,6 +28,7 @@ const family_case families[] = {
     {"HNSW8,SQ8,RFlat", 0, 1, 0.95},
     {"PCA@,Flat,RFlat", 1, 1, 0.40},
     {"RR@,IVF40,Flat,RFlat", 0, 1, 0.70},
+    {"HR,SQ4,RFlat", 1, 1, 0.93},
     {"OPQ@,PQ@x5", 1, 0, 0.42},
     {"OPQP@,IVF40,PQ@x5,Refine(F16)", 0, 0, 0.94},
     {"SH64", 1, 0, 0.35},

@@ -55,7 +55,7 @@ static void test_kinds(void **state)
         ki_transform_kind kind;
         size_t dim_out, m;
     } kinds[] = {{KI_PCA, 0, 0},  {KI_PCA, 7, 0}, {KI_ROTATION, 0, 0}, {KI_ROTATION, 5, 0},
-                 {KI_OPQP, 0, 6}, {KI_OPQ, 0, 6}, {KI_OPQ, 12, 4}};
+                 {KI_OPQP, 0, 6}, {KI_OPQ, 0, 6}, {KI_OPQ, 12, 4},     {KI_HADAMARD, 0, 0}};
     float *x = mixed_rows(N, DIM), *y = malloc(N * DIM * sizeof *y), one[DIM], back[DIM];
     for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++)
         for (int centred = 0; centred < 2; centred++) {
@@ -171,6 +171,8 @@ static void test_refused(void **state)
     ki_transform_options options = {.kind = KI_PCA, .dim = 4, .dim_out = 5};
     assert_int_equal(ki_transform_create(&options, NULL, &t, &err), KITH_INVALID);
     assert_null(t);
+    options = (ki_transform_options){.kind = KI_HADAMARD, .dim = 4, .dim_out = 3};
+    assert_int_equal(ki_transform_create(&options, NULL, &t, &err), KITH_INVALID);
     options = (ki_transform_options){.kind = KI_OPQ, .dim = 4, .m = 3, .iterations = 1};
     assert_int_equal(ki_transform_create(&options, NULL, &t, &err), KITH_INVALID);
     options.m = 2;
