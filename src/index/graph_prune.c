@@ -1,7 +1,9 @@
 #include "index/graph_prune.h"
 
-/* Kept rows that a candidate is compared with at a time: most are turned away by one of the first. */
-#define BLOCK 4
+#include <string.h>
+
+/* Candidates that a kept row is compared with at a time. */
+#define BLOCK 64
 
 static int before(ki_near a, ki_near b)
 {
@@ -37,42 +39,73 @@ void ki_near_sort(ki_near *near, size_t n, uint8_t *must)
     }
 }
 
-/* Whether a kept row is nearer to the candidate than the node is. */
-static int hidden(const ki_prune *prune, ki_near candidate, const uint32_t *kept, size_t n)
+/* Those left out, nearest first, as many as there could be room for. */
+typedef struct pruned {
+    ki_near near[KI_GRAPH_DEGREE];
+    size_t n, limit;
+} pruned;
+
+static void leave_out(pruned *p, ki_near candidate)
 {
-    float dist[BLOCK];
-    const ki_codec *codec = prune->scorer->codec;
-    size_t at = candidate.node;
-    prune->scorer->ops->row(prune->scorer, prune->codes.code + at * codec->code_size,
-                            prune->codes.factor ? prune->codes.factor + at * codec->n_factors : NULL, NULL);
-    for (size_t first = 0; first < n; first += BLOCK) {
-        size_t count = n - first < BLOCK ? n - first : BLOCK;
-        prune->scorer->ops->score(prune->scorer, prune->codes, kept + first, count, INFINITY, dist);
-        for (size_t i = 0; i < count; i++)
-            if (prune->alpha * dist[i] < candidate.dist) return 1;
-    }
-    return 0;
+    if (p->n == p->limit && (p->n == 0 || before(p->near[p->n - 1], candidate))) return;
+    size_t i = p->n < p->limit ? p->n++ : p->n - 1;
+    for (; i > 0 && before(candidate, p->near[i - 1]); i--) p->near[i] = p->near[i - 1];
+    p->near[i] = candidate;
 }
 
-size_t ki_prune_select(const ki_prune *prune, const ki_near *candidates, size_t n, const uint8_t *must,
-                       uint32_t *links)
+/* Of the candidates, take those out that a row just kept is nearer to than the node is. Returns how many are left. */
+static size_t hide(const ki_prune *prune, uint32_t kept, ki_near *candidates, uint8_t *must, size_t n,
+                   pruned *out)
 {
-    size_t n_must = 0, kept = 0, free_kept = 0;
+    uint32_t node[BLOCK];
+    float dist[BLOCK];
+    const ki_codec *codec = prune->scorer->codec;
+    const ki_codes codes = prune->codes;
+    size_t left = 0;
+    prune->scorer->ops->row(prune->scorer, codes.code + kept * codec->code_size,
+                            codes.factor ? codes.factor + kept * codec->n_factors : NULL, NULL);
+    for (size_t first = 0; first < n; first += BLOCK) {
+        size_t count = n - first < BLOCK ? n - first : BLOCK;
+        for (size_t i = 0; i < count; i++) node[i] = candidates[first + i].node;
+        prune->scorer->ops->score(prune->scorer, codes, node, count, INFINITY, dist);
+        for (size_t i = 0; i < count; i++) {
+            ki_near candidate = candidates[first + i];
+            uint8_t needed = must ? must[first + i] : 0;
+            if (!needed && prune->alpha * dist[i] < candidate.dist) {
+                if (out->limit > 0) leave_out(out, candidate);
+                continue;
+            }
+            candidates[left] = candidate;
+            if (must) must[left] = needed;
+            left++;
+        }
+    }
+    return left;
+}
+
+size_t ki_prune_select(const ki_prune *prune, ki_near *candidates, size_t n, uint8_t *must, uint32_t *links)
+{
+    size_t n_must = 0, kept = 0;
     for (size_t i = 0; must && i < n; i++) n_must += must[i];
     size_t room = prune->limit - n_must;
-    uint32_t pruned[KI_GRAPH_DEGREE];
-    size_t n_pruned = 0;
-    for (size_t i = 0; i < n; i++) {
-        int needed = must && must[i];
-        if (!needed && (free_kept == room || hidden(prune, candidates[i], links, kept))) {
-            if (n_pruned < room) pruned[n_pruned++] = candidates[i].node;
-            continue;
-        }
-        links[kept++] = candidates[i].node;
-        free_kept += !needed;
+    pruned out;
+    out.n = 0;
+    out.limit = prune->keep_pruned ? room : 0;
+    while (n > 0 && (room > 0 || n_must > 0)) {
+        size_t at = 0; /* the nearest that may be kept */
+        while (room == 0 && !must[at]) at++;
+        uint32_t node = candidates[at].node;
+        if (must && must[at])
+            n_must--;
+        else
+            room--;
+        links[kept++] = node;
+        candidates += at + 1;
+        if (must) must += at + 1;
+        n -= at + 1;
+        if (room > 0) n = hide(prune, node, candidates, must, n, &out);
     }
-    for (size_t i = 0; prune->keep_pruned && i < n_pruned && free_kept < room; i++, free_kept++)
-        links[kept++] = pruned[i];
+    for (size_t i = 0; i < out.n && room > 0; i++, room--) links[kept++] = out.near[i].node;
     for (size_t i = kept; i < prune->limit; i++) links[i] = KI_GRAPH_NONE;
     return kept;
 }

@@ -17,12 +17,13 @@ typedef struct ki_prune {
     int keep_pruned;   /* fill up with the nearest of those that were not kept */
 } ki_prune;
 
-/* The links of a node.
+/* The links of a node. Each row kept is compared with all that are still candidates, which is the paper's selection turned
+ * round: a stored row becomes the scorer's query (dear for codecs that prepare tables) as often as there are links, not
+ * as often as there are candidates.
  * In:       candidates[n], nearest first, distinct, none of them the node itself; must[n], or NULL: those that are kept in
- *           any case, fewer than limit of them.
+ *           any case, fewer than limit of them. Both are used up.
  * Out:      links[limit], the rest KI_GRAPH_NONE. Returns how many. */
-size_t ki_prune_select(const ki_prune *prune, const ki_near *candidates, size_t n, const uint8_t *must,
-                       uint32_t *links);
+size_t ki_prune_select(const ki_prune *prune, ki_near *candidates, size_t n, uint8_t *must, uint32_t *links);
 
 /* Sort by (distance, node); must[n], if given, goes along. */
 void ki_near_sort(ki_near *near, size_t n, uint8_t *must);

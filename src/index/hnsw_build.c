@@ -18,6 +18,7 @@
 #include "base/pool.h"
 #include "base/run.h"
 #include "base/select.h"
+#include "index/graph_draft.h"
 
 /* Rows of a batch: few beside the rows that are there, and enough to keep some threads busy. Up to SINGLE rows they come
  * one by one, so that small indexes do not depend on how the calls are cut. */
@@ -50,7 +51,10 @@ typedef struct builder {
     ki_hnsw *h;
     size_t ef;
     int keep_pruned, extend;
-    size_t n; /* new nodes of the batch */
+    ki_draft draft;
+    const ki_codec *codec; /* what rows are compared by, the draft or the index's own, and ... */
+    ki_codes codes;        /* ... its codes by node */
+    size_t n;              /* new nodes of the batch */
     uint32_t node[BATCH];
     const float *x[BATCH]; /* their rows */
     int level[BATCH];
@@ -82,11 +86,12 @@ static void worker_clear(const kith_allocator *allocator, build_worker *w)
 static kith_status worker_init(const builder *b, build_worker *w, kith_error *err)
 {
     const ki_structure_env *env = b->h->base.env;
+    const ki_codec *codec = b->codec;
     size_t nodes = b->h->room;
     ki_beam_init(&w->beam, env->allocator);
     ki_beam_init(&w->wide, env->allocator);
-    KI_TRY(env->codec->ops->scorer(env->codec, env->allocator, &w->query, err));
-    KI_TRY(env->codec->ops->scorer(env->codec, env->allocator, &w->pair, err));
+    KI_TRY(codec->ops->scorer(codec, env->allocator, &w->query, err));
+    KI_TRY(codec->ops->scorer(codec, env->allocator, &w->pair, err));
     KI_TRY(ki_beam_reserve(&w->beam, nodes, b->ef, err));
     if (b->extend) KI_TRY(ki_beam_reserve(&w->wide, nodes, EXTENDED * b->ef, err));
     w->room = (b->extend ? EXTENDED : 1) * b->ef + BATCH + KI_GRAPH_DEGREE;
@@ -109,11 +114,14 @@ static void builder_clear(builder *b)
     ki_free(allocator, b->pairs);
     ki_free(allocator, b->source);
     ki_free(allocator, b->group);
+    ki_draft_clear(&b->draft);
 }
 
-static kith_status builder_init(builder *b, const kith_run *run, size_t rows, kith_error *err)
+static kith_status builder_init(builder *b, const ki_input *input, const kith_run *run, kith_error *err)
 {
-    const ki_structure_env *env = b->h->base.env;
+    const ki_hnsw *h = b->h;
+    const ki_structure_env *env = h->base.env;
+    size_t rows = input->n;
     const ki_codec *codec = env->codec;
     size_t threads = rows > 1 && b->h->n_nodes + rows > SINGLE ? kith_pool_threads(ki_run_pool(run)) : 1;
     b->ef = (size_t)env->params[KI_HNSW_EF_CONSTRUCTION];
@@ -126,6 +134,9 @@ static kith_status builder_init(builder *b, const kith_run *run, size_t rows, ki
     b->workers = ki_alloc_zero(env->allocator, threads, sizeof *b->workers);
     if (!b->block || !b->code || !b->factor || !b->workers)
         return ki_fail_nomem(err, BATCH * (codec->code_size + env->dim * sizeof *b->block));
+    KI_TRY(ki_draft_make(&b->draft, env, input, h->codes.codes, h->n_nodes, h->room, run, err));
+    b->codec = b->draft.codec ? b->draft.codec : codec;
+    b->codes = b->draft.codec ? b->draft.codes.codes : h->codes.codes;
     while (b->n_workers < threads) KI_TRY(worker_init(b, &b->workers[b->n_workers++], err));
     return KITH_OK;
 }
@@ -251,6 +262,7 @@ static kith_status number_rows(builder *b, const ki_input *input, size_t first, 
     const ki_codec *codec = h->base.env->codec;
     const float *x = ki_input_block(input, first, n, b->block);
     KI_TRY(codec->ops->encode(codec, x, n, (ki_origins){0}, run, b->code, b->factor, err));
+    if (b->draft.codec) KI_TRY(ki_draft_encode(&b->draft, x, n, run, err));
     b->n = 0;
     for (size_t i = 0; i < n; i++, ++*taken) {
         uint32_t slot = slots ? slots[first + i] : first_slot + (uint32_t)(first + i);
@@ -266,6 +278,7 @@ static kith_status number_rows(builder *b, const ki_input *input, size_t first, 
         if (codec->n_factors > 0)
             memcpy(h->codes.own_factor + (size_t)node * codec->n_factors, b->factor + i * codec->n_factors,
                    codec->n_factors * sizeof(float));
+        if (b->draft.codec) ki_draft_put(&b->draft, i, node);
         h->own_first[node] = slot;
         h->node_of[slot] = node;
         ki_hnsw_table_put(h, node);
@@ -281,7 +294,6 @@ static kith_status number_rows(builder *b, const ki_input *input, size_t first, 
 /* extend_candidates (Alg. 4, lines 3 to 7): the neighbours of the candidates become candidates. */
 static void extend(const builder *b, build_worker *w, const ki_graph *graph)
 {
-    const ki_hnsw *h = b->h;
     ki_beam_start(&w->wide, EXTENDED * b->ef);
     for (size_t i = 0; i < w->beam.n; i++) {
         (void)ki_beam_visit(&w->wide, ki_beam_node(&w->beam, i));
@@ -294,24 +306,21 @@ static void extend(const builder *b, build_worker *w, const ki_graph *graph)
             w->node[n] = links[j];
             n += (size_t)ki_beam_visit(&w->wide, links[j]);
         }
-        w->query->ops->score(w->query, h->codes.codes, w->node, n, INFINITY, w->dist);
+        w->query->ops->score(w->query, b->codes, w->node, n, INFINITY, w->dist);
         for (size_t j = 0; j < n; j++) ki_beam_offer(&w->wide, w->dist[j], w->node[j]);
     }
 }
 
 /* The links of new node i at a level from what the beam holds and from the batch. batch_dist[i]: to those before it. */
-static void select_links(const builder *b, build_worker *w, size_t i, int level, const ki_beam *beam,
+static void select_links(const builder *b, build_worker *w, size_t i, int level, ki_beam *beam,
                          const float *batch_dist)
 {
     ki_hnsw *h = b->h;
-    size_t n = 0;
-    for (size_t j = 0; j < beam->n; j++) w->near[n++] = (ki_near){beam->near[j].dist, ki_beam_node(beam, j)};
     for (size_t j = 0; j < i; j++)
-        if (b->level[j] >= level)
-            w->near[n++] = (ki_near){batch_dist[j] < INFINITY ? batch_dist[j] : INFINITY, b->node[j]};
-    ki_near_sort(w->near, n, NULL);
-    ki_prune prune = {w->pair, h->codes.codes, h->m, 1, b->keep_pruned};
-    ki_prune_select(&prune, w->near, n, NULL, ki_hnsw_row(h, b->node[i], level));
+        if (b->level[j] >= level) ki_beam_offer(beam, batch_dist[j], b->node[j]);
+    for (size_t j = 0; j < beam->n; j++) w->near[j] = (ki_near){beam->near[j].dist, ki_beam_node(beam, j)};
+    ki_prune prune = {w->pair, b->codes, h->m, 1, b->keep_pruned};
+    ki_prune_select(&prune, w->near, beam->n, NULL, ki_hnsw_row(h, b->node[i], level));
 }
 
 static void connect(builder *b, size_t i, build_worker *w)
@@ -320,21 +329,21 @@ static void connect(builder *b, size_t i, build_worker *w)
     float batch_dist[BATCH], dist = INFINITY;
     uint32_t at = h->entry;
     w->query->ops->query(w->query, b->x[i]);
-    w->query->ops->score(w->query, h->codes.codes, b->node, i, INFINITY, batch_dist);
-    if (h->top >= 0) w->query->ops->score(w->query, h->codes.codes, &at, 1, INFINITY, &dist);
+    w->query->ops->score(w->query, b->codes, b->node, i, INFINITY, batch_dist);
+    if (h->top >= 0) w->query->ops->score(w->query, b->codes, &at, 1, INFINITY, &dist);
     if (!(dist < INFINITY)) dist = INFINITY;
     for (int level = h->top; level > b->level[i]; level--) {
         ki_graph graph = ki_hnsw_graph(h, level);
-        (void)ki_graph_descend(&graph, w->query, h->codes.codes, &at, &dist);
+        (void)ki_graph_descend(&graph, w->query, b->codes, &at, &dist);
     }
     for (int level = b->level[i]; level >= 0; level--) {
-        const ki_beam *beam = &w->beam;
+        ki_beam *beam = &w->beam;
         ki_beam_start(&w->beam, b->ef);
         if (level <= h->top) {
             ki_graph graph = ki_hnsw_graph(h, level);
             (void)ki_beam_visit(&w->beam, at);
             ki_beam_offer(&w->beam, dist, at);
-            ki_beam_walk(&w->beam, &graph, w->query, h->codes.codes, NULL);
+            ki_beam_walk(&w->beam, &graph, w->query, b->codes, NULL);
             at = ki_beam_node(&w->beam, 0);
             dist = w->beam.near[0].dist;
             if (b->extend) {
@@ -449,14 +458,15 @@ static void reselect(const builder *b, build_worker *w, uint32_t node, int level
     ki_hnsw *h = b->h;
     memcpy(w->node, links, n * sizeof *links);
     for (size_t i = 0; i < n_pairs; i++) w->node[n++] = b->source[pairs[i] & (PAIRS - 1)];
-    ki_hnsw_ask(h, w->query, node);
-    w->query->ops->score(w->query, h->codes.codes, w->node, n, INFINITY, w->dist);
+    w->query->ops->row(w->query, b->codes.code + node * b->codec->code_size,
+                       b->codes.factor ? b->codes.factor + node * b->codec->n_factors : NULL, NULL);
+    w->query->ops->score(w->query, b->codes, w->node, n, INFINITY, w->dist);
     for (size_t i = 0; i < n; i++) {
         w->near[i] = (ki_near){w->dist[i] < INFINITY ? w->dist[i] : INFINITY, w->node[i]};
         w->must[i] = level == 0 && (h->parent[w->node[i]] == node || h->parent[node] == w->node[i]);
     }
     ki_near_sort(w->near, n, w->must);
-    ki_prune prune = {w->pair, h->codes.codes, ki_hnsw_degree(h, level), 1, b->keep_pruned};
+    ki_prune prune = {w->pair, b->codes, ki_hnsw_degree(h, level), 1, b->keep_pruned};
     ki_prune_select(&prune, w->near, n, w->must, links);
 }
 
@@ -519,11 +529,12 @@ kith_status ki_hnsw_add(ki_structure *structure, const ki_input *input, const ui
 {
     ki_hnsw *h = (ki_hnsw *)structure;
     builder b = {.h = h};
+    ki_draft_init(&b.draft, structure->env->allocator);
     size_t done = 0, had = h->n_slots;
     ki_stage stage;
     kith_status status = reserve_nodes(h, input->n, err);
     if (status == KITH_OK) status = reserve_slots(h, n_slots, err);
-    if (status == KITH_OK) status = builder_init(&b, run, input->n, err);
+    if (status == KITH_OK) status = builder_init(&b, input, run, err);
     if (status == KITH_OK) status = ki_hnsw_prepare_remove(structure, NULL, err); /* for the way back */
     ki_stage_begin(&stage, run, "linking", input->n);
     while (status == KITH_OK && done < input->n) {

@@ -63,6 +63,11 @@ typedef struct sq_scorer {
     float *steps; /* [padded] under L1 */
     int16_t *wide;
     int8_t *high, *low;
+    /* A stored row as the query, where quick: its weights are first[d] + slope[d] (c - zero), in row_unit. */
+    int quick;
+    float *first, *slope; /* [dim] */
+    float *along;         /* [dim] middle . value is along_zero + the sum of along[d] (c - zero); under DOT */
+    double row_unit, along_zero;
 } sq_scorer;
 
 /* Where component d stands among the weights, and how many places there are. */
@@ -97,6 +102,7 @@ static void scorer_free(ki_scorer *scorer)
     ki_free(scorer->allocator, s->wide);
     ki_free(scorer->allocator, s->high);
     ki_free(scorer->allocator, s->low);
+    ki_free(scorer->allocator, s->first);
     ki_free(scorer->allocator, s);
 }
 
@@ -107,7 +113,14 @@ static double from_middle(const sq_codec *c, const float *query, size_t d)
     return (double)query[d] - (centred ? (double)c->middle[d] : 0);
 }
 
-/* The unit of the weights: none beyond KI_SQ_WEIGHT, and no sum of products beyond 2^31. */
+/* The unit of weights of which this is the greatest and the sum: none beyond KI_SQ_WEIGHT, and no sum of products beyond
+ * 2^31. */
+static double unit_for(const sq_codec *c, double most, double sum)
+{
+    double room = 0x1p31 / c->top - (double)c->base.dim;
+    return fmax(most / KI_SQ_WEIGHT, sum / room);
+}
+
 static double weight_unit(const sq_codec *c, const float *query)
 {
     double most = 0, sum = 0;
@@ -116,8 +129,7 @@ static double weight_unit(const sq_codec *c, const float *query)
         most = fmax(most, weight);
         sum += weight;
     }
-    double room = 0x1p31 / c->top - (double)c->base.dim;
-    return fmax(most / KI_SQ_WEIGHT, sum / room);
+    return unit_for(c, most, sum);
 }
 
 static void scorer_query(ki_scorer *scorer, const float *query)
@@ -154,9 +166,65 @@ static void scorer_query(ki_scorer *scorer, const float *query)
     s->query.bias = (float)s->bias;
 }
 
+/* What quick_row reads, for plain rows of 8 bits under L2SQ and DOT. */
+static void quick_init(sq_scorer *s, const sq_codec *c)
+{
+    double most = 0, sum = 0;
+    for (size_t d = 0; d < c->base.dim; d++) {
+        double step = (double)c->step[d], first = c->tail ? 0 : step * (double)c->middle[d];
+        double weight = fabs(first) + c->zero * step * step;
+        most = fmax(most, weight);
+        sum += weight;
+    }
+    s->row_unit = unit_for(c, most, sum);
+    double inverse = 1 / s->row_unit;
+    if (!isfinite(inverse)) return; /* weights of nothing */
+    s->quick = 1;
+    for (size_t d = 0; d < c->base.dim; d++) {
+        double step = (double)c->step[d], middle = (double)c->middle[d];
+        s->first[d] = c->tail ? 0 : (float)(step * middle * inverse);
+        s->slope[d] = (float)(step * step * inverse);
+        s->along[d] = (float)(step * middle);
+        s->along_zero += middle * middle;
+    }
+}
+
+/* A stored row as the query without going through float32: graphs are built by comparing rows with rows, and what
+ * scorer_query takes for one query is as long as a hundred scores. */
+static void quick_row(sq_scorer *s, const sq_codec *c, const uint8_t *code)
+{
+    enum { SHIFT = KI_SQ_WEIGHT + 384 }; /* makes weights positive, so that cutting off rounds them down */
+    int32_t weights = 0;
+    for (size_t d = 0; d < c->base.dim; d++) {
+        float exact = s->first[d] + s->slope[d] * (float)(code[d] - 128);
+        int weight = (int)(exact + (SHIFT + 0.5F)) - SHIFT, high = (weight + 64) >> 7;
+        s->wide[d] = (int16_t)weight;
+        s->high[d] = (int8_t)high;
+        s->low[d] = (int8_t)(weight - 128 * high);
+        weights += weight;
+    }
+    double zero = s->row_unit * c->zero * (double)weights;
+    if (c->tail) {
+        float length2;
+        memcpy(&length2, code + c->tail, sizeof length2);
+        s->query.scale = (float)(-2 * s->row_unit);
+        s->bias = 2 * zero + (double)length2;
+    } else {
+        double along = s->along_zero;
+        for (size_t d = 0; d < c->base.dim; d++) along += (double)(s->along[d] * (float)(code[d] - 128));
+        s->query.scale = (float)-s->row_unit;
+        s->bias = zero - along;
+    }
+    s->query.bias = (float)s->bias;
+}
+
 static void scorer_row(ki_scorer *scorer, const uint8_t *code, const float *factor, const float *origin)
 {
     sq_scorer *s = (sq_scorer *)scorer;
+    if (s->quick) {
+        quick_row(s, (const sq_codec *)scorer->codec, code);
+        return;
+    }
     scorer->codec->ops->decode(scorer->codec, code, factor, origin, s->row);
     scorer_query(scorer, s->row);
 }
@@ -211,10 +279,14 @@ static kith_status make_scorer(const ki_codec *codec, const kith_allocator *allo
     s->wide = ki_alloc_zero(allocator, n, sizeof *s->wide);
     s->high = ki_alloc_zero(allocator, n, 1);
     s->low = ki_alloc_zero(allocator, n, 1);
-    if (!s->row || !s->a || !s->steps || !s->wide || !s->high || !s->low) {
+    s->first = ki_alloc_zero(allocator, 3 * codec->dim, sizeof *s->first);
+    if (!s->row || !s->a || !s->steps || !s->wide || !s->high || !s->low || !s->first) {
         scorer_free(&s->base);
-        return ki_fail_nomem(err, n * 3 * sizeof(float));
+        return ki_fail_nomem(err, n * 6 * sizeof(float));
     }
+    s->slope = s->first + codec->dim;
+    s->along = s->slope + codec->dim;
+    if (c->bits == 8 && !codec->residual && codec->metric != KITH_L1) quick_init(s, c);
     for (size_t d = 0; d < codec->dim; d++) s->steps[place(c, d)] = c->step[d];
     s->query = (ki_sq_query){.wide = s->wide, .high = s->high, .low = s->low, .tail = c->tail};
     *out = &s->base;
