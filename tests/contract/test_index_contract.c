@@ -114,7 +114,7 @@ static void answers(const index_case *c)
 static void test_answers(void **state)
 {
     (void)state;
-    for_each_case(1, answers);
+    for_each_case(CASES_LEVELS, answers);
 }
 
 /* One query or many, one thread or four: the same bits. */
@@ -154,7 +154,7 @@ static void batches(const index_case *c)
 static void test_batches(void **state)
 {
     (void)state;
-    for_each_case(1, batches);
+    for_each_case(CASES_LEVELS, batches);
 }
 
 static void all_rows(const index_case *c)

@@ -149,7 +149,7 @@ static void untrained(const index_case *c)
 static void test_untrained(void **state)
 {
     (void)state;
-    for_each_case(0, untrained);
+    for_each_case(CASES_IN_TURN, untrained);
 }
 
 /* ---- The same bytes ---- */
@@ -193,7 +193,7 @@ static void same_bytes(const index_case *c)
 static void test_same_bytes(void **state)
 {
     (void)state;
-    for_each_case(1, same_bytes);
+    for_each_case(CASES_LEVELS | CASES_IN_TURN, same_bytes);
 }
 
 /* ---- Files ---- */
@@ -237,7 +237,7 @@ static void save_and_open(const index_case *c)
 static void test_save_and_open(void **state)
 {
     (void)state;
-    for_each_case(1, save_and_open);
+    for_each_case(CASES_LEVELS | CASES_IN_TURN, save_and_open);
 }
 
 /* Adding after a load is as if there had been no load. */
@@ -270,7 +270,7 @@ static void add_after_load(const index_case *c)
 static void test_add_after_load(void **state)
 {
     (void)state;
-    for_each_case(0, add_after_load);
+    for_each_case(CASES_IN_TURN, add_after_load);
 }
 
 /* ---- Rows come and go ---- */
@@ -303,7 +303,7 @@ static void refused_adds(const index_case *c)
 static void test_refused_adds(void **state)
 {
     (void)state;
-    for_each_case(0, refused_adds);
+    for_each_case(CASES_IN_TURN, refused_adds);
 }
 
 static void removals(const index_case *c)
@@ -355,7 +355,7 @@ static void removals(const index_case *c)
 static void test_removals(void **state)
 {
     (void)state;
-    for_each_case(0, removals);
+    for_each_case(CASES_IN_TURN, removals);
 }
 
 /* Adds and removes at random, against a plain list of ids. */
@@ -399,7 +399,7 @@ static void churn(const index_case *c)
 static void test_churn(void **state)
 {
     (void)state;
-    for_each_case(0, churn);
+    for_each_case(CASES_IN_TURN, churn);
 }
 
 /* Rows without ids: numbered as they come, whatever was removed meanwhile. */
@@ -421,7 +421,7 @@ static void own_numbers(const index_case *c)
 static void test_own_numbers(void **state)
 {
     (void)state;
-    for_each_case(0, own_numbers);
+    for_each_case(CASES_IN_TURN, own_numbers);
 }
 
 /* ---- Equal rows, and small and odd dimensions ---- */
@@ -462,7 +462,7 @@ static void duplicates(const index_case *c)
 static void test_duplicates(void **state)
 {
     (void)state;
-    for_each_case(0, duplicates);
+    for_each_case(CASES_IN_TURN, duplicates);
 }
 
 static void one_dimension(const family_case *family, size_t dim, size_t m)
@@ -586,7 +586,7 @@ static void lengths(const index_case *c)
 static void test_lengths(void **state)
 {
     (void)state;
-    for_each_case(1, lengths);
+    for_each_case(CASES_LEVELS | CASES_IN_TURN, lengths);
 }
 
 static void reconstructions(const index_case *c)
@@ -616,7 +616,7 @@ static void reconstructions(const index_case *c)
 static void test_reconstructions(void **state)
 {
     (void)state;
-    for_each_case(0, reconstructions);
+    for_each_case(CASES_IN_TURN, reconstructions);
 }
 
 /* The size of what is kept is what the essays say. */

@@ -195,7 +195,7 @@ static void allocations(const index_case *c)
 static void test_allocations(void **state)
 {
     (void)state;
-    for_each_case(0, allocations);
+    for_each_case(CASES_IN_TURN, allocations);
 }
 
 /* ---- The file system ---- */
@@ -268,7 +268,7 @@ static void files(const index_case *c)
 static void test_files(void **state)
 {
     (void)state;
-    for_each_case(0, files);
+    for_each_case(CASES_IN_TURN, files);
 }
 
 static int begin(void **state)

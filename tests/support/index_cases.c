@@ -103,27 +103,42 @@ int case_calls_matter(const family_case *family)
     return 0;
 }
 
-void for_each_case(int levels, void (*test)(const index_case *c))
+static void run_case(const family_case *family, kith_metric metric, kith_simd level,
+                     void (*test)(const index_case *c))
 {
+    index_case c = {family, metric, level, ""};
+    now_metric = metric;
+    now_dim = CASE_DIM;
+    case_spec(family, CASE_DIM / 4, c.spec);
+    snprintf(where, sizeof where, "%s, %s, %s", c.spec, kith_metric_name(metric), kith_simd_name(level));
+    assert_int_equal(kith_simd_use(level, NULL), KITH_OK);
+    test(&c);
+}
+
+void for_each_case(int breadth, void (*test)(const index_case *c))
+{
+    static size_t turn; /* another metric of a family at the next test */
     kith_simd best = kith_simd_level();
 #ifdef __SANITIZE_ADDRESS__
-    levels = 0; /* it is slow there; bootstrap runs the contract at each level by KITH_SIMD */
+    breadth &= ~CASES_LEVELS; /* bootstrap runs the contract at each level by KITH_SIMD */
+#else
+    breadth &= ~CASES_IN_TURN;
 #endif
-    for (size_t f = 0; f < n_families; f++)
-        for (size_t m = 0; m < N_METRICS; m++) {
-            if (!case_supports(&families[f], metrics[m])) continue;
+    turn++;
+    for (size_t f = 0; f < n_families; f++) {
+        kith_metric known[N_METRICS];
+        size_t n = 0;
+        for (size_t m = 0; m < N_METRICS; m++)
+            if (case_supports(&families[f], metrics[m])) known[n++] = metrics[m];
+        for (size_t m = 0; m < n; m++) {
+            if (breadth & CASES_IN_TURN && m != (f + turn) % n) continue;
             for (int level = KITH_SIMD_SCALAR; level <= KITH_SIMD_NEON; level++) {
-                if (!kith_simd_has((kith_simd)level) || (!levels && (kith_simd)level != best)) continue;
-                index_case c = {&families[f], metrics[m], (kith_simd)level, ""};
-                now_metric = c.metric;
-                now_dim = CASE_DIM;
-                case_spec(c.family, CASE_DIM / 4, c.spec);
-                snprintf(where, sizeof where, "%s, %s, %s", c.spec, kith_metric_name(c.metric),
-                         kith_simd_name(c.level));
-                assert_int_equal(kith_simd_use(c.level, NULL), KITH_OK);
-                test(&c);
+                if (!kith_simd_has((kith_simd)level)) continue;
+                if (!(breadth & CASES_LEVELS) && (kith_simd)level != best) continue;
+                run_case(&families[f], known[m], (kith_simd)level, test);
             }
         }
+    }
     kith_simd_use(best, NULL);
     now_metric = KITH_L2SQ;
     where[0] = 0;

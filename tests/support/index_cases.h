@@ -31,9 +31,12 @@ typedef struct index_case {
     char spec[64];
 } index_case;
 
-/* Call test for every family x metric that it knows x SIMD level of this machine (levels 0: only the one in use). What is
- * being tested is printed when an assertion fails. */
-void for_each_case(int levels, void (*test)(const index_case *c));
+/* Call test for every family x metric that it knows, at the SIMD level in use. What is being tested is printed when an
+ * assertion fails. Of breadth:
+ * CASES_LEVELS   at every SIMD level of this machine (but under AddressSanitizer);
+ * CASES_IN_TURN  under AddressSanitizer, where it is slow, each family by one of its metrics, another in each test. */
+enum { CASES_LEVELS = 1, CASES_IN_TURN = 2 };
+void for_each_case(int breadth, void (*test)(const index_case *c));
 
 /* Whether the family knows the metric, and the metric wanted or, where it does not, the first that it knows. */
 int case_supports(const family_case *family, kith_metric metric);
