@@ -168,6 +168,7 @@ typedef struct ki_structure_part {
     unsigned metrics; /* KI_METRIC_BIT of those it knows */
     const ki_structure_ops *ops;
     int residual; /* rows are encoded relative to an origin where codec and metric allow */
+    int blocks;   /* it keeps codes in blocks of rows where the codec wants that (quant/codec.h) */
     /* The only codec it works with, not said in specs; NULL: any of the list. */
     const struct ki_codec_part *codec;
 } ki_structure_part;

@@ -12,7 +12,8 @@
  * distances. (Deviation from the usual practice of returning the expanded form; the second look costs some
  * hundred rows a query.)
  *
- * Layout:      code[n_slots][code_size], factor[n_slots][n_factors]; removed rows are zeroed holes.
+ * Layout:      code[n_slots][code_size], factor[n_slots][n_factors], in blocks where the codec wants them
+ *              (quant/layout.h); removed rows are zeroed holes.
  *
  * Invariants:
  *   F1  there are as many codes as slots
@@ -31,6 +32,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "math/product.h"
+#include "quant/layout.h"
 
 #define PREFIX "flat"
 
@@ -113,9 +115,7 @@ static void flat_remove(ki_structure *structure, const uint32_t *slots, size_t n
 static void flat_decode(const ki_structure *structure, uint32_t slot, float *out)
 {
     const flat *f = (const flat *)structure;
-    const ki_codec *codec = structure->env->codec;
-    codec->ops->decode(codec, ki_row_code(&f->rows, codec, slot), ki_row_factor(&f->rows, codec, slot), NULL,
-                       out);
+    ki_layout_decode(structure->env->codec, f->rows.codes, slot, NULL, out);
 }
 
 /* ---- Search ---- */
@@ -273,4 +273,5 @@ const ki_structure_part ki_structure_flat = {
                           "thousand rows and as the yardstick of recall"}},
     .metrics = KI_FLOAT_METRICS,
     .ops = &flat_ops,
+    .blocks = 1,
 };

@@ -124,6 +124,11 @@ static kith_status make_codecs(kith_index *index, kith_error *err)
     ki_codec *codec = NULL, *refine = NULL;
     KI_TRY(spec->codec->make(spec->codec_args, index->params + ki_spec_codec_params(spec), env->dim,
                              env->metric, residual, index->allocator, &codec, err));
+    if (codec->block && !spec->structure->blocks) {
+        ki_codec_free(codec);
+        return ki_fail(err, KITH_UNSUPPORTED, "%s keeps rows in blocks, which %s cannot",
+                       spec->codec->part.info.pattern, spec->structure->part.info.pattern);
+    }
     if (spec->refinement) {
         kith_status status =
             spec->refinement->make(spec->refinement_args, index->params + ki_spec_refinement_params(spec),

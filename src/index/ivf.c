@@ -55,6 +55,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "base/run.h"
+#include "quant/layout.h"
 
 #define PREFIX "ivf"
 #define MAX_CELLS ((uint64_t)1 << 24) /* arbitrary: 8 GB of 128-d centroids */
@@ -483,9 +484,8 @@ static void ivf_decode(const ki_structure *structure, uint32_t slot, float *out)
         return;
     }
     ki_codes codes = ki_postings_codes(&ivf->lists, cell);
-    codec->ops->decode(codec, codes.code + place * codec->code_size,
-                       codes.factor ? codes.factor + place * codec->n_factors : NULL,
-                       codec->residual ? ivf->centroids + cell * structure->env->dim : NULL, out);
+    ki_layout_decode(codec, codes, place,
+                     codec->residual ? ivf->centroids + cell * structure->env->dim : NULL, out);
 }
 
 /* ---- Save and load ---- */
@@ -596,4 +596,5 @@ const ki_structure_part ki_structure_ivf = {
     .metrics = KI_FLOAT_METRICS,
     .ops = &ivf_ops,
     .residual = 1,
+    .blocks = 1,
 };

@@ -7,6 +7,7 @@
 #include "base/bitset.h"
 #include "base/error.h"
 #include "base/memory.h"
+#include "quant/layout.h"
 
 kith_status ki_postings_init(ki_postings *p, size_t n_lists, const ki_codec *codec,
                              const kith_allocator *allocator, kith_error *err)
@@ -16,6 +17,7 @@ kith_status ki_postings_init(ki_postings *p, size_t n_lists, const ki_codec *cod
     p->n_lists = n_lists;
     p->code_size = codec->code_size;
     p->n_factors = codec->n_factors;
+    p->block = codec->block;
     p->start = ki_alloc_zero(allocator, n_lists, sizeof *p->start);
     p->size = ki_alloc_zero(allocator, n_lists, sizeof *p->size);
     p->room = ki_alloc_zero(allocator, n_lists, sizeof *p->room);
@@ -42,12 +44,18 @@ void ki_postings_clear(ki_postings *p)
 
 /* ---- Room ---- */
 
-/* Room for a list that will hold `need` rows: exactly that in the first layout, a quarter more later. */
-static uint32_t room_for(uint32_t need, int first)
+static ki_layout layout_of(const ki_postings *p)
 {
-    if (first || need == 0) return need;
-    uint64_t room = (uint64_t)need + need / 4 + 4;
-    return room > UINT32_MAX ? UINT32_MAX : (uint32_t)room;
+    return (ki_layout){p->block, p->code_size, p->n_factors};
+}
+
+/* Room for a list that will hold `need` rows: exactly that in the first layout, a quarter more later; whole blocks. */
+static uint32_t room_for(const ki_postings *p, uint32_t need, int first)
+{
+    uint64_t room = first || need == 0 ? need : (uint64_t)need + need / 4 + 4;
+    room = ki_layout_padded(p->block, room);
+    uint64_t most = p->block ? UINT32_MAX / p->block * p->block : UINT32_MAX;
+    return room > most ? (uint32_t)most : (uint32_t)room;
 }
 
 /* Three arrays for `positions` rows. */
@@ -70,7 +78,7 @@ kith_status ki_postings_reserve(ki_postings *p, const uint32_t *more, kith_error
     for (size_t l = 0; l < p->n_lists; l++) fits = fits && more[l] <= p->room[l] - p->size[l];
     if (fits) return KITH_OK;
     size_t positions = 0;
-    for (size_t l = 0; l < p->n_lists; l++) positions += room_for(p->size[l] + more[l], first);
+    for (size_t l = 0; l < p->n_lists; l++) positions += room_for(p, p->size[l] + more[l], first);
     uint32_t *slots;
     uint8_t *codes;
     float *factors;
@@ -80,7 +88,7 @@ kith_status ki_postings_reserve(ki_postings *p, const uint32_t *more, kith_error
     uint64_t at = 0;
     for (size_t l = 0; l < p->n_lists; l++) {
         uint64_t from = p->start[l];
-        size_t size = p->size[l];
+        size_t size = ki_layout_padded(p->block, p->size[l]);
         if (size > 0) {
             memcpy(slots + at, p->own_slots + from, size * sizeof *slots);
             memcpy(codes + at * p->code_size, p->own_codes + from * p->code_size, size * p->code_size);
@@ -89,7 +97,7 @@ kith_status ki_postings_reserve(ki_postings *p, const uint32_t *more, kith_error
                        size * p->n_factors * sizeof *factors);
         }
         p->start[l] = at;
-        p->room[l] = room_for(p->size[l] + more[l], first);
+        p->room[l] = room_for(p, p->size[l] + more[l], first);
         at += p->room[l];
     }
     drop_rows(p);
@@ -105,9 +113,9 @@ void ki_postings_append(ki_postings *p, size_t list, uint32_t slot, const uint8_
 {
     assert(p->size[list] < p->room[list]);
     uint64_t at = p->start[list] + p->size[list]++;
+    ki_layout layout = layout_of(p);
     p->own_slots[at] = slot;
-    memcpy(p->own_codes + at * p->code_size, code, p->code_size);
-    if (p->n_factors > 0) memcpy(p->own_factors + at * p->n_factors, factor, p->n_factors * sizeof *factor);
+    ki_layout_put(&layout, p->own_codes, p->own_factors, at, code, factor);
 }
 
 ptrdiff_t ki_postings_find(const ki_postings *p, size_t list, uint32_t slot)
@@ -124,30 +132,50 @@ int ki_postings_remove(ki_postings *p, size_t list, uint32_t slot)
     if (place < 0) return 0;
     uint64_t at = p->start[list] + (uint64_t)place, last = p->start[list] + --p->size[list];
     if (at == last) return 1;
+    ki_layout layout = layout_of(p);
     p->own_slots[at] = p->own_slots[last];
-    memcpy(p->own_codes + at * p->code_size, p->own_codes + last * p->code_size, p->code_size);
-    if (p->n_factors > 0)
-        memcpy(p->own_factors + at * p->n_factors, p->own_factors + last * p->n_factors,
-               p->n_factors * sizeof *p->own_factors);
+    ki_layout_move(&layout, p->own_codes, p->own_factors, at, last);
     return 1;
 }
 
 /* ---- Save, load, check ---- */
 
-/* One array of all lists, without the room between them. */
+/* Positions of all lists in a file. */
+static uint64_t saved_positions(const ki_postings *p)
+{
+    uint64_t n = 0;
+    for (size_t l = 0; l < p->n_lists; l++) n += ki_layout_padded(p->block, p->size[l]);
+    return n;
+}
+
+/* One array of all lists, without the room between them. In blocks: elements of `width` bytes, `size` / `width` of them
+ * a row, interleaved; tail[block * size] is scratch for the last block of a list, zero beyond its rows. */
 static kith_status save_array(const ki_postings *p, const char *prefix, const char *what, const void *data,
-                              size_t size, ki_store_writer *writer, kith_error *err)
+                              size_t size, size_t width, uint8_t *tail, ki_store_writer *writer,
+                              kith_error *err)
 {
     char name[KI_STORE_NAME_BYTES];
     snprintf(name, sizeof name, "%s.%s", prefix, what);
-    uint64_t n = 0;
-    for (size_t l = 0; l < p->n_lists; l++) n += p->size[l];
-    KI_TRY(ki_store_begin(writer, name, size, n * size, err));
-    for (size_t l = 0; l < p->n_lists; l++)
-        if (p->size[l] > 0)
-            KI_TRY(
-                ki_store_append(writer, (const uint8_t *)data + p->start[l] * size, p->size[l] * size, err));
+    KI_TRY(ki_store_begin(writer, name, size, saved_positions(p) * size, err));
+    for (size_t l = 0; l < p->n_lists; l++) {
+        const uint8_t *from = (const uint8_t *)data + p->start[l] * size;
+        size_t rest = p->block ? p->size[l] % p->block : 0, whole = p->size[l] - rest;
+        if (whole > 0) KI_TRY(ki_store_append(writer, from, whole * size, err));
+        if (rest == 0) continue;
+        ki_layout_tail(p->block, from + whole * size, size, width, rest, tail);
+        KI_TRY(ki_store_append(writer, tail, p->block * size, err));
+    }
     return ki_store_end(writer, err);
+}
+
+static kith_status save_arrays(const ki_postings *p, const char *prefix, uint8_t *tail,
+                               ki_store_writer *writer, kith_error *err)
+{
+    size_t slot = sizeof *p->slots, factor = sizeof *p->factors;
+    KI_TRY(save_array(p, prefix, "slots", p->slots, slot, slot, tail, writer, err));
+    KI_TRY(save_array(p, prefix, "codes", p->codes, p->code_size, 1, tail, writer, err));
+    if (p->n_factors == 0) return KITH_OK;
+    return save_array(p, prefix, "factors", p->factors, p->n_factors * factor, factor, tail, writer, err);
 }
 
 kith_status ki_postings_save(const ki_postings *p, const char *prefix, ki_store_writer *writer,
@@ -156,10 +184,11 @@ kith_status ki_postings_save(const ki_postings *p, const char *prefix, ki_store_
     char name[KI_STORE_NAME_BYTES];
     snprintf(name, sizeof name, "%s.sizes", prefix);
     KI_TRY(ki_store_put(writer, name, p->size, p->n_lists, sizeof *p->size, err));
-    KI_TRY(save_array(p, prefix, "slots", p->slots, sizeof *p->slots, writer, err));
-    KI_TRY(save_array(p, prefix, "codes", p->codes, p->code_size, writer, err));
-    if (p->n_factors == 0) return KITH_OK;
-    return save_array(p, prefix, "factors", p->factors, p->n_factors * sizeof *p->factors, writer, err);
+    uint8_t *tail = ki_alloc(p->allocator, p->block, ki_layout_tail_bytes(p->code_size, p->n_factors));
+    if (!tail) return ki_fail_nomem(err, p->block * p->code_size);
+    kith_status status = save_arrays(p, prefix, tail, writer, err);
+    ki_free(p->allocator, tail);
+    return status;
 }
 
 /* An array of n elements: a view of the map, or read into `own`. */
@@ -178,15 +207,19 @@ kith_status ki_postings_load(ki_postings *p, const char *prefix, const ki_codec 
 {
     const void *view;
     KI_TRY(load_array(prefix, "sizes", p->n_lists, sizeof *p->size, p->size, store, &view, err));
-    uint64_t n = 0;
+    uint64_t n = 0, held_rows = 0; /* positions, rows */
     for (size_t l = 0; l < p->n_lists; l++) {
+        uint64_t padded = ki_layout_padded(p->block, p->size[l]);
+        if (padded > UINT32_MAX)
+            return ki_fail(err, KITH_CORRUPT, "%s: list %zu of %u rows", ki_store_path(store), l, p->size[l]);
         p->start[l] = n;
-        p->room[l] = p->size[l];
-        n += p->size[l];
+        p->room[l] = (uint32_t)padded;
+        n += padded;
+        held_rows += p->size[l];
     }
-    if (n != rows->n)
+    if (held_rows != rows->n)
         return ki_fail(err, KITH_CORRUPT, "%s: lists of %llu rows, %zu in the index", ki_store_path(store),
-                       (unsigned long long)n, rows->n);
+                       (unsigned long long)held_rows, rows->n);
     if (!mapped) {
         char name[KI_STORE_NAME_BYTES];
         uint64_t held; /* before anything is allocated: whether the file holds so much */

@@ -8,7 +8,10 @@
  *
  * One array instead of one block a list: large pages, one read from a file, no copy when it is mapped. When a
  * list outgrows its room, all are laid out anew with a quarter more room each (twice the memory for that
- * moment; amortised a constant number of copies a row). The first rows get exactly the room they need. */
+ * moment; amortised a constant number of copies a row). The first rows get exactly the room they need.
+ *
+ * Codecs that want blocks of rows (quant/codec.h): every start and room is a multiple of the block, slots included,
+ * in memory and in files, where what is beyond a list's size is zero. */
 #ifndef KI_INDEX_POSTINGS_H
 #define KI_INDEX_POSTINGS_H
 
@@ -16,7 +19,7 @@
 
 typedef struct ki_postings {
     const kith_allocator *allocator;
-    size_t n_lists, code_size, n_factors;
+    size_t n_lists, code_size, n_factors, block;
     uint64_t *start;       /* [n_lists] */
     uint32_t *size, *room; /* [n_lists] */
     const uint32_t *slots; /* [positions], views of our own arrays or of a mapped file */
@@ -56,7 +59,8 @@ int ki_postings_remove(ki_postings *postings, size_t list, uint32_t slot);
 /* The place of a slot in a list, or -1. */
 ptrdiff_t ki_postings_find(const ki_postings *postings, size_t list, uint32_t slot);
 
-/* Sections "<prefix>.sizes", ".slots", ".codes", ".factors": the lists one after the other without room. */
+/* Sections "<prefix>.sizes", ".slots", ".codes", ".factors": the lists one after the other without room, but to whole
+ * blocks. */
 kith_status ki_postings_save(const ki_postings *postings, const char *prefix, ki_store_writer *writer,
                              kith_error *err);
 

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "quant/layout.h"
 
 /* Rows that are encoded at a time when they need scratch memory: 16,384 rows of 128 components are 8 MB. */
 #define PUT_BLOCK 16384
@@ -26,14 +27,15 @@ kith_status ki_row_codes_reserve(ki_row_codes *rows, const ki_codec *codec, size
 {
     if (n_slots > rows->capacity) {
         size_t capacity = rows->capacity == 0 ? n_slots : ki_grown(rows->capacity, n_slots);
-        uint8_t *code =
-            ki_realloc(rows->allocator, rows->own_code, rows->n_slots, capacity, codec->code_size);
+        capacity = ki_layout_padded(codec->block, capacity);
+        size_t held = ki_layout_padded(codec->block, rows->n_slots);
+        uint8_t *code = ki_realloc(rows->allocator, rows->own_code, held, capacity, codec->code_size);
         if (!code) return ki_fail_nomem(err, capacity * codec->code_size);
         rows->own_code = code;
         rows->codes.code = code;
         if (codec->n_factors > 0) {
             size_t size = codec->n_factors * sizeof(float);
-            float *factor = ki_realloc(rows->allocator, rows->own_factor, rows->n_slots, capacity, size);
+            float *factor = ki_realloc(rows->allocator, rows->own_factor, held, capacity, size);
             if (!factor) return ki_fail_nomem(err, capacity * size);
             rows->own_factor = factor;
             rows->codes.factor = factor;
@@ -45,20 +47,18 @@ kith_status ki_row_codes_reserve(ki_row_codes *rows, const ki_codec *codec, size
 
 /* Encode a block and put each code into its slot. */
 static kith_status put_block(ki_row_codes *rows, const ki_codec *codec, const float *x, size_t n,
-                             const uint32_t *slots, uint8_t *code, float *factor, const kith_run *run,
-                             kith_error *err)
+                             const uint32_t *slots, size_t first_slot, uint8_t *code, float *factor,
+                             const kith_run *run, kith_error *err)
 {
+    ki_layout layout = ki_layout_of(codec);
     KI_TRY(codec->ops->encode(codec, x, n, (ki_origins){0}, run, code, factor, err));
-    for (size_t i = 0; i < n; i++) {
-        memcpy(rows->own_code + slots[i] * codec->code_size, code + i * codec->code_size, codec->code_size);
-        if (codec->n_factors > 0)
-            memcpy(rows->own_factor + slots[i] * codec->n_factors, factor + i * codec->n_factors,
-                   codec->n_factors * sizeof(float));
-    }
+    for (size_t i = 0; i < n; i++)
+        ki_layout_put(&layout, rows->own_code, rows->own_factor, slots ? slots[i] : first_slot + i,
+                      code + i * codec->code_size, factor + i * codec->n_factors);
     return KITH_OK;
 }
 
-/* The general way: rows that must be scaled, or that go to scattered slots. */
+/* Block by block; straight into their places where these are in a row. */
 static kith_status put_blocks(ki_row_codes *rows, const ki_codec *codec, const ki_input *input,
                               const uint32_t *slots, uint32_t first_slot, const kith_run *run,
                               kith_error *err)
@@ -66,18 +66,20 @@ static kith_status put_blocks(ki_row_codes *rows, const ki_codec *codec, const k
     const kith_allocator *allocator = rows->allocator;
     size_t block = input->n < PUT_BLOCK ? input->n : PUT_BLOCK;
     float *x = ki_alloc(allocator, input->unit ? block * input->dim : 1, sizeof *x);
-    uint8_t *code = ki_alloc(allocator, slots ? block : 1, codec->code_size);
-    float *factor = ki_alloc(allocator, slots ? block * codec->n_factors : 1, sizeof *factor);
+    int scattered = slots || codec->block;
+    uint8_t *code = ki_alloc(allocator, scattered ? block : 1, codec->code_size);
+    float *factor = ki_alloc(allocator, scattered ? block * codec->n_factors : 1, sizeof *factor);
     kith_status status = KITH_OK;
     if (!x || !code || !factor)
         status = ki_fail_nomem(err, block * (input->dim * sizeof *x + codec->code_size));
     for (size_t first = 0; first < input->n && status == KITH_OK; first += block) {
         size_t n = input->n - first < block ? input->n - first : block;
         const float *from = ki_input_block(input, first, n, x);
-        if (slots) {
-            status = put_block(rows, codec, from, n, slots + first, code, factor, run, err);
+        size_t slot = first_slot + first;
+        if (scattered) {
+            status =
+                put_block(rows, codec, from, n, slots ? slots + first : NULL, slot, code, factor, run, err);
         } else {
-            size_t slot = first_slot + first;
             status = codec->ops->encode(
                 codec, from, n, (ki_origins){0}, run, rows->own_code + slot * codec->code_size,
                 rows->own_factor ? rows->own_factor + slot * codec->n_factors : NULL, err);
@@ -119,11 +121,28 @@ kith_status ki_row_codes_put(ki_row_codes *rows, const ki_codec *codec, const ki
 
 void ki_row_codes_erase(ki_row_codes *rows, const ki_codec *codec, const uint32_t *slots, size_t n)
 {
-    for (size_t i = 0; i < n; i++) {
-        memset(rows->own_code + slots[i] * codec->code_size, 0, codec->code_size);
-        if (codec->n_factors > 0)
-            memset(rows->own_factor + slots[i] * codec->n_factors, 0, codec->n_factors * sizeof(float));
-    }
+    ki_layout layout = ki_layout_of(codec);
+    for (size_t i = 0; i < n; i++)
+        ki_layout_clear(&layout, rows->own_code, rows->own_factor, slots[i], slots[i] + 1);
+}
+
+/* Codes in blocks: the last block goes out with zeros beyond the rows. */
+static kith_status save_section(const ki_row_codes *rows, const ki_codec *codec, const char *name,
+                                const void *data, size_t n, size_t size, size_t width,
+                                ki_store_writer *writer, kith_error *err)
+{
+    size_t rest = codec->block ? n % codec->block : 0, whole = n - rest;
+    if (rest == 0) return ki_store_put(writer, name, data, n, size, err);
+    uint8_t *tail = ki_alloc(rows->allocator, codec->block, size);
+    if (!tail) return ki_fail_nomem(err, codec->block * size);
+    const uint8_t *from = data;
+    ki_layout_tail(codec->block, from + whole * size, size, width, rest, tail);
+    kith_status status = ki_store_begin(writer, name, size, (whole + codec->block) * size, err);
+    if (status == KITH_OK && whole > 0) status = ki_store_append(writer, from, whole * size, err);
+    if (status == KITH_OK) status = ki_store_append(writer, tail, codec->block * size, err);
+    if (status == KITH_OK) status = ki_store_end(writer, err);
+    ki_free(rows->allocator, tail);
+    return status;
 }
 
 kith_status ki_row_codes_save(const ki_row_codes *rows, const ki_codec *codec, const char *prefix,
@@ -131,10 +150,11 @@ kith_status ki_row_codes_save(const ki_row_codes *rows, const ki_codec *codec, c
 {
     char name[KI_STORE_NAME_BYTES];
     snprintf(name, sizeof name, "%s.codes", prefix);
-    KI_TRY(ki_store_put(writer, name, rows->codes.code, n_slots, codec->code_size, err));
+    KI_TRY(save_section(rows, codec, name, rows->codes.code, n_slots, codec->code_size, 1, writer, err));
     if (codec->n_factors == 0) return KITH_OK;
     snprintf(name, sizeof name, "%s.factors", prefix);
-    return ki_store_put(writer, name, rows->codes.factor, n_slots, codec->n_factors * sizeof(float), err);
+    return save_section(rows, codec, name, rows->codes.factor, n_slots, codec->n_factors * sizeof(float),
+                        sizeof(float), writer, err);
 }
 
 /* One section of n elements: where it lies in the map, or a copy. */
@@ -160,22 +180,23 @@ kith_status ki_row_codes_load(ki_row_codes *rows, const ki_codec *codec, const c
     char name[KI_STORE_NAME_BYTES];
     const void *data;
     void *own = NULL;
+    size_t held = ki_layout_padded(codec->block, n_slots);
     snprintf(name, sizeof name, "%s.codes", prefix);
-    kith_status status = load_section(rows, name, n_slots, codec->code_size, mapped, store, &data, &own, err);
+    kith_status status = load_section(rows, name, held, codec->code_size, mapped, store, &data, &own, err);
     rows->own_code = own;
     if (status != KITH_OK) return status;
     rows->codes.code = data;
     if (codec->n_factors > 0) {
         own = NULL;
         snprintf(name, sizeof name, "%s.factors", prefix);
-        status = load_section(rows, name, n_slots, codec->n_factors * sizeof(float), mapped, store, &data,
-                              &own, err);
+        status =
+            load_section(rows, name, held, codec->n_factors * sizeof(float), mapped, store, &data, &own, err);
         rows->own_factor = own;
         if (status != KITH_OK) return status;
         rows->codes.factor = data;
     }
     rows->n_slots = n_slots;
-    rows->capacity = mapped ? 0 : n_slots;
+    rows->capacity = mapped ? 0 : held;
     return codec->ops->check ? codec->ops->check(codec, rows->codes, n_slots, 0, err) : KITH_OK;
 }
 
@@ -189,5 +210,6 @@ kith_status ki_row_codes_check(const ki_row_codes *rows, const ki_codec *codec, 
 
 uint64_t ki_row_codes_bytes(const ki_row_codes *rows, const ki_codec *codec)
 {
-    return (uint64_t)rows->n_slots * (codec->code_size + codec->n_factors * sizeof(float));
+    return (uint64_t)ki_layout_padded(codec->block, rows->n_slots) *
+           (codec->code_size + codec->n_factors * sizeof(float));
 }

@@ -1,5 +1,6 @@
 /* rowcodes.h - codes by slot: row i of the array is the row of slot i. What Flat scans, and what a refinement
- * looks up. In memory of our own, or in a mapped file. */
+ * looks up. In memory of our own, or in a mapped file; in blocks where the codec wants that (quant/layout.h), and then
+ * single codes come by ki_layout_get or ki_layout_decode, not by ki_row_code. */
 #ifndef KI_INDEX_ROWCODES_H
 #define KI_INDEX_ROWCODES_H
 

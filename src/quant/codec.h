@@ -14,6 +14,16 @@
  * factors beside the code: for PQ on residuals r = x - c with reconstruction y, |q - c - y|^2 = |q - c|^2 - 2
  * q.y + (|y|^2 + 2 c.y) the last term depends on the row alone: kept as a factor, the tables of -2 q.y serve
  * all cells of a query.
+ *
+ * Blocks. A codec whose scorer looks tables up in registers wants byte j of 32 rows side by side. It sets
+ * codec->block to KI_BLOCK_ROWS when it is made (code_size <= KI_BLOCK_MAX_CODE, n_factors <= KI_BLOCK_MAX_FACTORS), and
+ * then
+ *   - encode, decode and ki_scorer_ops.row speak of single codes, byte after byte, as without blocks: the structures
+ *     that can (ki_structure_part.blocks: Flat, IVF) interleave and take apart, by quant/layout.h, which draws the layout;
+ *   - score and check get `codes` at the beginning of a block, in that layout, factors interleaved likewise; the last
+ *     block may be read to its end, its rows beyond n hold anything (any bytes: nothing there was checked);
+ *   - score with rows NULL is the fast case. With rows, which are ascending, score whole blocks and pick, or single rows.
+ * A codec without a good single-row scorer is refused in structures that look at rows one by one (graphs, trees).
  */
 #ifndef KI_QUANT_CODEC_H
 #define KI_QUANT_CODEC_H
@@ -21,10 +31,12 @@
 #include <kith/metric.h>
 #include <kith/run.h>
 
+#define KI_BLOCK_ROWS 32
+
 typedef struct ki_codec ki_codec;
 typedef struct ki_scorer ki_scorer;
 
-/* Rows as a codec keeps them, in two parallel arrays. */
+/* Rows as a codec keeps them, in two parallel arrays (in blocks: quant/layout.h). */
 typedef struct ki_codes {
     const uint8_t *code; /* [n][code_size] */
     const float *factor; /* [n][n_factors], NULL when n_factors is 0 */
@@ -87,6 +99,7 @@ struct ki_codec {
     int exact;        /* scores are true distances */
     size_t code_size; /* bytes a row */
     size_t n_factors; /* float32 a row */
+    size_t block;     /* 0: row after row; KI_BLOCK_ROWS: see Blocks above */
 };
 
 typedef struct ki_scorer_ops {
