@@ -49,6 +49,8 @@ typedef struct kith_collection kith_collection;
 #define KITH_COLLECTION_MAX_META (256u << 20)      /* bytes of a named value */
 #define KITH_COLLECTION_MAX_META_NAME 255          /* bytes of its name */
 #define KITH_COLLECTION_MAX_K 1000000              /* results of a query */
+#define KITH_COLLECTION_MAX_FIELDS 64              /* declared fields */
+#define KITH_COLLECTION_MAX_FIELD_NAME 255         /* bytes of the name of one */
 
 typedef struct kith_collection_options {
     size_t struct_size;
@@ -185,11 +187,56 @@ KITH_API kith_status kith_collection_commit(kith_collection *collection, kith_er
 /* Undo the batch. Without a batch nothing happens. */
 KITH_API void kith_collection_rollback(kith_collection *collection);
 
+/* ---- Declared fields ---- */
+
+/* A member of the payloads may be declared as of one kind. Then every payload must have a value of that kind there,
+ * null, or nothing; a put of another one is refused. Its values are kept sorted, so that the first use of a
+ * filter over declared fields takes tens of nanoseconds a row that it lets through, instead of a third of a
+ * microsecond for each row that there is. A put costs a microsecond or two more for each field: declare fields
+ * after a large import. */
+
+typedef enum kith_field_kind {
+    KITH_FIELD_INT = 1, /* an integer of 64 bits */
+    KITH_FIELD_FLOAT,   /* any number */
+    KITH_FIELD_TEXT,    /* a string */
+    KITH_FIELD_BOOL,
+    KITH_FIELD_TIME, /* a string of RFC 3339 ("2024-05-01T12:30:00Z", or the date alone), or a number: seconds
+                      * since 1970. In filters it is compared as a moment: `at >= "2024-05-01"` */
+    KITH_FIELD_GEO   /* {"lat": degrees, "lon": degrees}: geo_distance(at, 48.86, 2.35) < 500 */
+} kith_field_kind;
+
+/* "int", "float", "text", "bool", "time", "geo". */
+KITH_API const char *kith_field_kind_name(kith_field_kind kind);
+KITH_API kith_status kith_field_kind_parse(const char *name, kith_field_kind *kind, kith_error *err);
+
+typedef struct kith_field {
+    kith_field_kind kind;
+    char name[KITH_COLLECTION_MAX_FIELD_NAME + 1];
+} kith_field;
+
+/* Declare a field, inside a batch.
+ * In:       name, as a filter would write it: year, a.b, $["odd name"].
+ * Errors:   KITH_EXISTS; KITH_INVALID for a name that is no path, and naming a row that has another value there:
+ *           the batch goes on without the field.
+ * Cost:     reads all payloads twice and sorts their values: some 3 seconds for a million rows. */
+KITH_API kith_status kith_collection_field_add(kith_collection *collection, const char *name,
+                                               kith_field_kind kind, kith_error *err);
+
+/* Take the declaration back, inside a batch; payloads stay as they are. KITH_NOTFOUND when there is none. */
+KITH_API kith_status kith_collection_field_drop(kith_collection *collection, const char *name,
+                                                kith_error *err);
+
+/* The declared fields, in the order of their declaration.
+ * In:       *n, room in `fields`, which may be NULL.
+ * Out:      fields[min(room, n)]; *n, how many there are. */
+KITH_API kith_status kith_collection_fields(kith_collection *collection, kith_field *fields, size_t *n,
+                                            kith_error *err);
+
 /* ---- Filters ---- */
 
 /* A filter is a condition over the payloads of the rows, as text: `city == "Paris" and year >= 1990 and
  * tags in ["a", "b"]`. The language is docs/filters.md: == != < <= > >=, and or not (&& || !), in, like, exists,
- * is null, a["b"][0] and a.b, array_contains (_any, _all) and array_length, + - * / %, $key. A comparison with a
+ * is null, a["b"][0] and a.b, array_contains (_any, _all) and array_length, + - * / %, time, geo_distance and geo_within, $key. A comparison with a
  * field that is missing or null is neither true nor false, and rows are let through for which the whole is true.
  *
  * The first use of a filter reads all payloads (about half a microsecond each); the handle remembers the rows of
@@ -381,7 +428,7 @@ KITH_API kith_status kith_collection_version(kith_collection *collection, uint64
 
 typedef struct kith_collection_stats {
     size_t struct_size; /* set by the caller: sizeof *stats */
-    int schema;         /* version of the file format, 1 */
+    int schema;         /* version of the file's format */
     char id[33];        /* of this collection, made at its creation, 32 hexadecimal digits */
     size_t dim;
     kith_metric metric;

@@ -4,6 +4,7 @@
  * transaction as the rows. Every change has an entry in the change log, which is how the in-memory vectors of this
  * and other processes, and the segments, learn what they no longer cover. */
 #include "engine/engine.h"
+#include "engine/fields.h"
 #include "engine/rowset.h"
 #include "engine/vectors.h"
 
@@ -26,6 +27,7 @@ kith_status kith_collection_begin(kith_collection *c, kith_error *err)
     if (!sqlite3_get_autocommit(c->db)) KI_TRY(ki_db_do(c, KI_SQL_ROLLBACK, err));
     KI_TRY(ki_db_do(c, KI_SQL_BEGIN_WRITE, err));
     kith_status status = ki_state_read(c, err);
+    if (status == KITH_OK) status = ki_fields_load(c, err);
     if (status != KITH_OK) {
         ki_db_do(c, KI_SQL_ROLLBACK, NULL);
         return status;
@@ -105,7 +107,7 @@ kith_status kith_collection_commit(kith_collection *c, kith_error *err)
 
 /* ---- Changes ---- */
 
-static kith_status check_batch(kith_collection *c, kith_error *err)
+kith_status ki_batch_check(kith_collection *c, kith_error *err)
 {
     ki_batch_notice(c);
     if (c->mode != KI_BATCH)
@@ -116,8 +118,7 @@ static kith_status check_batch(kith_collection *c, kith_error *err)
     return KITH_OK;
 }
 
-/* After a failure in the middle of a change the batch may hold half of it: it can only be undone. */
-static kith_status spoil(kith_collection *c, kith_status status)
+kith_status ki_batch_spoil(kith_collection *c, kith_status status)
 {
     if (status != KITH_OK) c->batch_status = status;
     return status;
@@ -211,7 +212,8 @@ static kith_status prepare_payload(kith_collection *c, unsigned parts, const kit
     size_t size = text == row->payload && row->payload_size > 0 ? row->payload_size : strlen(text);
     if (size == 2 && memcmp(text, "{}", 2) == 0)
         return ki_buffer_append(&c->canonical, "{}", 2, c->allocator, err);
-    return ki_payload_canonical(text, size, &c->canonical, c->allocator, err);
+    KI_TRY(ki_payload_canonical(text, size, &c->canonical, c->allocator, err));
+    return ki_fields_check(c, err);
 }
 
 static void bind_vector(sqlite3_stmt *stmt, int at, const kith_collection *c, const float *vector)
@@ -232,6 +234,7 @@ static kith_status insert_record(kith_collection *c, target *t, const float *vec
     sqlite3_bind_text(stmt, 3, (const char *)c->canonical.data, (int)c->canonical.size, SQLITE_STATIC);
     bind_vector(stmt, 4, c, vector);
     KI_TRY(ki_db_run(c, KI_SQL_RECORD_INSERT, err));
+    KI_TRY(ki_fields_put_in(c, t->key, err));
     c->state.rows++;
     if (t->key > c->state.last_key) c->state.last_key = t->key;
     return KITH_OK;
@@ -242,13 +245,15 @@ static kith_status update_record(kith_collection *c, const target *t, unsigned p
 {
     sqlite3_stmt *stmt;
     if (!(parts & (KITH_ROW_PAYLOAD | KITH_ROW_VECTOR))) return KITH_OK;
+    if (parts & KITH_ROW_PAYLOAD) KI_TRY(ki_fields_take_out(c, t->slot, t->key, err));
     KI_TRY(ki_db_prepare(c, KI_SQL_RECORD_UPDATE, &stmt, err));
     sqlite3_bind_int64(stmt, 1, t->slot);
     sqlite3_bind_int(stmt, 2, (parts & KITH_ROW_PAYLOAD) != 0);
     sqlite3_bind_text(stmt, 3, (const char *)c->canonical.data, (int)c->canonical.size, SQLITE_STATIC);
     sqlite3_bind_int(stmt, 4, (parts & KITH_ROW_VECTOR) != 0);
     bind_vector(stmt, 5, c, vector);
-    return ki_db_run(c, KI_SQL_RECORD_UPDATE, err);
+    KI_TRY(ki_db_run(c, KI_SQL_RECORD_UPDATE, err));
+    return parts & KITH_ROW_PAYLOAD ? ki_fields_put_in(c, t->key, err) : KITH_OK;
 }
 
 static kith_status put_attachment(kith_collection *c, int64_t slot, const kith_row *row, kith_error *err)
@@ -285,11 +290,11 @@ static kith_status put_row(kith_collection *c, unsigned parts, const kith_row *r
 kith_status kith_collection_put(kith_collection *c, unsigned parts, const kith_row *row, int64_t *key,
                                 kith_error *err)
 {
-    KI_TRY(check_batch(c, err));
+    KI_TRY(ki_batch_check(c, err));
     KI_TRY(check_row(c, parts, row, err));
     KI_TRY(prepare_payload(c, parts, row, err)); /* touches no row yet: nothing is spoilt when it fails */
     int64_t used = 0;
-    KI_TRY(spoil(c, put_row(c, parts, row, &used, err)));
+    KI_TRY(ki_batch_spoil(c, put_row(c, parts, row, &used, err)));
     if (key) *key = used;
     return KITH_OK;
 }
@@ -298,6 +303,7 @@ static kith_status delete_row(kith_collection *c, const target *t, kith_error *e
 {
     static const enum ki_sql steps[] = {KI_SQL_RECORD_DELETE, KI_SQL_ATTACHMENT_DELETE, KI_SQL_SLOT_FREE};
     sqlite3_stmt *stmt;
+    KI_TRY(ki_fields_take_out(c, t->slot, t->key, err));
     for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
         KI_TRY(ki_db_prepare(c, steps[i], &stmt, err));
         sqlite3_bind_int64(stmt, 1, t->slot);
@@ -311,10 +317,10 @@ static kith_status delete_row(kith_collection *c, const target *t, kith_error *e
 kith_status kith_collection_delete(kith_collection *c, int64_t key, kith_error *err)
 {
     target t;
-    KI_TRY(check_batch(c, err));
-    KI_TRY(spoil(c, find(c, key, &t, err)));
+    KI_TRY(ki_batch_check(c, err));
+    KI_TRY(ki_batch_spoil(c, find(c, key, &t, err)));
     if (!t.exists) return ki_fail(err, KITH_NOTFOUND, "%s: there is no row %lld", c->path, (long long)key);
-    return spoil(c, delete_row(c, &t, err));
+    return ki_batch_spoil(c, delete_row(c, &t, err));
 }
 
 static kith_status reset_vectors(kith_collection *c, size_t dim, kith_metric metric, kith_error *err)
@@ -330,10 +336,10 @@ static kith_status reset_vectors(kith_collection *c, size_t dim, kith_metric met
 
 kith_status kith_collection_reset_vectors(kith_collection *c, size_t dim, kith_metric metric, kith_error *err)
 {
-    KI_TRY(check_batch(c, err));
+    KI_TRY(ki_batch_check(c, err));
     if (dim > KITH_COLLECTION_MAX_DIM)
         return ki_fail(err, KITH_INVALID, "dim is %zu, allowed 0..%d", dim, KITH_COLLECTION_MAX_DIM);
     if ((int)metric < KITH_L2SQ || (int)metric > KITH_L1)
         return ki_fail(err, KITH_INVALID, "metric is %d, allowed l2, dot, cosine, l1", (int)metric);
-    return spoil(c, reset_vectors(c, dim, metric, err));
+    return ki_batch_spoil(c, reset_vectors(c, dim, metric, err));
 }

@@ -3,6 +3,7 @@
 
 #include "engine/engine.h"
 #include "base/options.h"
+#include "engine/fields.h"
 #include "engine/rowset.h"
 #include "engine/vectors.h"
 
@@ -57,6 +58,7 @@ void kith_collection_close(kith_collection *c)
     kith_collection_unpin(c);
     ki_vectors_free(c);
     ki_rowsets_free(c);
+    ki_fields_clear(c);
     ki_db_close(c);
     ki_buffer *buffers[] = {&c->payload,    &c->vector,    &c->attachment, &c->meta_name,
                             &c->meta_value, &c->canonical, &c->aligned};

@@ -52,7 +52,8 @@ typedef struct ki_state {
 enum {
     KI_CHANGE_DELETED = 8, /* together with the parts that the row had */
     KI_CHANGE_NAMED = 16,  /* a named value; key is 0 */
-    KI_CHANGE_RESET = 32   /* all vectors; key is 0 */
+    KI_CHANGE_RESET = 32,  /* all vectors; key is 0 */
+    KI_CHANGE_FIELDS = 64  /* the declared fields; key is 0 */
 };
 
 /* What changes a vector: not a change of the payload alone. */
@@ -78,11 +79,14 @@ struct kith_collection {
     int broken;               /* an I/O error in commit: nothing more is done with this handle */
     unsigned wait_ms;
     size_t exact_rows;
+    int schema; /* version of the file's tables; KI_SCHEMA_VERSION when it may be written */
     const kith_io *io;
     uint64_t begin_version; /* KI_BATCH: version before the batch */
     char *path, *folder;    /* NAME.kith, NAME.kith.d */
     struct ki_vectors *vectors;
     struct ki_rowsets *rowsets; /* what filters let through: engine/rowset.h */
+    struct ki_fields *fields;   /* declared fields: engine/fields.h; NULL: not read yet */
+    struct ki_rowset *collects; /* where kith_collect puts keys: engine/rowset.c */
     ki_buffer payload, vector, attachment, meta_name, meta_value; /* what the last read returned */
     ki_buffer canonical, aligned;                                 /* scratch of put and of reads */
     sqlite3_stmt *stmt[KI_SQL_COUNT];
@@ -125,7 +129,7 @@ kith_status ki_corrupt(const kith_collection *c, kith_error *err, const char *fm
 /* ---- schema.c ---- */
 
 /* The version of the schema that this library writes. */
-#define KI_SCHEMA_VERSION 1
+#define KI_SCHEMA_VERSION 2
 
 /* Make the tables in an empty database, with the id and the shape of c->state. In one transaction. */
 kith_status ki_schema_create(kith_collection *c, kith_error *err);
@@ -150,6 +154,12 @@ kith_status ki_read_begin(kith_collection *c, kith_error *err);
 void ki_read_end(kith_collection *c);
 
 /* ---- batch.c ---- */
+
+/* Whether a batch is open that can still be committed. */
+kith_status ki_batch_check(kith_collection *c, kith_error *err);
+
+/* After a failure in the middle of a change the batch may hold half of it: it can only be undone. Returns `status`. */
+kith_status ki_batch_spoil(kith_collection *c, kith_status status);
 
 /* Add an entry to the change log: the collection's version goes up by one. parts: KITH_ROW_* and KI_CHANGE_*. */
 kith_status ki_log_change(kith_collection *c, int64_t key, unsigned parts, kith_error *err);

@@ -30,9 +30,13 @@ typedef enum ki_expr_op {
     KI_EXPR_IS_TRUE,      /* a field by itself */
     KI_EXPR_CONTAINS_ANY, /* a field, then literals */
     KI_EXPR_CONTAINS_ALL,
+    KI_EXPR_WITHIN, /* a point, then south, west, north, east */
     /* Values */
     KI_EXPR_FIELD, /* text: the path, see below */
+    KI_EXPR_POINT, /* the same, of a field that is a point: only under WITHIN and DISTANCE */
+    KI_EXPR_TIME,  /* the same, of a field that is a moment: seconds since 1970 */
     KI_EXPR_KEY,
+    KI_EXPR_DISTANCE, /* a point, then latitude and longitude: metres */
     KI_EXPR_INT,
     KI_EXPR_REAL,
     KI_EXPR_STRING,
@@ -55,7 +59,7 @@ typedef struct ki_expr_node {
         double real;
         struct {
             size_t offset, size; /* in the texts of the expression */
-        } text;                  /* STRING, FIELD */
+        } text;                  /* STRING, FIELD, POINT, TIME */
     };
 } ki_expr_node;
 
@@ -79,12 +83,33 @@ static inline const ki_expr_node *ki_expr_at(const ki_expr *expr, uint32_t node)
     return (const ki_expr_node *)(const void *)expr->nodes.data + node;
 }
 
-/* Append the condition as SQL over the columns key and payload of `record` to *sql, without a zero; its parameters are
- * those of ki_expr_bind. */
-kith_status ki_expr_sql(const ki_expr *expr, ki_buffer *sql, kith_error *err);
+/* Parse a path alone, as it stands in a filter; it becomes the root. */
+kith_status ki_expr_parse_path(const char *text, const kith_allocator *allocator, ki_expr *expr,
+                               kith_error *err);
 
-/* Bind the parameters; they refer to the memory of expr. Returns SQLite's code. */
-int ki_expr_bind(const ki_expr *expr, sqlite3_stmt *stmt);
+/* Strings that are compared with a field declared as moments become moments. KITH_INVALID for one that is none. */
+struct ki_fields;
+kith_status ki_expr_resolve(ki_expr *expr, const struct ki_fields *fields, kith_error *err);
+
+/* A condition of the tree as SQL: over the columns key and payload of `record`, or over key and value of `field_value`,
+ * for the one declared field that it asks about. */
+typedef struct ki_expr_part {
+    const ki_expr *expr;
+    uint32_t node;
+    kith_field_kind kind; /* 0: over `record`; else over `field_value`, and the kind of the field */
+    int negated; /* its negation is meant: over `field_value` only, a condition without AND, OR and NOT */
+} ki_expr_part;
+
+/* Append the SQL to *sql, without a zero; its parameters are those of ki_expr_bind. */
+kith_status ki_expr_sql(const ki_expr_part *part, ki_buffer *sql, kith_error *err);
+
+/* Bind the parameters; they refer to the memory of the expression. Returns SQLite's code. */
+int ki_expr_bind(const ki_expr_part *part, sqlite3_stmt *stmt);
+
+/* The declared field whose values alone decide a condition without AND, OR and NOT, so that it is unknown for rows
+ * without one; NULL: there is none. */
+struct ki_field;
+const struct ki_field *ki_expr_field(const ki_expr *expr, uint32_t node, const struct ki_fields *fields);
 
 /* ---- payload_sql.c ---- */
 

@@ -15,6 +15,9 @@
  * operators check what they get. Texts come from users of a server: depth, nodes and bytes are bounded. */
 #include "engine/expr.h"
 
+#include "engine/fields.h"
+#include "engine/timestamp.h"
+
 #include <errno.h>
 #include <locale.h>
 #include <math.h>
@@ -513,11 +516,46 @@ static kith_status parse_field(parser *p, uint32_t *made)
                : wrong(p, at, "a field of the payload is expected");
 }
 
+/* ---- Moments ---- */
+
+/* A string that stands for a moment becomes its number. */
+static kith_status to_moment(ki_expr *expr, uint32_t i, kith_error *err)
+{
+    ki_expr_node *string = (ki_expr_node *)(void *)expr->nodes.data + i;
+    const char *text = (const char *)expr->texts.data + string->text.offset;
+    int64_t seconds;
+    double fraction;
+    if (!ki_timestamp_parse(text, string->text.size, &seconds, &fraction))
+        return ki_fail(err, KITH_INVALID,
+                       "filter: '%.*s' is no time: expected is 2024-05-01 or 2024-05-01T12:30:00Z",
+                       string->text.size < 40 ? (int)string->text.size : 40, text);
+    string->op = fraction > 0 ? KI_EXPR_REAL : KI_EXPR_INT;
+    if (fraction > 0)
+        string->real = (double)seconds + fraction;
+    else
+        string->integer = seconds;
+    return KITH_OK;
+}
+
+/* The strings among i and its siblings. */
+static kith_status all_to_moments(ki_expr *expr, uint32_t i, kith_error *err)
+{
+    for (; i; i = ki_expr_at(expr, i)->next)
+        if (ki_expr_at(expr, i)->op == KI_EXPR_STRING) KI_TRY(to_moment(expr, i, err));
+    return KITH_OK;
+}
+
 /* ---- Levels of binding ---- */
 
 static kith_status parse_or(parser *p, uint32_t *made);
 
-typedef enum function_form { CONTAINS_ONE, CONTAINS_LIST, LENGTH } function_form;
+typedef enum function_form {
+    CONTAINS_ONE,
+    CONTAINS_LIST,
+    LENGTH,
+    MOMENT,  /* a field or a string */
+    OF_POINT /* a field and numbers: 2 of DISTANCE, 4 of WITHIN */
+} function_form;
 
 static const struct {
     const char *name;
@@ -528,9 +566,12 @@ static const struct {
     {"array_contains_all", KI_EXPR_CONTAINS_ALL, CONTAINS_LIST},
     {"array_contains_any", KI_EXPR_CONTAINS_ANY, CONTAINS_LIST},
     {"array_length", KI_EXPR_LENGTH, LENGTH},
+    {"geo_distance", KI_EXPR_DISTANCE, OF_POINT},
+    {"geo_within", KI_EXPR_WITHIN, OF_POINT},
     {"json_contains", KI_EXPR_CONTAINS_ALL, CONTAINS_ONE},
     {"json_contains_all", KI_EXPR_CONTAINS_ALL, CONTAINS_LIST},
     {"json_contains_any", KI_EXPR_CONTAINS_ANY, CONTAINS_LIST},
+    {"time", KI_EXPR_TIME, MOMENT},
 };
 #define N_FUNCTIONS (sizeof functions / sizeof *functions)
 
@@ -543,11 +584,57 @@ static size_t which_function(const parser *p)
     return p->now.kind == WORD && p->text[behind] == '(' ? i : N_FUNCTIONS;
 }
 
+/* Degrees: south and north or a latitude -90..90, the others -180..180. */
+static kith_status parse_degrees(parser *p, double most, uint32_t before, uint32_t *made)
+{
+    int negative;
+    size_t at = p->now.at;
+    KI_TRY(expect(p, ","));
+    KI_TRY(take_sign(p, "-", &negative));
+    if (p->now.kind != NUMBER) return unexpected(p, "a number of degrees");
+    KI_TRY(parse_number(p, negative, made));
+    ki_expr_node *number = node(p, *made);
+    if (number->op == KI_EXPR_INT) number->real = (double)number->integer;
+    number->op = KI_EXPR_REAL;
+    node(p, before)->next = *made;
+    return fabs(number->real) <= most ? KITH_OK
+                                      : wrong(p, at + 1, "degrees: latitude -90..90, longitude -180..180");
+}
+
+/* geo_distance(field, latitude, longitude), geo_within(field, south, west, north, east) */
+static kith_status parse_of_point(parser *p, ki_expr_op op, uint32_t *made)
+{
+    uint32_t point = 0;
+    KI_TRY(parse_field(p, &point));
+    node(p, point)->op = KI_EXPR_POINT;
+    KI_TRY(new_parent(p, op, point, 0, made));
+    for (int pairs = op == KI_EXPR_WITHIN ? 2 : 1; pairs > 0; pairs--) {
+        KI_TRY(parse_degrees(p, 90, point, &point));
+        KI_TRY(parse_degrees(p, 180, point, &point));
+    }
+    return expect(p, ")");
+}
+
+/* time(field), time("2024-05-01") */
+static kith_status parse_moment(parser *p, uint32_t *made)
+{
+    if (p->now.kind == STRING) {
+        KI_TRY(parse_string(p, made));
+        KI_TRY(to_moment(p->expr, *made, p->err));
+    } else {
+        KI_TRY(parse_field(p, made));
+        node(p, *made)->op = KI_EXPR_TIME;
+    }
+    return expect(p, ")");
+}
+
 static kith_status parse_function(parser *p, size_t which, uint32_t *made)
 {
     uint32_t field = 0;
     KI_TRY(advance(p));
     KI_TRY(expect(p, "("));
+    if (functions[which].form == MOMENT) return parse_moment(p, made);
+    if (functions[which].form == OF_POINT) return parse_of_point(p, functions[which].op, made);
     KI_TRY(parse_field(p, &field));
     KI_TRY(new_parent(p, functions[which].op, field, 0, made));
     if (functions[which].form != LENGTH) {
@@ -666,6 +753,8 @@ static kith_status check_compare(parser *p, size_t at, ki_expr_op op, uint32_t a
     KI_TRY(need_value(p, at, a));
     KI_TRY(need_value(p, at, b));
     ki_expr_op left = ki_expr_at(p->expr, a)->op, right = ki_expr_at(p->expr, b)->op;
+    if (left == KI_EXPR_TIME && right == KI_EXPR_STRING) return to_moment(p->expr, b, p->err);
+    if (left == KI_EXPR_STRING && right == KI_EXPR_TIME) return to_moment(p->expr, a, p->err);
     if (op >= KI_EXPR_LT && (left == KI_EXPR_BOOL || right == KI_EXPR_BOOL))
         return wrong(p, at, "true and false have no order");
     if ((is_text(left) && is_number(right)) || (is_number(left) && is_text(right)))
@@ -716,6 +805,8 @@ static kith_status parse_in_or_like(parser *p, size_t at, uint32_t value, uint32
     if (in) {
         KI_TRY(new_parent(p, KI_EXPR_IN, value, 0, made));
         KI_TRY(parse_list(p, 0, value));
+        if (ki_expr_at(p->expr, value)->op == KI_EXPR_TIME)
+            KI_TRY(all_to_moments(p->expr, ki_expr_at(p->expr, value)->next, p->err));
     } else {
         if (!is_word(p, "like")) return unexpected(p, "in or like");
         KI_TRY(advance(p));
@@ -838,16 +929,53 @@ static kith_status parse_all(parser *p)
     return p->now.kind == END ? KITH_OK : unexpected(p, "and, or, or the end");
 }
 
+static kith_status begin(parser *p, const char *text, ki_expr *expr, kith_error *err)
+{
+    if (!text) return ki_fail(err, KITH_INVALID, "filter is NULL");
+    *p = (parser){.text = text, .size = strnlen(text, KI_EXPR_MAX_BYTES + 1), .expr = expr, .err = err};
+    if (p->size > KI_EXPR_MAX_BYTES)
+        return ki_fail(err, KITH_INVALID, "filter: longer than %zu bytes", KI_EXPR_MAX_BYTES);
+    size_t valid = utf8_until(text, p->size);
+    return valid < p->size ? wrong(p, valid, "not UTF-8") : KITH_OK;
+}
+
 kith_status ki_expr_parse(const char *text, const kith_allocator *allocator, ki_expr *expr, kith_error *err)
 {
+    parser p;
     *expr = (ki_expr){.allocator = allocator};
-    if (!text) return ki_fail(err, KITH_INVALID, "filter is NULL");
-    parser p = {.text = text, .size = strnlen(text, KI_EXPR_MAX_BYTES + 1), .expr = expr, .err = err};
-    if (p.size > KI_EXPR_MAX_BYTES)
-        return ki_fail(err, KITH_INVALID, "filter: longer than %zu bytes", KI_EXPR_MAX_BYTES);
-    size_t valid = utf8_until(text, p.size);
-    if (valid < p.size) return wrong(&p, valid, "not UTF-8");
+    KI_TRY(begin(&p, text, expr, err));
     return parse_all(&p);
+}
+
+kith_status ki_expr_parse_path(const char *text, const kith_allocator *allocator, ki_expr *expr,
+                               kith_error *err)
+{
+    parser p;
+    *expr = (ki_expr){.allocator = allocator};
+    KI_TRY(begin(&p, text, expr, err));
+    KI_TRY(new_node(&p, KI_EXPR_INT, &expr->root)); /* number 0 */
+    KI_TRY(advance(&p));
+    KI_TRY(parse_field(&p, &expr->root));
+    return p.now.kind == END ? KITH_OK : unexpected(&p, "the end of the field's name");
+}
+
+kith_status ki_expr_resolve(ki_expr *expr, const ki_fields *fields, kith_error *err)
+{
+    ki_expr_node *nodes = (ki_expr_node *)(void *)expr->nodes.data;
+    for (size_t i = 1; i < expr->nodes.size / sizeof *nodes; i++) {
+        int compares = (nodes[i].op >= KI_EXPR_EQ && nodes[i].op <= KI_EXPR_IN), moment = 0;
+        if (!compares && (nodes[i].op < KI_EXPR_ADD || nodes[i].op > KI_EXPR_NEG)) continue;
+        for (uint32_t j = nodes[i].first; j; j = nodes[j].next) {
+            if (nodes[j].op != KI_EXPR_FIELD) continue;
+            const ki_field *f =
+                ki_field_by_path(fields, expr->texts.data + nodes[j].text.offset, nodes[j].text.size);
+            if (!f || f->kind != KITH_FIELD_TIME) continue;
+            nodes[j].op = KI_EXPR_TIME;
+            moment = 1;
+        }
+        if (compares && moment) KI_TRY(all_to_moments(expr, nodes[i].first, err));
+    }
+    return KITH_OK;
 }
 
 void ki_expr_clear(ki_expr *expr)

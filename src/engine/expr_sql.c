@@ -3,8 +3,14 @@
  * One walk over the tree writes the text, and the same walk binds the parameters: they cannot disagree. Nothing of the
  * user's text gets into the SQL; names, literals and patterns are all bound. Fields are read by functions of our own
  * (payload_sql.c), which give SQL's NULL for what is missing or of the wrong kind: so the three-valued logic of the
- * language is that of SQL. Booleans, arrays and objects are blobs, that is: equal to nothing but themselves. */
+ * language is that of SQL. Booleans, arrays and objects are blobs, that is: equal to nothing but themselves.
+ *
+ * A condition about one declared field can be written over its sorted values instead, `field_value`: the same text with
+ * the column `value` where the payload would be read. Rows without a value are not there, and for them the condition
+ * would be unknown: so it may be negated, and still lets no row through that it should not. */
 #include "engine/expr.h"
+
+#include "engine/fields.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -13,10 +19,11 @@ static const unsigned char yes_and_no[2] = {0, 1};
 
 typedef struct writer {
     const ki_expr *expr;
-    ki_buffer *sql;     /* NULL: binding */
-    sqlite3_stmt *stmt; /* NULL: writing */
-    int n;              /* parameters so far */
-    int rc;             /* SQLite's, of the first bind that failed */
+    kith_field_kind kind; /* 0: over payloads */
+    ki_buffer *sql;       /* NULL: binding */
+    sqlite3_stmt *stmt;   /* NULL: writing */
+    int n;                /* parameters so far */
+    int rc;               /* SQLite's, of the first bind that failed */
     kith_error *err;
 } writer;
 
@@ -63,8 +70,19 @@ static kith_status parameter(writer *w, const ki_expr_node *node)
 #define BOOLEANS "b"
 #define EVEN_NULL "e" /* 1 for whatever is there, null too */
 
+/* Whether the values of a declared field are among the kinds. */
+static int are_wanted(kith_field_kind kind, const char *kinds)
+{
+    switch (kind) {
+    case KITH_FIELD_TEXT: return strchr("*sc", *kinds) != NULL;
+    case KITH_FIELD_BOOL: return strchr("*b", *kinds) != NULL;
+    default: return strchr("*nc", *kinds) != NULL;
+    }
+}
+
 static kith_status put_field(writer *w, const ki_expr_node *node, const char *kinds)
 {
+    if (w->kind) return put(w, are_wanted(w->kind, kinds) ? "value" : "NULL");
     KI_TRY(put(w, "kith_get(payload,"));
     KI_TRY(parameter(w, node));
     KI_TRY(put(w, ",'"));
@@ -72,7 +90,29 @@ static kith_status put_field(writer *w, const ki_expr_node *node, const char *ki
     return put(w, "')");
 }
 
+/* A moment or a point. */
+static kith_status put_typed(writer *w, const ki_expr_node *node, kith_field_kind kind)
+{
+    char text[16];
+    if (w->kind) return put(w, "value");
+    KI_TRY(put(w, "kith_field(payload,"));
+    KI_TRY(parameter(w, node));
+    snprintf(text, sizeof text, ",%d)", (int)kind);
+    return put(w, text);
+}
+
 static kith_status put_value(writer *w, uint32_t i, const char *kinds);
+
+/* name(a,b,...) over a point and the numbers that are its siblings */
+static kith_status put_of_point(writer *w, const char *name, uint32_t i)
+{
+    KI_TRY(put(w, name));
+    for (const char *sign = "("; i; i = ki_expr_at(w->expr, i)->next, sign = ",") {
+        KI_TRY(put(w, sign));
+        KI_TRY(put_value(w, i, NUMBERS));
+    }
+    return put(w, ")");
+}
 
 /* before a middle b behind, over two values */
 static kith_status put_two(writer *w, const char *before, uint32_t a, const char *middle, uint32_t b,
@@ -91,6 +131,9 @@ static kith_status put_value(writer *w, uint32_t i, const char *kinds)
     uint32_t a = node->first, b = a ? ki_expr_at(w->expr, a)->next : 0;
     switch (node->op) {
     case KI_EXPR_FIELD: return put_field(w, node, kinds);
+    case KI_EXPR_POINT: return put_typed(w, node, KITH_FIELD_GEO);
+    case KI_EXPR_TIME: return put_typed(w, node, KITH_FIELD_TIME);
+    case KI_EXPR_DISTANCE: return put_of_point(w, "kith_distance", a);
     case KI_EXPR_KEY: return put(w, "+key"); /* without the column's affinity, which would make 5 of "5" */
     case KI_EXPR_LENGTH:
         KI_TRY(put(w, "kith_length(payload,"));
@@ -212,18 +255,96 @@ static kith_status put_condition(writer *w, uint32_t i)
         return put(w, "=x'01')");
     case KI_EXPR_CONTAINS_ANY:
     case KI_EXPR_CONTAINS_ALL: return put_all_contains(w, node->op, a);
+    case KI_EXPR_WITHIN: return put_of_point(w, "kith_within", a);
     default: return ki_fail(w->err, KITH_INTERNAL, "filter: node %u is no condition", (unsigned)i);
     }
 }
 
-kith_status ki_expr_sql(const ki_expr *expr, ki_buffer *sql, kith_error *err)
+/* The negation of a comparison is another one, for which SQLite can use the order of the values. */
+static kith_status put_negated(writer *w, uint32_t i)
 {
-    writer w = {.expr = expr, .sql = sql, .err = err};
-    return put_condition(&w, expr->root);
+    const ki_expr_node *node = ki_expr_at(w->expr, i);
+    uint32_t a = node->first, b = ki_expr_at(w->expr, a)->next;
+    switch (node->op) {
+    case KI_EXPR_EQ: return put_two(w, "(", a, " <> ", b, ")", ANY);
+    case KI_EXPR_NE: return put_two(w, "(", a, " = ", b, ")", ANY);
+    case KI_EXPR_LT: return put_order(w, a, " >= ", b);
+    case KI_EXPR_LE: return put_order(w, a, " > ", b);
+    case KI_EXPR_GT: return put_order(w, a, " <= ", b);
+    case KI_EXPR_GE: return put_order(w, a, " < ", b);
+    default: break;
+    }
+    KI_TRY(put(w, "(NOT "));
+    KI_TRY(put_condition(w, i));
+    return put(w, ")");
 }
 
-int ki_expr_bind(const ki_expr *expr, sqlite3_stmt *stmt)
+static kith_status walk(writer *w, const ki_expr_part *part)
 {
-    writer w = {.expr = expr, .stmt = stmt};
-    return put_condition(&w, expr->root) == KITH_OK ? w.rc : SQLITE_INTERNAL;
+    w->expr = part->expr;
+    w->kind = part->kind;
+    return part->negated ? put_negated(w, part->node) : put_condition(w, part->node);
+}
+
+kith_status ki_expr_sql(const ki_expr_part *part, ki_buffer *sql, kith_error *err)
+{
+    writer w = {.sql = sql, .err = err};
+    return walk(&w, part);
+}
+
+int ki_expr_bind(const ki_expr_part *part, sqlite3_stmt *stmt)
+{
+    writer w = {.stmt = stmt};
+    return walk(&w, part) == KITH_OK ? w.rc : SQLITE_INTERNAL;
+}
+
+/* ---- Conditions over one declared field ---- */
+
+/* The declared field of a leaf, if its values are what the leaf stands for. */
+static const ki_field *declared(const ki_expr *expr, const ki_expr_node *node, const ki_fields *fields)
+{
+    const ki_field *f = ki_field_by_path(fields, expr->texts.data + node->text.offset, node->text.size);
+    if (!f) return NULL;
+    if (node->op == KI_EXPR_TIME) return f->kind == KITH_FIELD_TIME ? f : NULL;
+    if (node->op == KI_EXPR_POINT) return f->kind == KITH_FIELD_GEO ? f : NULL;
+    return f->kind != KITH_FIELD_TIME && f->kind != KITH_FIELD_GEO ? f : NULL;
+}
+
+/* Whether all fields of a value and its siblings are one declared field, which *only then is. */
+static int same_field(const ki_expr *expr, uint32_t i, const ki_fields *fields, const ki_field **only)
+{
+    for (; i; i = ki_expr_at(expr, i)->next) {
+        const ki_expr_node *node = ki_expr_at(expr, i);
+        if (node->op == KI_EXPR_LENGTH) return 0;
+        if (node->op == KI_EXPR_FIELD || node->op == KI_EXPR_TIME || node->op == KI_EXPR_POINT) {
+            const ki_field *f = declared(expr, node, fields);
+            if (!f || (*only && *only != f)) return 0;
+            *only = f;
+        } else if (node->op >= KI_EXPR_FIELD && !same_field(expr, node->first, fields, only)) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+const ki_field *ki_expr_field(const ki_expr *expr, uint32_t i, const ki_fields *fields)
+{
+    const ki_expr_node *node = ki_expr_at(expr, i);
+    const ki_field *only = NULL;
+    switch (node->op) {
+    case KI_EXPR_EQ:
+    case KI_EXPR_NE:
+    case KI_EXPR_LT:
+    case KI_EXPR_LE:
+    case KI_EXPR_GT:
+    case KI_EXPR_GE:
+    case KI_EXPR_LIKE:
+    case KI_EXPR_IS_TRUE:
+    case KI_EXPR_WITHIN: break;
+    case KI_EXPR_IN: /* in [] is false, not unknown, where there is no value */
+        if (!ki_expr_at(expr, node->first)->next) return NULL;
+        break;
+    default: return NULL;
+    }
+    return same_field(expr, node->first, fields, &only) ? only : NULL;
 }

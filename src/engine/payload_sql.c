@@ -5,11 +5,19 @@
  *     kith_length(payload, path)            of an array; NULL for all else
  *     kith_like(text, pattern)              % any characters, _ one, \ takes the next one as it is
  *     kith_mod(a, b)                        of two integers; NULL for all else and for b = 0
+ *     kith_field(payload, path, kind)       the value as a field of this kind is indexed; NULL when missing or not of it
+ *     kith_fits(payload, path, kind)        0 when there is a value that is not of this kind
+ *     kith_distance(point, lat, lon)        metres; point is what kith_field gives
+ *     kith_within(point, south, west, north, east)
  *
  * A payload is read in place, step by step along the path, and nothing of it is copied but a string that has escapes:
  * ten times faster than parsing it. Payloads come from a file that an enemy may have made, so every byte is looked at
  * within bounds, nothing recurses, and what is no canonical JSON on the way is an error, not a guess. */
 #include "engine/expr.h"
+
+#include "engine/fields.h"
+#include "engine/geo.h"
+#include "engine/timestamp.h"
 
 #include <locale.h>
 #include <stdlib.h>
@@ -18,6 +26,9 @@
 typedef struct span {
     const char *at, *end;
 } span;
+
+/* true and false in SQL: equal to nothing but themselves. */
+static const unsigned char yes_and_no[2] = {0, 1};
 
 /* What was found. */
 typedef enum outcome { FOUND, MISSING, BROKEN } outcome;
@@ -245,7 +256,6 @@ static int is(span value, const char *word)
 /* Give a value to SQLite if it is of a kind wanted; else NULL, which is a result's first state. */
 static void give(sqlite3_context *context, span value, char kinds)
 {
-    static const unsigned char yes_and_no[2] = {0, 1};
     char first = value.at < value.end ? *value.at : 0;
     if (kinds == 'e') {
         sqlite3_result_int(context, 1);
@@ -429,6 +439,156 @@ static void mod(sqlite3_context *context, int n, sqlite3_value **arguments)
     sqlite3_result_int64(context, b == -1 ? 0 : a % b); /* INT64_MIN % -1 overflows */
 }
 
+/* ---- Values of declared fields ---- */
+
+/* A value as it is indexed; text has its escapes still. */
+typedef struct typed {
+    enum { AN_INTEGER, A_REAL, A_TEXT, A_BOOL, A_POINT } is;
+    int64_t integer;
+    double real;
+    span text;
+    unsigned char point[KI_POINT_BYTES];
+} typed;
+
+static int is_number_text(span value)
+{
+    return *value.at == '-' || (*value.at >= '0' && *value.at <= '9');
+}
+
+static int member_number(span object, const char *name, double *number)
+{
+    int64_t integer = 0;
+    if (find_member(&object, name, strlen(name)) != FOUND || object.at >= object.end ||
+        !is_number_text(object))
+        return 0;
+    if (read_number(object, &integer, number)) *number = (double)integer;
+    return 1;
+}
+
+/* {"lat": degrees, "lon": degrees}; further members do no harm. */
+static int read_point(span value, typed *out)
+{
+    ki_point p = {0, 0};
+    if (!member_number(value, "lat", &p.lat) || !member_number(value, "lon", &p.lon)) return 0;
+    if (!(p.lat >= -90 && p.lat <= 90 && p.lon >= -180 && p.lon <= 180)) return 0;
+    ki_point_pack(p, out->point);
+    out->is = A_POINT;
+    return 1;
+}
+
+static int read_time(span value, typed *out)
+{
+    double fraction;
+    if (!ki_timestamp_parse(value.at + 1, (size_t)(value.end - value.at) - 2, &out->integer, &fraction))
+        return 0;
+    out->is = fraction > 0 ? A_REAL : AN_INTEGER;
+    out->real = (double)out->integer + fraction;
+    return 1;
+}
+
+static int read_typed(span value, kith_field_kind kind, typed *out)
+{
+    char first = *value.at;
+    if (is_number_text(value)) {
+        out->is = read_number(value, &out->integer, &out->real) ? AN_INTEGER : A_REAL;
+        return kind == KITH_FIELD_FLOAT || kind == KITH_FIELD_TIME ||
+               (kind == KITH_FIELD_INT && out->is == AN_INTEGER);
+    }
+    if (first == '"' && kind == KITH_FIELD_TIME) return read_time(value, out);
+    if (first == '"') {
+        out->is = A_TEXT;
+        out->text = value;
+        return kind == KITH_FIELD_TEXT;
+    }
+    if (first == 't' || first == 'f') {
+        out->is = A_BOOL;
+        out->integer = first == 't';
+        return kind == KITH_FIELD_BOOL;
+    }
+    return first == '{' && kind == KITH_FIELD_GEO && read_point(value, out);
+}
+
+static ki_fit fit(span value, const void *path, size_t path_size, kith_field_kind kind, typed *out)
+{
+    outcome found = follow(&value, path, path_size);
+    if (found == BROKEN || (found == FOUND && value.at >= value.end)) return KI_FIT_BROKEN;
+    if (found == MISSING || *value.at == 'n') return KI_FIT_NOTHING;
+    return read_typed(value, kind, out) ? KI_FIT_GOOD : KI_FIT_WRONG;
+}
+
+ki_fit ki_payload_fit(const void *payload, size_t size, const void *path, size_t path_size,
+                      kith_field_kind kind)
+{
+    typed ignored;
+    const char *text = payload;
+    return fit((span){text, text + size}, path, path_size, kind, &ignored);
+}
+
+/* fit of the three arguments of kith_field and kith_fits; what is broken is an error of the SQL. */
+static ki_fit fit_arguments(sqlite3_context *context, sqlite3_value **arguments, typed *out)
+{
+    span value = {(const char *)sqlite3_value_text(arguments[0]), NULL};
+    if (!value.at) {
+        sqlite3_result_error_nomem(context);
+        return KI_FIT_BROKEN;
+    }
+    value.end = value.at + sqlite3_value_bytes(arguments[0]);
+    const void *path = sqlite3_value_blob(arguments[1]);
+    ki_fit found = fit(value, path, (size_t)sqlite3_value_bytes(arguments[1]),
+                       (kith_field_kind)sqlite3_value_int(arguments[2]), out);
+    if (found == KI_FIT_BROKEN) sqlite3_result_error(context, "a payload is not canonical JSON", -1);
+    return found;
+}
+
+static void field(sqlite3_context *context, int n, sqlite3_value **arguments)
+{
+    (void)n;
+    typed value;
+    if (fit_arguments(context, arguments, &value) != KI_FIT_GOOD) return;
+    switch (value.is) {
+    case AN_INTEGER: sqlite3_result_int64(context, value.integer); break;
+    case A_REAL: sqlite3_result_double(context, value.real); break;
+    case A_TEXT: give_string(context, value.text, 1); break;
+    case A_BOOL: sqlite3_result_blob(context, &yes_and_no[value.integer], 1, SQLITE_STATIC); break;
+    case A_POINT: sqlite3_result_blob(context, value.point, KI_POINT_BYTES, SQLITE_TRANSIENT); break;
+    }
+}
+
+static void fits(sqlite3_context *context, int n, sqlite3_value **arguments)
+{
+    (void)n;
+    typed value;
+    ki_fit found = fit_arguments(context, arguments, &value);
+    if (found != KI_FIT_BROKEN) sqlite3_result_int(context, found != KI_FIT_WRONG);
+}
+
+static int point_argument(sqlite3_value *argument, ki_point *p)
+{
+    if (sqlite3_value_type(argument) != SQLITE_BLOB || sqlite3_value_bytes(argument) != KI_POINT_BYTES)
+        return 0;
+    *p = ki_point_unpack(sqlite3_value_blob(argument));
+    return 1;
+}
+
+static void distance(sqlite3_context *context, int n, sqlite3_value **arguments)
+{
+    (void)n;
+    ki_point p;
+    if (!point_argument(arguments[0], &p)) return;
+    ki_point from = {sqlite3_value_double(arguments[1]), sqlite3_value_double(arguments[2])};
+    sqlite3_result_double(context, ki_point_distance(p, from));
+}
+
+static void within(sqlite3_context *context, int n, sqlite3_value **arguments)
+{
+    (void)n;
+    ki_point p;
+    if (!point_argument(arguments[0], &p)) return;
+    ki_box box = {sqlite3_value_double(arguments[1]), sqlite3_value_double(arguments[2]),
+                  sqlite3_value_double(arguments[3]), sqlite3_value_double(arguments[4])};
+    sqlite3_result_int(context, ki_box_has(box, p));
+}
+
 int ki_payload_functions(sqlite3 *db)
 {
     static const struct {
@@ -437,7 +597,8 @@ int ki_payload_functions(sqlite3 *db)
         void (*call)(sqlite3_context *, int, sqlite3_value **);
     } functions[] = {
         {"kith_get", 3, get},   {"kith_contains", 3, contains}, {"kith_length", 2, length},
-        {"kith_like", 2, like}, {"kith_mod", 2, mod},
+        {"kith_like", 2, like}, {"kith_mod", 2, mod},           {"kith_field", 3, field},
+        {"kith_fits", 3, fits}, {"kith_distance", 3, distance}, {"kith_within", 5, within},
     };
     int rc = SQLITE_OK;
     /* DIRECTONLY: the schema of a file cannot call them. */

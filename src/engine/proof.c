@@ -1,7 +1,8 @@
-/* proof.c - is the file sound, what does it hold, what is its content hash. The invariants C1 to C8 are those of
+/* proof.c - is the file sound, what does it hold, what is its content hash. The invariants C1 to C9 are those of
  * docs/collection-format.md. */
 #include "base/checksum.h"
 #include "base/run.h"
+#include "engine/fields.h"
 #include "engine/vectors.h"
 
 #include <assert.h>
@@ -161,7 +162,7 @@ static kith_status check_all(kith_collection *c, const kith_run *run, kith_error
         return ki_corrupt(c, err, "there are %llu rows and %llu vectors, counted were %llu and %llu",
                           (unsigned long long)p.rows, (unsigned long long)p.vectors,
                           (unsigned long long)c->state.rows, (unsigned long long)c->state.vectors);
-    return KITH_OK;
+    return ki_fields_prove(c, err); /* C9 */
 }
 
 kith_status kith_collection_check(kith_collection *c, const kith_run *run, kith_error *err)
@@ -248,7 +249,7 @@ kith_status kith_collection_get_stats(kith_collection *c, kith_collection_stats 
     KI_TRY(ki_read_begin(c, err));
     const ki_state *s = &c->state;
     kith_collection_stats filled = {.struct_size = sizeof filled,
-                                    .schema = KI_SCHEMA_VERSION,
+                                    .schema = c->schema,
                                     .dim = s->dim,
                                     .metric = s->metric,
                                     .version = s->version,

@@ -5,8 +5,8 @@
  * all rows looked at. */
 #include "engine/rowset.h"
 
-#include "base/run.h"
-#include "engine/expr.h"
+#include "engine/fields.h"
+#include "engine/filter_rows.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -18,9 +18,6 @@
 
 /* More changes than this part of the rows: looking at all rows is cheaper than looking each one up. Arbitrary. */
 #define CHANGED_PART 20
-
-/* Steps of SQLite's machine between two looks at the cancel flag: some hundred rows. */
-#define CANCEL_STEPS 10000
 
 typedef struct remembered {
     char *filter; /* NULL: empty */
@@ -77,7 +74,7 @@ int64_t ki_rowset_next(const ki_rowset *set, int64_t after)
     return word ? (int64_t)(i * 64 + (uint64_t)__builtin_ctzll(word)) : 0;
 }
 
-static void clear_set(ki_rowset *set, const kith_allocator *allocator)
+void ki_rowset_clear(ki_rowset *set, const kith_allocator *allocator)
 {
     ki_free(allocator, set->bits);
     ki_buffer_clear(&set->keys, allocator);
@@ -85,7 +82,7 @@ static void clear_set(ki_rowset *set, const kith_allocator *allocator)
 }
 
 /* An empty set for the collection's keys. */
-static kith_status make_set(const kith_collection *c, ki_rowset *set, kith_error *err)
+kith_status ki_rowset_make(const kith_collection *c, ki_rowset *set, kith_error *err)
 {
     uint64_t last = (uint64_t)c->state.last_key, most = c->state.rows * 64;
     *set = (ki_rowset){0};
@@ -96,7 +93,7 @@ static kith_status make_set(const kith_collection *c, ki_rowset *set, kith_error
 }
 
 /* Put a key; an array is sorted afterwards. Keys beyond the bitmap are damage. */
-static kith_status put_key(const kith_collection *c, ki_rowset *set, int64_t key, kith_error *err)
+kith_status ki_rowset_put(const kith_collection *c, ki_rowset *set, int64_t key, kith_error *err)
 {
     if (key < 1 || key > c->state.last_key)
         return ki_corrupt(c, err, "a row has the key %lld", (long long)key);
@@ -117,7 +114,7 @@ static int compare_keys(const void *a, const void *b)
 }
 
 /* Sort the array; a key that came twice counts once. */
-static void finish_set(ki_rowset *set)
+void ki_rowset_finish(ki_rowset *set)
 {
     if (set->bits || set->n == 0) return;
     int64_t *keys = (int64_t *)(void *)set->keys.data;
@@ -129,60 +126,47 @@ static void finish_set(ki_rowset *set)
     set->keys.size = (size_t)kept * sizeof *keys;
 }
 
-/* ---- Evaluating ---- */
-
-static int look_at_cancel(void *cancel)
+static size_t words_of(const ki_rowset *set)
 {
-    kith_run run;
-    kith_run_init(&run);
-    run.cancel = cancel;
-    return ki_run_check(&run, NULL) != KITH_OK;
+    return (size_t)((set->n_bits + 63) / 64);
 }
 
-/* SELECT the key of the rows for which the filter holds, its parameters bound; vectors: only those with one. `behind`
- * is what else is asked. The statement is to be finalized. */
-static kith_status prepare(kith_collection *c, const ki_expr *expr, int vectors, const char *behind,
-                           sqlite3_stmt **stmt, kith_error *err)
+void ki_rowset_keep(ki_rowset *set, const ki_rowset *other)
 {
-    const char *before =
-        vectors ? "SELECT key FROM record WHERE vector IS NOT NULL AND " : "SELECT key FROM record WHERE ";
-    ki_buffer sql = {0};
-    *stmt = NULL;
-    kith_status status = ki_buffer_append(&sql, before, strlen(before), c->allocator, err);
-    if (status == KITH_OK) status = ki_expr_sql(expr, &sql, err);
-    if (status == KITH_OK) status = ki_buffer_append(&sql, behind, strlen(behind) + 1, c->allocator, err);
-    if (status == KITH_OK) {
-        int rc = sqlite3_prepare_v2(c->db, (const char *)sql.data, -1, stmt, NULL);
-        if (rc == SQLITE_ERROR || rc == SQLITE_TOOBIG)
-            status = ki_fail(err, KITH_INVALID, "filter: too large: %s", sqlite3_errmsg(c->db));
-        else if (rc != SQLITE_OK || (rc = ki_expr_bind(expr, *stmt)) != SQLITE_OK)
-            status = ki_db_fail(c, rc, err, "cannot be read");
+    uint64_t kept = 0;
+    if (set->bits) {
+        for (size_t i = 0; i < words_of(set); i++) {
+            set->bits[i] &= other->bits[i];
+            kept += (uint64_t)__builtin_popcountll(set->bits[i]);
+        }
+        set->n = kept;
+        return;
     }
-    if (status != KITH_OK) {
-        sqlite3_finalize(*stmt);
-        *stmt = NULL;
+    int64_t *keys = (int64_t *)(void *)set->keys.data;
+    const int64_t *others = sorted_keys(other);
+    for (uint64_t i = 0, j = 0; i < set->n; i++) {
+        while (j < other->n && others[j] < keys[i]) j++;
+        if (j < other->n && others[j] == keys[i]) keys[kept++] = keys[i];
     }
-    ki_buffer_clear(&sql, c->allocator);
-    return status;
+    set->n = kept;
+    set->keys.size = (size_t)kept * sizeof *keys;
 }
 
-/* Look at all rows. */
-static kith_status evaluate(kith_collection *c, const ki_expr *expr, int vectors, const kith_cancel *cancel,
-                            ki_rowset *set, kith_error *err)
+kith_status ki_rowset_join(const kith_collection *c, ki_rowset *set, const ki_rowset *other, kith_error *err)
 {
-    sqlite3_stmt *stmt;
-    KI_TRY(make_set(c, set, err));
-    KI_TRY(prepare(c, expr, vectors, "", &stmt, err));
-    if (cancel) sqlite3_progress_handler(c->db, CANCEL_STEPS, look_at_cancel, (void *)cancel);
-    int rc = SQLITE_OK;
-    kith_status status = KITH_OK;
-    while (status == KITH_OK && (rc = sqlite3_step(stmt)) != SQLITE_DONE)
-        status = rc == SQLITE_ROW ? put_key(c, set, sqlite3_column_int64(stmt, 0), err)
-                                  : ki_db_fail(c, rc, err, "cannot be filtered");
-    sqlite3_finalize(stmt);
-    sqlite3_progress_handler(c->db, 0, NULL, NULL);
-    if (status == KITH_OK) finish_set(set);
-    return status;
+    if (set->bits) {
+        set->n = 0;
+        for (size_t i = 0; i < words_of(set); i++) {
+            set->bits[i] |= other->bits[i];
+            set->n += (uint64_t)__builtin_popcountll(set->bits[i]);
+        }
+        return KITH_OK;
+    }
+    if (other->n == 0) return KITH_OK;
+    KI_TRY(ki_buffer_append(&set->keys, other->keys.data, other->keys.size, c->allocator, err));
+    set->n += other->n;
+    ki_rowset_finish(set);
+    return KITH_OK;
 }
 
 /* ---- Following the change log ---- */
@@ -201,7 +185,8 @@ static kith_status changed_keys(kith_collection *c, uint64_t since, unsigned par
     while ((status = ki_db_step(c, KI_SQL_CHANGE_KEYS, &row, err)) == KITH_OK && row) {
         int64_t key = sqlite3_column_int64(stmt, 0);
         if (key >= 1) status = ki_buffer_append(keys, &key, sizeof key, c->allocator, err);
-        if (status == KITH_OK && keys->size / sizeof key > most) status = KITH_NOTFOUND;
+        /* key 0: a declaration changed, and with it perhaps what the filter means */
+        if (status == KITH_OK && (key == 0 || keys->size / sizeof key > most)) status = KITH_NOTFOUND;
         if (status != KITH_OK) break;
     }
     ki_db_reset(c, KI_SQL_CHANGE_KEYS);
@@ -219,11 +204,11 @@ static kith_status widen(const kith_collection *c, ki_rowset *set, kith_error *e
 {
     ki_rowset wider;
     if (set->n_bits > (uint64_t)c->state.last_key) return KITH_OK;
-    KI_TRY(make_set(c, &wider, err));
+    KI_TRY(ki_rowset_make(c, &wider, err));
     if (!wider.bits) return KITH_NOTFOUND;
     memcpy(wider.bits, set->bits, (size_t)((set->n_bits + 63) / 64) * sizeof *set->bits);
     wider.n = set->n;
-    clear_set(set, c->allocator);
+    ki_rowset_clear(set, c->allocator);
     *set = wider;
     return KITH_OK;
 }
@@ -233,12 +218,16 @@ static kith_status follow(kith_collection *c, const ki_expr *expr, remembered *r
 {
     if (!can_follow(r, &c->state)) return KITH_NOTFOUND;
     ki_buffer changed = {0};
-    unsigned parts = KITH_ROW_PAYLOAD | KI_CHANGE_DELETED | (r->vectors ? KITH_ROW_VECTOR : 0);
+    unsigned parts =
+        KITH_ROW_PAYLOAD | KI_CHANGE_DELETED | KI_CHANGE_FIELDS | (r->vectors ? KITH_ROW_VECTOR : 0);
     kith_status status = changed_keys(c, r->version, parts, &changed, err);
     if (status == KITH_OK) status = widen(c, &r->set, err);
     sqlite3_stmt *stmt = NULL;
     int wanted = 0; /* the parameter behind the filter's */
-    if (status == KITH_OK) status = prepare(c, expr, r->vectors, " AND key = $changed", &stmt, err);
+    ki_expr_part part = {.expr = expr, .node = expr->root};
+    const char *before =
+        r->vectors ? "SELECT key FROM record WHERE vector IS NOT NULL AND " : "SELECT key FROM record WHERE ";
+    if (status == KITH_OK) status = ki_filter_prepare(c, &part, before, " AND key = $changed", &stmt, err);
     if (status == KITH_OK) wanted = sqlite3_bind_parameter_index(stmt, "$changed");
     const int64_t *keys = (const int64_t *)(const void *)changed.data;
     for (size_t i = 0; status == KITH_OK && i < changed.size / sizeof *keys; i++) {
@@ -249,7 +238,7 @@ static kith_status follow(kith_collection *c, const ki_expr *expr, remembered *r
         sqlite3_bind_int64(stmt, wanted, keys[i]);
         int rc = sqlite3_step(stmt);
         if (rc == SQLITE_ROW)
-            status = put_key(c, &r->set, keys[i], err);
+            status = ki_rowset_put(c, &r->set, keys[i], err);
         else if (rc != SQLITE_DONE)
             status = ki_db_fail(c, rc, err, "cannot be filtered");
         sqlite3_reset(stmt);
@@ -264,7 +253,7 @@ static kith_status follow(kith_collection *c, const ki_expr *expr, remembered *r
 static void forget(kith_collection *c, remembered *r)
 {
     ki_free(c->allocator, r->filter);
-    clear_set(&r->set, c->allocator);
+    ki_rowset_clear(&r->set, c->allocator);
     *r = (remembered){0};
 }
 
@@ -299,13 +288,15 @@ static kith_status refresh(kith_collection *c, remembered *r, const char *filter
 {
     ki_expr expr = {0};
     kith_status status = ki_expr_parse(filter, c->allocator, &expr, err), followed = KITH_NOTFOUND;
+    if (status == KITH_OK) status = ki_fields_load(c, err);
+    if (status == KITH_OK) status = ki_expr_resolve(&expr, c->fields, err);
     if (status == KITH_OK && r->filter && r->vectors == vectors && strcmp(r->filter, filter) == 0)
         followed = follow(c, &expr, r, err);
     if (status == KITH_OK && followed == KITH_NOTFOUND) {
         forget(c, r);
         r->vectors = vectors;
         r->filter = ki_strdup(c->allocator, filter);
-        status = r->filter ? evaluate(c, &expr, vectors, cancel, &r->set, err)
+        status = r->filter ? ki_filter_rows(c, &expr, vectors, cancel, &r->set, err)
                            : ki_fail_nomem(err, strlen(filter) + 1);
     } else if (status == KITH_OK) {
         status = followed;

@@ -22,6 +22,23 @@ int ki_rowset_has(const ki_rowset *set, int64_t key);
 /* The smallest key > after; 0: there is none. */
 int64_t ki_rowset_next(const ki_rowset *set, int64_t after);
 
+/* ---- Making sets ---- */
+
+/* An empty set for the keys of the collection. */
+kith_status ki_rowset_make(const kith_collection *c, ki_rowset *set, kith_error *err);
+
+/* Put a key, KITH_CORRUPT for one that no row can have. When all are in, finish. */
+kith_status ki_rowset_put(const kith_collection *c, ki_rowset *set, int64_t key, kith_error *err);
+void ki_rowset_finish(ki_rowset *set);
+
+/* Keep what is in the other set, too; put in what is in the other set. Both were made in one state. */
+void ki_rowset_keep(ki_rowset *set, const ki_rowset *other);
+kith_status ki_rowset_join(const kith_collection *c, ki_rowset *set, const ki_rowset *other, kith_error *err);
+
+void ki_rowset_clear(ki_rowset *set, const kith_allocator *allocator);
+
+/* ---- Remembered sets ---- */
+
 /* The rows that a filter lets through in the state that the open transaction sees; vectors: only those with a vector.
  * It is remembered until the rows change, and then brought up to date by the change log.
  * Out:      *set, valid until the next call or a change of the collection. *known, may be NULL: nothing was evaluated.

@@ -25,14 +25,23 @@ static const char *const migrations[KI_SCHEMA_VERSION] = {
     "CREATE TABLE change(version INTEGER PRIMARY KEY, key INTEGER NOT NULL, parts INTEGER NOT NULL) STRICT;"
     "CREATE TABLE batch(version INTEGER PRIMARY KEY, stamp INTEGER NOT NULL) STRICT;"
     "CREATE TABLE named(name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;",
+    /* Version 2: declared fields, keys that are texts, rows that expire. */
+    "CREATE TABLE field(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, kind INTEGER NOT NULL) STRICT;"
+    /* One table for all fields, so that declaring one does not change the schema. In its own order it is the index: by
+     * field, then value. */
+    "CREATE TABLE field_value(field INTEGER NOT NULL, value ANY NOT NULL, key INTEGER NOT NULL,"
+    " PRIMARY KEY(field, value, key)) STRICT, WITHOUT ROWID;"
+    "CREATE TABLE text_key(key INTEGER PRIMARY KEY, text TEXT NOT NULL) STRICT;"
+    "CREATE UNIQUE INDEX text_key_text ON text_key(text);"
+    "CREATE TABLE expiry(key INTEGER PRIMARY KEY, at INTEGER NOT NULL) STRICT;"
+    "CREATE INDEX expiry_at ON expiry(at);",
 };
 
-static kith_status migrate(kith_collection *c, int64_t from, kith_error *err)
+static kith_status migrate(kith_collection *c, int64_t from, int64_t to, kith_error *err)
 {
-    for (int64_t v = from; v < KI_SCHEMA_VERSION; v++)
-        KI_TRY(ki_db_exec(c, migrations[v], "tables cannot be made", err));
+    for (int64_t v = from; v < to; v++) KI_TRY(ki_db_exec(c, migrations[v], "tables cannot be made", err));
     char pragma[64];
-    snprintf(pragma, sizeof pragma, "PRAGMA user_version=%d", KI_SCHEMA_VERSION);
+    snprintf(pragma, sizeof pragma, "PRAGMA user_version=%d", (int)to);
     return ki_db_exec(c, pragma, "tables cannot be made", err);
 }
 
@@ -113,11 +122,12 @@ kith_status ki_schema_create(kith_collection *c, kith_error *err)
     /* 16 KiB: several rows of a few kilobytes to a page. With 4 KiB a 960-d vector would take two pages. */
     KI_TRY(ki_db_exec(c, "PRAGMA page_size=16384; BEGIN", "cannot be made", err));
     KI_TRY(ki_db_exec(c, pragma, "cannot be made", err));
-    KI_TRY(migrate(c, 0, err));
+    KI_TRY(migrate(c, 0, KI_SCHEMA_VERSION, err));
     KI_TRY(ki_db_exec(c, "INSERT INTO collection VALUES(1, randomblob(16), 0, 0, 0, 1, 0, 0, 0, 0, 0, 0)",
                       "cannot be made", err));
     KI_TRY(ki_state_write(c, err));
     KI_TRY(ki_db_exec(c, "COMMIT", "cannot be made", err));
+    c->schema = KI_SCHEMA_VERSION;
     return ki_state_read(c, err);
 }
 
@@ -154,12 +164,11 @@ static kith_status compare_schema(kith_collection *c, kith_error *err)
     kith_collection model = {.allocator = c->allocator, .path = c->path};
     int rc = sqlite3_open_v2(":memory:", &model.db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL);
     kith_status status =
-        rc == SQLITE_OK ? migrate(&model, 0, err) : ki_db_fail(c, rc, err, "cannot be opened");
+        rc == SQLITE_OK ? migrate(&model, 0, c->schema, err) : ki_db_fail(c, rc, err, "cannot be opened");
     if (status == KITH_OK) status = read_schema(c, model.db, &ours, err);
     if (status == KITH_OK) status = read_schema(c, c->db, &theirs, err);
     if (status == KITH_OK && (ours.size != theirs.size || memcmp(ours.data, theirs.data, ours.size) != 0))
-        status =
-            ki_corrupt(c, err, "its tables are not those of a collection of version %d", KI_SCHEMA_VERSION);
+        status = ki_corrupt(c, err, "its tables are not those of a collection of version %d", c->schema);
     sqlite3_close(model.db);
     ki_buffer_clear(&ours, c->allocator);
     ki_buffer_clear(&theirs, c->allocator);
@@ -172,7 +181,8 @@ static kith_status upgrade(kith_collection *c, kith_error *err)
     int64_t version = 0;
     KI_TRY(ki_db_exec(c, "BEGIN IMMEDIATE", "cannot be brought up to date", err));
     kith_status status = ki_db_pragma(c, "user_version", &version, err);
-    if (status == KITH_OK && version < KI_SCHEMA_VERSION) status = migrate(c, version, err);
+    if (status == KITH_OK && version < KI_SCHEMA_VERSION)
+        status = migrate(c, version, KI_SCHEMA_VERSION, err);
     if (status == KITH_OK) status = ki_db_exec(c, "COMMIT", "cannot be brought up to date", err);
     if (status != KITH_OK) sqlite3_exec(c->db, "ROLLBACK", NULL, NULL, NULL);
     return status;
@@ -189,10 +199,8 @@ kith_status ki_schema_open(kith_collection *c, kith_error *err)
         return ki_fail(err, KITH_VERSION, "%s: a collection of version %lld, this kith knows 1..%d", c->path,
                        (long long)version, KI_SCHEMA_VERSION);
     if (version < 1) return ki_corrupt(c, err, "version is %lld", (long long)version);
-    if (version < KI_SCHEMA_VERSION && c->read_only)
-        return ki_fail(err, KITH_READONLY, "%s: of the older version %lld; open it once for writing", c->path,
-                       (long long)version);
-    if (version < KI_SCHEMA_VERSION) KI_TRY(upgrade(c, err));
+    c->schema = c->read_only ? (int)version : KI_SCHEMA_VERSION; /* an older one is read as it is */
+    if (version < c->schema) KI_TRY(upgrade(c, err));
     KI_TRY(compare_schema(c, err));
     return ki_state_read(c, err);
 }

@@ -4,7 +4,7 @@
  * A collection may come from anywhere, so the file is treated as hostile: triggers and views are switched off,
  * functions with side effects cannot be named by its schema (trusted_schema), cells are checked when a page is read,
  * and it is never mapped into memory, where a change of the file under us would be a change of our memory. */
-#include "engine/expr.h"
+#include "engine/filter_rows.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -108,6 +108,7 @@ static kith_status configure(kith_collection *c, kith_error *err)
         if (rc != SQLITE_OK) return ki_db_fail(c, rc, err, "cannot be opened");
     }
     int rc = ki_payload_functions(c->db);
+    if (rc == SQLITE_OK) rc = ki_filter_functions(c);
     if (rc != SQLITE_OK) return ki_db_fail(c, rc, err, "cannot be opened");
     sqlite3_limit(c->db, SQLITE_LIMIT_ATTACHED, 0);
     sqlite3_limit(c->db, SQLITE_LIMIT_LENGTH, (int)KITH_COLLECTION_MAX_META + (1 << 20));

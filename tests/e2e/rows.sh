@@ -63,6 +63,20 @@ cmp whole pages || fail "pages are not the whole"
 kith get a.kith 101 --vector >row
 grep -qE '"vector": ?\[([^],]+,){7}[^],]+\]' row || fail "not eight components: $(cat row)"
 
+# Declared fields: the same rows, and what does not fit is refused.
+equals '' kith fields a.kith
+kith fields a.kith --add n:int --add odd:int >shown
+grep -q '^n  *int' shown || fail "fields: $(cat shown)"
+equals 1000 kith count a.kith --filter 'n < 2000 and odd == 1'
+equals 500 kith count a.kith --filter 'n >= 1500 and array_contains(tags, "t1")'
+equals 2 bash -c 'kith fields a.kith --json | wc -l'
+refuse 1 'tags cannot be text: in row 100' kith fields a.kith --add tags:text
+refuse 2 'NAME:KIND' kith fields a.kith --add tags
+refuse 2 'no kind of field' kith fields a.kith --add tags:list
+refuse 1 'no field tags' kith fields a.kith --drop tags
+kith fields a.kith --drop odd >shown
+kith verify a.kith >/dev/null || fail "the collection with fields is not sound"
+
 # Search: by key, by vector, by a file; exactly, by index, with a filter.
 for round in exact index; do
     kith search a.kith --vectors query.fvecs -k 7 --filter 'odd == 1 and n < 1000' --json >found

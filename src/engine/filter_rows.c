@@ -1,0 +1,313 @@
+/* filter_rows.c - which rows a filter lets through: by the sorted values of declared fields where they decide it, by
+ * reading payloads where not.
+ *
+ * Only conditions that are true count, and De Morgan's laws hold in a logic of three values: so `not` is pushed down to
+ * the conditions over single fields, each of these becomes a set of rows, and `and` and `or` are intersection and union
+ * of sets. Of an `and` whose parts are decided by values and by payloads, the first are done first; of the rows that
+ * are left, the payloads are read one by one if they are few. */
+#include "engine/filter_rows.h"
+
+#include "base/run.h"
+#include "engine/fields.h"
+#include "engine/geo.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* Steps of SQLite's machine between two looks at the cancel flag: some hundred rows. */
+#define CANCEL_STEPS 10000
+
+/* Payloads of fewer rows than this part of all are read one by one, by key; else all are read. A row by key costs about
+ * three of a scan (bench/filtered_search.c). */
+#define FEW_PART 4
+
+/* ---- Running a statement ---- */
+
+kith_status ki_filter_prepare(kith_collection *c, const ki_expr_part *part, const char *before,
+                              const char *behind, sqlite3_stmt **stmt, kith_error *err)
+{
+    ki_buffer sql = {0};
+    *stmt = NULL;
+    kith_status status = ki_buffer_append(&sql, before, strlen(before), c->allocator, err);
+    if (status == KITH_OK && part->node) status = ki_expr_sql(part, &sql, err);
+    if (status == KITH_OK) status = ki_buffer_append(&sql, behind, strlen(behind) + 1, c->allocator, err);
+    if (status == KITH_OK) {
+        int rc = sqlite3_prepare_v2(c->db, (const char *)sql.data, -1, stmt, NULL);
+        if (rc == SQLITE_ERROR || rc == SQLITE_TOOBIG)
+            status = ki_fail(err, KITH_INVALID, "filter: too large: %s", sqlite3_errmsg(c->db));
+        else if (rc != SQLITE_OK || (part->node && (rc = ki_expr_bind(part, *stmt)) != SQLITE_OK))
+            status = ki_db_fail(c, rc, err, "cannot be read");
+    }
+    if (status != KITH_OK) {
+        sqlite3_finalize(*stmt);
+        *stmt = NULL;
+    }
+    ki_buffer_clear(&sql, c->allocator);
+    return status;
+}
+
+/* An aggregate, so that SQLite's machine does not stop for each row: half the time of stepping. */
+static void collect(sqlite3_context *context, int n, sqlite3_value **arguments)
+{
+    kith_collection *c = sqlite3_user_data(context);
+    kith_error err;
+    (void)n;
+    kith_status status = ki_rowset_put(c, c->collects, sqlite3_value_int64(arguments[0]), &err);
+    if (status == KITH_NOMEM)
+        sqlite3_result_error_nomem(context);
+    else if (status != KITH_OK)
+        sqlite3_result_error(context, "a row has a key that was never used", -1);
+}
+
+static void collected(sqlite3_context *context)
+{
+    sqlite3_result_int(context, 1);
+}
+
+int ki_filter_functions(kith_collection *c)
+{
+    return sqlite3_create_function_v2(c->db, "kith_collect", 1, SQLITE_UTF8 | SQLITE_DIRECTONLY, c, NULL,
+                                      collect, collected, NULL);
+}
+
+static int look_at_cancel(void *cancel)
+{
+    kith_run run;
+    kith_run_init(&run);
+    run.cancel = cancel;
+    return ki_run_check(&run, NULL) != KITH_OK;
+}
+
+/* Run a SELECT kith_collect(key) to its end, into *set, which it empties first; finalizes the statement. */
+static kith_status run(kith_collection *c, sqlite3_stmt *stmt, const kith_cancel *cancel, ki_rowset *set,
+                       kith_error *err)
+{
+    c->collects = set;
+    if (cancel) sqlite3_progress_handler(c->db, CANCEL_STEPS, look_at_cancel, (void *)(uintptr_t)cancel);
+    int rc = sqlite3_step(stmt);
+    kith_status status = rc == SQLITE_ROW ? KITH_OK : ki_db_fail(c, rc, err, "cannot be filtered");
+    sqlite3_finalize(stmt);
+    sqlite3_progress_handler(c->db, 0, NULL, NULL);
+    c->collects = NULL;
+    return status;
+}
+
+/* ---- Sets ---- */
+
+typedef struct solver {
+    kith_collection *c;
+    const ki_expr *expr;
+    const kith_cancel *cancel;
+    kith_error *err;
+} solver;
+
+/* Rows whose payload fulfils a condition (node 0: any), vectors: and which have a vector. */
+static kith_status by_payload(const solver *s, uint32_t node, int vectors, ki_rowset *set)
+{
+    ki_expr_part part = {.expr = s->expr, .node = node};
+    sqlite3_stmt *stmt;
+    const char *before = vectors && node
+                             ? "SELECT kith_collect(key) FROM record WHERE vector IS NOT NULL AND "
+                         : vectors ? "SELECT kith_collect(key) FROM record WHERE vector IS NOT NULL"
+                                   : "SELECT kith_collect(key) FROM record WHERE ";
+    KI_TRY(ki_rowset_make(s->c, set, s->err));
+    KI_TRY(ki_filter_prepare(s->c, &part, before, "", &stmt, s->err));
+    KI_TRY(run(s->c, stmt, s->cancel, set, s->err));
+    ki_rowset_finish(set);
+    return KITH_OK;
+}
+
+/* Of the rows of a set those whose payload fulfils the condition, one by one. */
+static kith_status keep_by_key(const solver *s, uint32_t node, int vectors, ki_rowset *set)
+{
+    kith_collection *c = s->c;
+    ki_expr_part part = {.expr = s->expr, .node = node};
+    ki_rowset kept;
+    sqlite3_stmt *stmt = NULL;
+    kith_run looks;
+    kith_run_init(&looks);
+    looks.cancel = s->cancel;
+    kith_status status = ki_rowset_make(c, &kept, s->err);
+    const char *before =
+        vectors ? "SELECT 1 FROM record WHERE vector IS NOT NULL AND " : "SELECT 1 FROM record WHERE ";
+    if (status == KITH_OK)
+        status = ki_filter_prepare(c, &part, before, node ? " AND key = $key" : "key = $key", &stmt, s->err);
+    int wanted = stmt ? sqlite3_bind_parameter_index(stmt, "$key") : 0;
+    for (int64_t key = 0; status == KITH_OK && (key = ki_rowset_next(set, key)) > 0;) {
+        sqlite3_bind_int64(stmt, wanted, key);
+        int rc = sqlite3_step(stmt);
+        if (rc == SQLITE_ROW)
+            status = ki_rowset_put(c, &kept, key, s->err);
+        else if (rc != SQLITE_DONE)
+            status = ki_db_fail(c, rc, s->err, "cannot be filtered");
+        sqlite3_reset(stmt);
+        if (status == KITH_OK && kept.n % 256 == 0) status = ki_run_check(&looks, s->err);
+    }
+    sqlite3_finalize(stmt);
+    ki_rowset_clear(status == KITH_OK ? set : &kept, c->allocator);
+    if (status == KITH_OK) *set = kept;
+    return status;
+}
+
+/* ---- By values ---- */
+
+/* A point's condition that a box bounds: within it, or nearer than some metres. */
+static int box_of(const ki_expr *expr, uint32_t i, ki_box *box)
+{
+    const ki_expr_node *node = ki_expr_at(expr, i), *a = ki_expr_at(expr, node->first);
+    double numbers[4] = {0};
+    const ki_expr_node *point = node->op == KI_EXPR_WITHIN ? a : ki_expr_at(expr, a->first);
+    if (node->op != KI_EXPR_WITHIN) {
+        const ki_expr_node *b = ki_expr_at(expr, a->next);
+        if ((node->op != KI_EXPR_LT && node->op != KI_EXPR_LE) || a->op != KI_EXPR_DISTANCE ||
+            (b->op != KI_EXPR_INT && b->op != KI_EXPR_REAL))
+            return 0;
+        numbers[2] = b->op == KI_EXPR_INT ? (double)b->integer : b->real;
+        if (numbers[2] < 0) numbers[2] = 0;
+    }
+    for (uint32_t j = point->next, n = 0; j && n < 4; j = ki_expr_at(expr, j)->next)
+        numbers[n++] = ki_expr_at(expr, j)->real;
+    if (node->op == KI_EXPR_WITHIN)
+        *box = (ki_box){numbers[0], numbers[1], numbers[2], numbers[3]};
+    else
+        *box = ki_box_around((ki_point){numbers[0], numbers[1]}, numbers[2]);
+    return 1;
+}
+
+static void put_place(uint64_t place, unsigned char out[8])
+{
+    for (int i = 0; i < 8; i++) out[i] = (unsigned char)(place >> (56 - 8 * i));
+}
+
+/* One range of the curve after the other. */
+static kith_status by_ranges(const solver *s, const ki_expr_part *part, int64_t field, ki_box box,
+                             ki_rowset *set)
+{
+    ki_curve_range ranges[KI_BOX_RANGES];
+    size_t n = ki_box_cover(box, ranges);
+    for (size_t i = 0; i < n; i++) {
+        char before[96];
+        unsigned char first[8], behind[8];
+        sqlite3_stmt *stmt;
+        snprintf(before, sizeof before, "SELECT kith_collect(key) FROM field_value WHERE field = %lld AND ",
+                 (long long)field);
+        /* Behind the part, whose parameters are ?1, ?2, ... */
+        const char *rest = ranges[i].last == UINT64_MAX ? " AND value >= $first"
+                                                        : " AND value >= $first AND value < $behind";
+        KI_TRY(ki_filter_prepare(s->c, part, before, rest, &stmt, s->err));
+        put_place(ranges[i].first, first);
+        put_place(ranges[i].last + 1, behind);
+        sqlite3_bind_blob(stmt, sqlite3_bind_parameter_index(stmt, "$first"), first, 8, SQLITE_STATIC);
+        sqlite3_bind_blob(stmt, sqlite3_bind_parameter_index(stmt, "$behind"), behind, 8, SQLITE_STATIC);
+        KI_TRY(run(s->c, stmt, s->cancel, set, s->err));
+    }
+    return KITH_OK;
+}
+
+/* A condition over one declared field. */
+static kith_status by_value(const solver *s, uint32_t node, int negated, ki_rowset *set)
+{
+    const ki_field *f = ki_expr_field(s->expr, node, s->c->fields);
+    ki_expr_part part = {.expr = s->expr, .node = node, .kind = f->kind, .negated = negated};
+    ki_box box;
+    KI_TRY(ki_rowset_make(s->c, set, s->err));
+    if (!negated && f->kind == KITH_FIELD_GEO && box_of(s->expr, node, &box)) {
+        KI_TRY(by_ranges(s, &part, f->id, box, set));
+    } else {
+        char before[96];
+        sqlite3_stmt *stmt;
+        snprintf(before, sizeof before, "SELECT kith_collect(key) FROM field_value WHERE field = %lld AND ",
+                 (long long)f->id);
+        KI_TRY(ki_filter_prepare(s->c, &part, before, "", &stmt, s->err));
+        KI_TRY(run(s->c, stmt, s->cancel, set, s->err));
+    }
+    ki_rowset_finish(set);
+    return KITH_OK;
+}
+
+/* Whether values of declared fields decide a condition. */
+static int is_decided(const solver *s, uint32_t i)
+{
+    const ki_expr_node *node = ki_expr_at(s->expr, i);
+    if (node->op > KI_EXPR_NOT) return ki_expr_field(s->expr, i, s->c->fields) != NULL;
+    for (uint32_t j = node->first; j; j = ki_expr_at(s->expr, j)->next)
+        if (!is_decided(s, j)) return 0;
+    return 1;
+}
+
+/* The set of a condition that they decide. The caller clears it even on failure. */
+static kith_status solve(const solver *s, uint32_t i, int negated, ki_rowset *set)
+{
+    const ki_expr_node *node = ki_expr_at(s->expr, i);
+    if (node->op == KI_EXPR_NOT) return solve(s, node->first, !negated, set);
+    if (node->op > KI_EXPR_NOT) return by_value(s, i, negated, set);
+    int all = (node->op == KI_EXPR_AND) != negated;
+    KI_TRY(solve(s, node->first, negated, set));
+    for (uint32_t j = ki_expr_at(s->expr, node->first)->next; j; j = ki_expr_at(s->expr, j)->next) {
+        ki_rowset other = {0};
+        if (all && set->n == 0) break;
+        kith_status status = solve(s, j, negated, &other);
+        if (status == KITH_OK && all) ki_rowset_keep(set, &other);
+        if (status == KITH_OK && !all) status = ki_rowset_join(s->c, set, &other, s->err);
+        ki_rowset_clear(&other, s->c->allocator);
+        if (status != KITH_OK) return status;
+    }
+    return KITH_OK;
+}
+
+/* ---- The whole ---- */
+
+/* The conditions of an `and` that values decide, and the others: two nodes, 0 for none. The root becomes the `and` of
+ * both, which means the same. */
+static kith_status split(solver *s, ki_expr *expr, uint32_t *decided, uint32_t *rest)
+{
+    uint32_t *ends[2], heads[2] = {0, 0};
+    const ki_expr_node *root = ki_expr_at(expr, expr->root);
+    *decided = *rest = 0;
+    if (root->op != KI_EXPR_AND || is_decided(s, expr->root)) {
+        *(is_decided(s, expr->root) ? decided : rest) = expr->root;
+        return KITH_OK;
+    }
+    /* Room first: growing moves the nodes. */
+    KI_TRY(ki_buffer_reserve(&expr->nodes, expr->nodes.size + 2 * sizeof *root, expr->allocator, s->err));
+    ki_expr_node *nodes = (ki_expr_node *)(void *)expr->nodes.data;
+    ends[0] = &heads[0];
+    ends[1] = &heads[1];
+    for (uint32_t i = nodes[expr->root].first, next; i; i = next) {
+        next = nodes[i].next;
+        int which = is_decided(s, i) ? 0 : 1;
+        *ends[which] = i;
+        ends[which] = &nodes[i].next;
+    }
+    *ends[0] = *ends[1] = 0;
+    uint32_t n = (uint32_t)(expr->nodes.size / sizeof *nodes), parts[2];
+    for (int which = 0; which < 2; which++) {
+        parts[which] = heads[which] ? n : 0;
+        if (!heads[which]) continue;
+        nodes[n] = (ki_expr_node){.op = KI_EXPR_AND, .first = heads[which]};
+        expr->nodes.size += sizeof *nodes;
+        n++;
+    }
+    *decided = parts[0];
+    *rest = parts[1];
+    nodes[expr->root].first = parts[0] ? parts[0] : parts[1];
+    if (parts[0]) nodes[parts[0]].next = parts[1];
+    return KITH_OK;
+}
+
+kith_status ki_filter_rows(kith_collection *c, ki_expr *expr, int vectors, const kith_cancel *cancel,
+                           ki_rowset *set, kith_error *err)
+{
+    solver s = {.c = c, .expr = expr, .cancel = cancel, .err = err};
+    uint32_t decided = 0, rest = 0;
+    KI_TRY(split(&s, expr, &decided, &rest));
+    if (!decided) return by_payload(&s, rest, vectors, set);
+    KI_TRY(solve(&s, decided, 0, set));
+    if (set->n == 0 || (!rest && !vectors)) return KITH_OK;
+    if (set->n < c->state.rows / FEW_PART) return keep_by_key(&s, rest, vectors, set);
+    ki_rowset other = {0};
+    kith_status status = by_payload(&s, rest, vectors, &other);
+    if (status == KITH_OK) ki_rowset_keep(set, &other);
+    ki_rowset_clear(&other, c->allocator);
+    return status;
+}
