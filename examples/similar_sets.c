@@ -10,7 +10,7 @@ int main(void)
 {
     static const uint64_t tokens[] = {'a', 'd', 'c', 'b', 'd', 'e', 'a', 'c', 'd'};
     static const uint64_t starts[SETS + 1] = {0, 2, 3, 6, 9};
-    const kith_sets sets = {tokens, starts, SETS};
+    const kith_sets sets = {tokens, starts, SETS, NULL};
     static uint32_t signatures[SETS][HASHES];
     kith_minhash *minhash;
     kith_pairs pairs;

@@ -12,13 +12,17 @@
  * | IVF4096,SQ8         | a byte a component instead of a float32                                          |
  * | OPQ16,IVF4096,PQ16  | rows and queries are rotated first, so that PQ16 loses least                     |
  * | HNSW16              | a graph: 16 to 32 links a row, walked towards the query with a beam of `ef`      |
+ * | BMIH4               | rows of bits: multi-index hashing, exact                                         |
+ * | MinHash128          | rows that are sets: signatures of 128 values in bands                            |
+ * | SimHash64,BMIH4     | rows that are weighted sets: their fingerprints in a family over bits            |
  *
  * `Flat` may be left out before a codec. kith_families() lists what this library knows; docs/ tells when to use which.
  *
  * Life: create, train (where the family needs it), add, search; or open a saved file. Rows carry 64-bit ids
  * of the caller (every value but UINT64_MAX), each id at most once. Vectors are row-major float32 and finite:
  * NaN and infinity are refused. Under KITH_COSINE rows are kept scaled to unit length. Under KITH_HAMMING rows are
- * bits, and go in and out by the calls that end in _bits (below); either kind of call refuses the other's index.
+ * bits, under KITH_JACCARD sets, and go in and out by the calls that end in _bits and _sets (below); a call of one kind
+ * refuses the index of another.
  *
  * Threads: an index may be searched by any number of searchers at once while nobody changes it; train, add,
  * remove and set need it alone. One searcher belongs to one thread at a time. Determinism: the same data,
@@ -31,6 +35,7 @@
 #include <kith/io.h>
 #include <kith/metric.h>
 #include <kith/run.h>
+#include <kith/sets.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -100,10 +105,10 @@ static inline void kith_index_options_init(kith_index_options *options)
 }
 
 /* Make an empty index.
- * In:       spec as above; dim 1..KITH_MAX_DIM; options NULL for the defaults.
+ * In:       spec as above; dim 1..KITH_MAX_DIM (rows of sets: 1; SimHash<b>: b); options NULL for the defaults.
  * Out:      *index, NULL on failure.
  * Errors:   KITH_INVALID (the spec cannot be parsed, a number is out of its range, PQ's segments do not
- *           divide dim, a transform makes more components than dim), KITH_UNSUPPORTED (the family does not know the
+ *           divide dim, a transform makes more components than dim, dim is not that of sets), KITH_UNSUPPORTED (the family does not know the
  *           metric), KITH_NOMEM.
  * Memory:   the index keeps the allocator pointer. */
 KITH_API kith_status kith_index_create(const char *spec, size_t dim, const kith_index_options *options,
@@ -143,7 +148,8 @@ KITH_API kith_status kith_index_remove(kith_index *index, const uint64_t *ids, s
 
 /* The vector of a row, as exactly as the index can tell: out[dim]. Through a transform that drops components it is
  * what the kept ones give back.
- * Errors:   KITH_NOTFOUND when there is no such id; KITH_INVALID for an index over bits; KITH_NOMEM with a transform. */
+ * Errors:   KITH_NOTFOUND when there is no such id; KITH_INVALID for an index over bits or sets; KITH_NOMEM with a
+ *           transform. */
 KITH_API kith_status kith_index_reconstruct(const kith_index *index, uint64_t id, float *out,
                                             kith_error *err);
 
@@ -227,6 +233,31 @@ KITH_API kith_status kith_search_bits(kith_searcher *searcher, const uint8_t *qu
                                       const kith_search_options *options, uint64_t *ids, float *dist,
                                       kith_search_stats *stats, kith_error *err);
 KITH_API kith_status kith_search_range_bits(kith_searcher *searcher, const uint8_t *query, float radius,
+                                            const kith_search_options *options, size_t *n,
+                                            const uint64_t **ids, const float **dist,
+                                            kith_search_stats *stats, kith_error *err);
+
+/* ---- Rows that are sets (KITH_JACCARD, and the fingerprints of SimHash) ----
+ *
+ * As the calls of the same names without _sets, for rows that are sets of 64-bit tokens (kith/sets.h). Two kinds of
+ * index take them:
+ *   - an index whose metric is KITH_JACCARD (MinHash<K>): each set's tokens ascend, each once (kith_set_normalise); sets
+ *     have no dimension, dim is 1. Distances are estimates from signatures.
+ *   - an index whose spec begins with SimHash<b>: metric KITH_HAMMING, dim b. A set's fingerprint (kith/simhash.h;
+ *     weights count, order and repetitions are allowed) is the row of bits; fingerprints that were made elsewhere go in
+ *     and out by the calls that end in _bits, too.
+ * sets->n is the number of rows or queries.
+ * Errors:   as there, but for what is about finite numbers; KITH_INVALID too for tokens that do not ascend
+ *           (KITH_JACCARD), weights that are not finite, starts that do not ascend, sets of 2^32 - 1 tokens and more, and an
+ *           index of another kind. Sets are not given back: there is no kith_index_reconstruct_sets. */
+KITH_API kith_status kith_index_train_sets(kith_index *index, const kith_sets *sets, const kith_run *run,
+                                           kith_error *err);
+KITH_API kith_status kith_index_add_sets(kith_index *index, const kith_sets *sets, const uint64_t *ids,
+                                         const kith_run *run, kith_error *err);
+KITH_API kith_status kith_search_sets(kith_searcher *searcher, const kith_sets *queries, size_t k,
+                                      const kith_search_options *options, uint64_t *ids, float *dist,
+                                      kith_search_stats *stats, kith_error *err);
+KITH_API kith_status kith_search_range_sets(kith_searcher *searcher, const kith_sets *query, float radius,
                                             const kith_search_options *options, size_t *n,
                                             const uint64_t **ids, const float **dist,
                                             kith_search_stats *stats, kith_error *err);

@@ -21,11 +21,13 @@
 extern "C" {
 #endif
 
-/* Many sets: set i is tokens[starts[i]] .. tokens[starts[i + 1] - 1]. Set numbers are below 2^32 - 1. */
+/* Many sets: set i is tokens[starts[i]] .. tokens[starts[i + 1] - 1]. Set numbers are below 2^32 - 1. Weights are for
+ * fingerprints (kith/simhash.h), where tokens are features; everything else passes them over. */
 typedef struct kith_sets {
     const uint64_t *tokens;
     const uint64_t *starts; /* [n + 1], ascending */
     size_t n;
+    const float *weights; /* beside tokens, finite; NULL: 1 each */
 } kith_sets;
 
 /* Sort, and leave out what is there twice. In place; returns how many tokens are left. Cost: O(n log n). */

@@ -31,9 +31,9 @@ extern "C" {
 KITH_API kith_status kith_simhash(size_t bits, const uint64_t *features, const float *weights, size_t n,
                                   uint64_t *fingerprint, kith_error *err);
 
-/* Those of many sets, the weight of each token 1.
+/* Those of many sets, with their weights where they have some.
  * Out:      fingerprints[sets->n][bits / 64].
- * Errors:   KITH_INVALID, KITH_CANCELLED. Stage "signing", counted in sets. */
+ * Errors:   KITH_INVALID for other bits or a weight that is not finite; KITH_CANCELLED. Stage "signing", counted in sets. */
 KITH_API kith_status kith_simhash_sets(size_t bits, const kith_sets *sets, const kith_run *run,
                                        uint64_t *fingerprints, kith_error *err);
 

@@ -102,17 +102,25 @@ static void sign_block(void *ctx, size_t block, size_t worker)
     (void)worker;
     const signing *s = ctx;
     const uint64_t *starts = s->sets->starts;
+    const float *weights = s->sets->weights;
     size_t end = (block + 1) * BLOCK < s->sets->n ? (block + 1) * BLOCK : s->sets->n;
     for (size_t i = block * BLOCK; i < end; i++)
-        for (size_t word = 0; word < s->words; word++)
+        for (size_t word = 0; word < s->words; word++) {
+            const uint64_t *features = s->sets->tokens + starts[i];
+            size_t n = (size_t)(starts[i + 1] - starts[i]);
             s->fingerprints[i * s->words + word] =
-                majority(s->sets->tokens + starts[i], (size_t)(starts[i + 1] - starts[i]), word);
+                weights ? weighted(features, weights + starts[i], n, word) : majority(features, n, word);
+        }
 }
 
 kith_status kith_simhash_sets(size_t bits, const kith_sets *sets, const kith_run *run, uint64_t *fingerprints,
                               kith_error *err)
 {
     KI_TRY(check_bits(bits, err));
+    for (uint64_t t = sets->n ? sets->starts[0] : 0; sets->weights && sets->n && t < sets->starts[sets->n];
+         t++)
+        if (!isfinite(sets->weights[t]))
+            return ki_fail(err, KITH_INVALID, "weights[%llu] is not finite", (unsigned long long)t);
     signing s = {sets, bits / 64, fingerprints};
     return ki_blocks_run(run, "signing", (sets->n + BLOCK - 1) / BLOCK, BLOCK, sets->n, sign_block, &s, err);
 }

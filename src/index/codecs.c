@@ -225,6 +225,17 @@ const ki_transform_part ki_transform_part_hr = {
     .options = hr_options,
 };
 
+/* Not of vectors: the front door makes the fingerprints (ki_input_sets), which are rows of bits from then on. */
+const ki_transform_part ki_transform_part_simhash = {
+    .part = {.info = {.pattern = "SimHash<b>",
+                      .about =
+                          "transform: weighted sets to fingerprints of 64 or 128 bits, for a structure over "
+                          "bits; alone BMIH4 or BMIH8; near-duplicates"},
+             .args = {{"b", 64, 128, 0}}},
+    .metrics = KI_METRIC_BIT(KITH_HAMMING),
+    .fingerprint = 1,
+};
+
 static const kith_param_info opq_params[] = {
     {"opq_iterations", KITH_PARAM_INT, KITH_AT_BUILD, 1, 1000, 20,
      "rounds of rotation and codebooks in turn when OPQ is trained"},

@@ -9,7 +9,8 @@
  * zero) and the metric is DOT, so a structure knows L2SQ, DOT and L1 only; slots handed to add are free and
  * distinct, slots handed to remove are in use; calls that change the index come alone. A family over bits knows
  * HAMMING only; what it gets is bits (ki_input.bits, ki_query.bits), the unused ones of each last byte zero, and never
- * a float; its codec is the part's own (ki_structure_part.codec).
+ * a float; its codec is the part's own (ki_structure_part.codec). A family over sets knows JACCARD only and gets
+ * ki_input.sets, ki_query.tokens; what it keeps is up to its codec.
  */
 #ifndef KI_INDEX_FAMILY_H
 #define KI_INDEX_FAMILY_H
@@ -29,7 +30,7 @@
 
 /* ---- Rows on their way in ---- */
 
-/* Rows as the caller gave them: x[n][dim], or bits[n][kith_bit_bytes(dim)], the other NULL. Families take float32
+/* Rows as the caller gave them: x[n][dim], bits[n][kith_bit_bytes(dim)] or sets, the others NULL. Families take float32
  * rows block by block, so that scaling to unit length costs a block of scratch and not a copy of everything. */
 typedef struct ki_input {
     const float *x;
@@ -37,6 +38,7 @@ typedef struct ki_input {
     int unit; /* scale each row to unit length */
     const ki_kernels *kernels;
     const uint8_t *bits;
+    const kith_sets *sets;
 } ki_input;
 
 /* Rows first..first+count-1: a pointer into x, or into scratch[count][dim] where they had to be scaled. */
@@ -58,7 +60,7 @@ typedef struct ki_structure_env {
     const kith_allocator *allocator;
     const ki_kernels *kernels;
     size_t dim;
-    kith_metric metric; /* L2SQ, DOT, L1 or HAMMING */
+    kith_metric metric; /* L2SQ, DOT, L1, HAMMING or JACCARD */
     int unit;           /* rows and queries are of unit length (KITH_COSINE) */
     uint64_t seed;
     const uint64_t *args; /* the numbers of the spec, in the order of the pattern */
@@ -87,7 +89,7 @@ typedef struct ki_structure_ops {
                                   kith_error *err); /* or NULL */
     void (*remove)(ki_structure *structure, const uint32_t *slots, size_t n);
 
-    /* The vector of a slot in use, as well as the codec can tell. Any number of threads. */
+    /* The vector of a slot in use, as well as the codec can tell; NULL over bits and sets. Any number of threads. */
     void (*decode)(const ki_structure *structure, uint32_t slot, float *out);
     /* The same of a family over bits. */
     void (*decode_bits)(const ki_structure *structure, uint32_t slot, uint8_t *out);
@@ -158,6 +160,7 @@ kith_status ki_input_train_codec(const ki_structure_env *env, const ki_input *in
 typedef struct ki_transform_part {
     ki_part part;
     unsigned metrics;  /* KI_METRIC_BIT of those that survive it */
+    int fingerprint;   /* 1: sets to bits (SimHash), done at the door; nothing below is used then */
     size_t train_rows; /* rows that training takes at most */
     /* What the arguments of the spec mean; front door and metric fill in the rest. */
     void (*options)(const uint64_t *args, const double *params, ki_transform_options *options);
@@ -169,7 +172,7 @@ typedef struct ki_structure_part {
     const ki_structure_ops *ops;
     int residual; /* rows are encoded relative to an origin where codec and metric allow */
     int blocks;   /* it keeps codes in blocks of rows where the codec wants that (quant/codec.h) */
-    /* The only codec it works with, not said in specs; NULL: any of the list. */
+    /* The only codec it works with, not said in specs, made with the structure's own numbers; NULL: any of the list. */
     const struct ki_codec_part *codec;
 } ki_structure_part;
 
@@ -185,6 +188,9 @@ typedef struct ki_codec_part {
 
 /* The rows of bits themselves: the codec of structures over bits. */
 extern const ki_codec_part ki_codec_part_bits;
+
+/* Signatures of sets with the size of the set: the codec of MinHash<K> (signatures.c). */
+extern const ki_codec_part ki_codec_part_signatures;
 
 /* A refinement keeps a better copy of every row, by slot, in a codec of its own. Its first parameter is
  * refine_k. */

@@ -33,6 +33,11 @@ kith_status ki_input_floats(const kith_index *index, const char *name, const flo
 kith_status ki_input_bits(const kith_index *index, const char *name, const uint8_t *bits, size_t n,
                           ki_input *input, kith_error *err);
 
+/* The same for sets: as they are under KITH_JACCARD; their fingerprints, in *own (else NULL), where the spec begins with
+ * SimHash<b>. *own is the caller's to free in any case. */
+kith_status ki_input_sets(const kith_index *index, const char *name, const kith_sets *sets,
+                          const kith_run *run, ki_input *input, uint8_t **own, kith_error *err);
+
 /* The same rows as the structure takes them: through the transform, where there is one, into *own (NULL without). *own is
  * the caller's to free. Errors: KITH_NOMEM, KITH_CANCELLED. */
 kith_status ki_input_inner(const kith_index *index, const ki_input *input, const kith_run *run,

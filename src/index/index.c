@@ -1,6 +1,7 @@
 /* index.c - the front door: making, training and changing an index. Searching is in search.c, files are in
  * index_io.c, ids and slots in rows.c, spec strings in spec.c. */
 #include <kith/index.h>
+#include <kith/simhash.h>
 
 #include <stdlib.h>
 #include <string.h>
@@ -95,13 +96,60 @@ kith_status ki_input_bits(const kith_index *index, const char *name, const uint8
     return KITH_OK;
 }
 
+/* That sets can be read: starts that ascend, and tokens where there are any. */
+static kith_status check_sets(const char *name, const kith_sets *sets, kith_error *err)
+{
+    if (!sets || (sets->n > 0 && !sets->starts))
+        return ki_fail(err, KITH_INVALID, "%s is NULL or has no starts", name);
+    const uint64_t *starts = sets->starts;
+    for (size_t i = 0; i < sets->n; i++)
+        if (starts[i + 1] < starts[i] || starts[i + 1] - starts[i] >= UINT32_MAX)
+            return ki_fail(err, KITH_INVALID, "%s: set %zu goes from token %llu to %llu", name, i,
+                           (unsigned long long)starts[i], (unsigned long long)starts[i + 1]);
+    if (sets->n > 0 && starts[sets->n] > starts[0] && !sets->tokens)
+        return ki_fail(err, KITH_INVALID, "%s has no tokens", name);
+    return KITH_OK;
+}
+
+static kith_status check_tokens(const char *name, const kith_sets *sets, kith_error *err)
+{
+    for (size_t i = 0; i < sets->n; i++)
+        for (uint64_t t = sets->starts[i] + 1; t < sets->starts[i + 1]; t++)
+            if (sets->tokens[t] <= sets->tokens[t - 1])
+                return ki_fail(err, KITH_INVALID,
+                               "%s: token %llu of set %zu is not above the one before it: kith_set_normalise "
+                               "makes it so",
+                               name, (unsigned long long)(t - sets->starts[i]), i);
+    return KITH_OK;
+}
+
+kith_status ki_input_sets(const kith_index *index, const char *name, const kith_sets *sets,
+                          const kith_run *run, ki_input *input, uint8_t **own, kith_error *err)
+{
+    *own = NULL;
+    int fingerprint = index->spec.transform && index->spec.transform->fingerprint;
+    if (!fingerprint) KI_TRY(check_kind(index, KITH_ROWS_SETS, err));
+    KI_TRY(check_sets(name, sets, err));
+    *input = (ki_input){.n = sets->n, .dim = index->dim, .kernels = index->env.kernels};
+    if (!fingerprint) {
+        input->sets = sets;
+        return check_tokens(name, sets, err);
+    }
+    size_t bytes = kith_bit_bytes(index->dim);
+    uint64_t *prints = ki_alloc(index->allocator, sets->n, bytes);
+    if (!prints) return ki_fail_nomem(err, sets->n * bytes);
+    *own = (uint8_t *)prints; /* little-endian words are rows of bits */
+    input->bits = *own;
+    return kith_simhash_sets(index->dim, sets, run, prints, err);
+}
+
 /* ---- Making ---- */
 
 /* The transform as the parameters now say, untrained; what is left of the components. */
 static kith_status make_transform(kith_index *index, kith_error *err)
 {
     const ki_spec *spec = &index->spec;
-    if (!spec->transform) return KITH_OK;
+    if (!spec->transform || spec->transform->fingerprint) return KITH_OK;
     ki_transform_options options = {
         .dim = index->dim, .centred = index->metric == KITH_L2SQ, .unit = index->metric == KITH_COSINE};
     spec->transform->options(spec->transform_args, index->params + ki_spec_transform_params(spec), &options);
@@ -168,12 +216,28 @@ static kith_status check_metric(const ki_spec *spec, kith_metric metric, kith_er
                    who);
 }
 
+/* That rows of sets have their dimension: none (1), or the bits of their fingerprints. */
+static kith_status check_sets_dim(const ki_spec *spec, size_t dim, kith_metric metric, kith_error *err)
+{
+    uint64_t bits = spec->transform && spec->transform->fingerprint ? spec->transform_args[0] : 0;
+    if (bits != 0 && bits != 64 && bits != 128)
+        return ki_fail(err, KITH_INVALID, "spec: b of SimHash<b> is %llu, allowed 64 and 128",
+                       (unsigned long long)bits);
+    if (bits != 0 && dim != bits)
+        return ki_fail(err, KITH_INVALID, "dim is %zu, fingerprints of SimHash%llu have %llu bits", dim,
+                       (unsigned long long)bits, (unsigned long long)bits);
+    if (kith_metric_rows(metric) == KITH_ROWS_SETS && dim != 1)
+        return ki_fail(err, KITH_INVALID, "dim is %zu, for rows that are sets it is 1", dim);
+    return KITH_OK;
+}
+
 kith_status ki_index_make(const ki_spec *spec, size_t dim, kith_metric metric, uint64_t seed,
                           const kith_allocator *allocator, kith_index **out, kith_error *err)
 {
     if (dim < 1 || dim > KITH_MAX_DIM)
         return ki_fail(err, KITH_INVALID, "dim is %zu, allowed 1..%d", dim, KITH_MAX_DIM);
     KI_TRY(check_metric(spec, metric, err));
+    KI_TRY(check_sets_dim(spec, dim, metric, err));
     kith_index *index = ki_alloc_zero(allocator, 1, sizeof *index);
     if (!index) return ki_fail_nomem(err, sizeof *index);
     index->allocator = allocator;
@@ -357,6 +421,18 @@ kith_status kith_index_train_bits(kith_index *index, const uint8_t *bits, size_t
     return train(index, &input, run, err);
 }
 
+kith_status kith_index_train_sets(kith_index *index, const kith_sets *sets, const kith_run *run,
+                                  kith_error *err)
+{
+    ki_input input;
+    uint8_t *own = NULL;
+    KI_TRY(check_trainable(index, "sets", sets, sets ? sets->n : 1, err));
+    kith_status status = ki_input_sets(index, "sets", sets, run, &input, &own, err);
+    if (status == KITH_OK) status = train(index, &input, run, err);
+    ki_free(index->allocator, own);
+    return status;
+}
+
 /* ---- Adding and removing ---- */
 
 /* Whether n rows at `rows`, named `name`, may be added. */
@@ -418,6 +494,18 @@ kith_status kith_index_add_bits(kith_index *index, const uint8_t *bits, const ui
     KI_TRY(check_addable(index, "bits", bits, n, err));
     KI_TRY(ki_input_bits(index, "bits", bits, n, &input, err));
     return add(index, &input, ids, run, err);
+}
+
+kith_status kith_index_add_sets(kith_index *index, const kith_sets *sets, const uint64_t *ids,
+                                const kith_run *run, kith_error *err)
+{
+    ki_input input;
+    uint8_t *own = NULL;
+    KI_TRY(check_addable(index, "sets", sets, 1, err));
+    kith_status status = ki_input_sets(index, "sets", sets, run, &input, &own, err);
+    if (status == KITH_OK) status = add(index, &input, ids, run, err);
+    ki_free(index->allocator, own);
+    return status;
 }
 
 kith_status kith_index_remove(kith_index *index, const uint64_t *ids, size_t n, size_t *removed,

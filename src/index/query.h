@@ -30,6 +30,8 @@ typedef struct ki_query {
     const float
         *whole; /* [the index's dim]: before the transform, for refinements; vector where there is none */
     const uint8_t *bits;    /* [kith_bit_bytes(dim)], or NULL */
+    const uint64_t *tokens; /* [n_tokens], of a query that is a set */
+    size_t n_tokens;
     const double *settings; /* every parameter of the spec in order: the structure's own come first */
     const void *route;      /* what the structure's route() made of it, or NULL */
     size_t need;            /* rows that the caller wants: fewer found means that more is to be looked at */

@@ -212,7 +212,11 @@ static void query_init(const kith_searcher *s, const kith_search_options *option
 {
     const kith_index *index = s->index;
     memset(query, 0, sizeof *query);
-    if (queries->bits)
+    if (queries->sets) {
+        const uint64_t *starts = queries->sets->starts;
+        query->tokens = queries->sets->tokens + starts[q];
+        query->n_tokens = (size_t)(starts[q + 1] - starts[q]);
+    } else if (queries->bits)
         query->bits = queries->bits + q * kith_bit_bytes(queries->dim);
     else
         query->vector = queries->x + q * queries->dim;
@@ -345,10 +349,10 @@ static kith_status batch_reserve(kith_searcher *s, size_t room, size_t route_byt
     return KITH_OK;
 }
 
-/* The vectors of the part, side by side as families see them; NULL for queries of bits. */
+/* The vectors of the part, side by side as families see them; NULL for queries of bits and sets. */
 static const float *batch_vectors(const batch *b)
 {
-    if (b->queries->bits) return NULL;
+    if (!b->queries->x) return NULL;
     const ki_input *queries = b->queries;
     if (!b->s->index->transform) return ki_input_block(queries, b->first, b->n, b->s->batch_unit);
     ki_transform_apply(b->s->index->transform, queries->x + b->first * queries->dim, b->n, b->s->batch_unit);
@@ -465,6 +469,22 @@ kith_status kith_search_bits(kith_searcher *s, const uint8_t *queries, size_t nq
     return search(s, &input, k, options, ids, dist, stats, err);
 }
 
+kith_status kith_search_sets(kith_searcher *s, const kith_sets *queries, size_t k,
+                             const kith_search_options *options, uint64_t *ids, float *dist,
+                             kith_search_stats *stats, kith_error *err)
+{
+    ki_input input;
+    uint8_t *own = NULL;
+    KI_TRY(check_search(s, queries, k, ids, dist, err));
+    kith_run run;
+    kith_run_init(&run);
+    run.pool = options && options->struct_size >= sizeof *options ? options->pool : NULL;
+    kith_status status = ki_input_sets(s->index, "queries", queries, &run, &input, &own, err);
+    if (status == KITH_OK) status = search(s, &input, k, options, ids, dist, stats, err);
+    ki_free(s->index->allocator, own);
+    return status;
+}
+
 /* ---- All within a radius ---- */
 
 /* Order what was found by (distance, id): a heap of everything, sorted in place. */
@@ -561,4 +581,18 @@ kith_status kith_search_range_bits(kith_searcher *s, const uint8_t *query, float
     KI_TRY(check_range(s, query, radius, n, ids, dist, err));
     KI_TRY(ki_input_bits(s->index, "query", query, 1, &input, err));
     return search_range(s, &input, radius, options, n, ids, dist, stats, err);
+}
+
+kith_status kith_search_range_sets(kith_searcher *s, const kith_sets *query, float radius,
+                                   const kith_search_options *options, size_t *n, const uint64_t **ids,
+                                   const float **dist, kith_search_stats *stats, kith_error *err)
+{
+    ki_input input;
+    uint8_t *own = NULL;
+    KI_TRY(check_range(s, query, radius, n, ids, dist, err));
+    if (query->n != 1) return ki_fail(err, KITH_INVALID, "query holds %zu sets, it must be 1", query->n);
+    kith_status status = ki_input_sets(s->index, "query", query, NULL, &input, &own, err);
+    if (status == KITH_OK) status = search_range(s, &input, radius, options, n, ids, dist, stats, err);
+    ki_free(s->index->allocator, own);
+    return status;
 }

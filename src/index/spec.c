@@ -36,6 +36,7 @@ static const ki_refinement_part *const refinements[] = {
 /* What a spec that names no structure, or no codec, means. */
 #define DEFAULT_STRUCTURE (structures[0])
 #define DEFAULT_CODEC (codecs[0])
+#define FINGERPRINT_BLOCK 16 /* bits of a table, of fingerprints without a structure: BMIH4, BMIH8 */
 
 const kith_family_info *const *kith_families(size_t *n)
 {
@@ -241,6 +242,7 @@ kith_status ki_spec_parse(const char *text, ki_spec *spec, kith_error *err)
             memcpy(spec->structure_args, args, sizeof args);
             if (spec->structure->codec) { /* no choice of a codec */
                 spec->codec = spec->structure->codec;
+                memcpy(spec->codec_args, args, sizeof args);
                 found = CODEC;
             }
         } else if (found == CODEC) {
@@ -254,7 +256,14 @@ kith_status ki_spec_parse(const char *text, ki_spec *spec, kith_error *err)
         if (text[at] == 0) break;
         at++;
     }
-    if (spec->refinement && spec->codec->exact && !spec->transform)
+    int fingerprint = spec->transform && spec->transform->fingerprint;
+    if (fingerprint && spec->structure == DEFAULT_STRUCTURE && kind == STRUCTURE) {
+        /* Fingerprints alone: blocks of 16 bits, as Manku et al. have them. */
+        spec->structure = &ki_structure_bmih;
+        spec->structure_args[0] = spec->transform_args[0] / FINGERPRINT_BLOCK;
+        spec->codec = spec->structure->codec;
+    }
+    if (spec->refinement && spec->codec->exact && (!spec->transform || fingerprint))
         return ki_fail(err, KITH_INVALID, "spec: %s needs no refinement, its codes are exact",
                        spec->codec->part.info.pattern);
     write_canonical(spec);

@@ -154,7 +154,7 @@ kith_status kith_texts_add(kith_texts *texts, size_t n, const char *const *text,
 
 kith_sets kith_texts_sets(const kith_texts *texts)
 {
-    return (kith_sets){texts->tokens, texts->starts, texts->n};
+    return (kith_sets){texts->tokens, texts->starts, texts->n, NULL};
 }
 
 size_t kith_texts_counted(const kith_texts *texts)

@@ -181,7 +181,7 @@ static kith_status join_pairs(pairing *p, const kith_run *run, kith_pairs *pairs
         memcpy(tokens + starts[i], set, n * sizeof *set);
         starts[i + 1] = starts[i] + n;
     }
-    const kith_sets sets = {tokens, starts, p->m};
+    const kith_sets sets = {tokens, starts, p->m, NULL};
     if (status == KITH_OK)
         status = kith_sets_join(&sets, p->options->threshold, p->allocator, run, pairs, err);
     ki_free(p->allocator, tokens);

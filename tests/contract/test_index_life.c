@@ -107,7 +107,7 @@ static void untrained(const index_case *c)
     kith_index_info info = {.struct_size = sizeof info};
     assert_ok(kith_index_get_info(index, &info, &err), &err);
     assert_string_equal(info.spec, c->spec);
-    assert_int_equal(info.dim, CASE_DIM);
+    assert_int_equal(info.dim, case_index_dim(c, CASE_DIM));
     assert_int_equal(info.metric, c->metric);
     assert_int_equal(info.seed, 1);
     assert_int_equal(info.n, 0);
@@ -121,7 +121,7 @@ static void untrained(const index_case *c)
     assert_int_equal(case_train(index, case_rows(), 0, NULL, &err), KITH_INVALID);
     float bad[4 * CASE_DIM] = {0};
     bad[2 * CASE_DIM + 1] = NAN;
-    if (c->metric != KITH_HAMMING) {
+    if (case_floats(c)) {
         assert_int_equal(case_train(index, bad, 4, NULL, &err), KITH_INVALID);
         assert_non_null(strstr(err.message, "component 1 of row 2"));
     }
@@ -289,7 +289,7 @@ static void refused_adds(const index_case *c)
     assert_int_equal(case_add(index, rows, (uint64_t[]){1, KITH_NO_ID, 3}, 3, NULL, &err), KITH_INVALID);
     assert_int_equal(case_add(index, NULL, &next, 1, NULL, &err), KITH_INVALID);
     rows[2 * CASE_DIM + CASE_DIM - 1] = -INFINITY;
-    if (c->metric != KITH_HAMMING) {
+    if (case_floats(c)) {
         assert_int_equal(case_add(index, rows, (uint64_t[]){1, 3, 4}, 3, NULL, &err), KITH_INVALID);
         assert_non_null(strstr(err.message, "component 15 of row 2"));
     }
@@ -470,8 +470,10 @@ static void one_dimension(const family_case *family, size_t dim, size_t m)
     enum { N = 600, NQ = 9, K = 5 };
     index_case c = {.family = family, .metric = case_metric(family, KITH_L2SQ)};
     case_spec(family, m, c.spec);
+    if (dim > case_index_dim(&c, dim) && c.metric == KITH_HAMMING)
+        return; /* a fingerprint has no room for it */
     float *x = test_vectors(N, dim, 0, dim);
-    int bits = c.metric == KITH_HAMMING;
+    int bits = !case_floats(&c);
     if (bits) case_to_bits(x, N * dim);
     kith_index *index = case_create(&c, dim, 1, NULL);
     assert_ok(case_train(index, x, N, NULL, &err), &err);
@@ -591,6 +593,7 @@ static void test_lengths(void **state)
 
 static void reconstructions(const index_case *c)
 {
+    if (kith_metric_rows(c->metric) == KITH_ROWS_SETS) return; /* sets are not given back */
     kith_index *index = case_full(c);
     float out[CASE_DIM];
     double error = 0, spread = 0;

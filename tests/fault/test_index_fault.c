@@ -22,7 +22,7 @@ static kith_status make(const index_case *c, const kith_allocator *allocator, ki
     options.metric = c->metric;
     options.allocator = allocator;
     case_dimension(DIM);
-    return kith_index_create(c->spec, DIM, &options, index, &err);
+    return kith_index_create(c->spec, case_index_dim(c, DIM), &options, index, &err);
 }
 
 /* Steps in the life of an index, each done over and over with the n-th allocation failing. */

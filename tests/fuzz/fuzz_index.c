@@ -35,10 +35,34 @@ static void search_bits(kith_index *index, size_t dim)
     free(queries);
 }
 
+static const uint64_t tokens[] = {1, 5, 9, 3, 5}, starts[] = {0, 3, 3, 5};
+static const kith_sets three_sets = {tokens, starts, QUERIES, NULL};
+
+static void search_sets(kith_index *index)
+{
+    kith_searcher *searcher;
+    uint64_t ids[QUERIES * K];
+    float dist[QUERIES * K];
+    if (kith_searcher_create(index, &searcher, NULL) != KITH_OK) return;
+    kith_status status = kith_search_sets(searcher, &three_sets, K, NULL, ids, dist, NULL, NULL);
+    FUZZ_ASSERT(status == KITH_OK);
+    for (size_t i = 0; i < QUERIES * K; i++) FUZZ_ASSERT(ids[i] != KITH_NO_ID || dist[i] == INFINITY);
+    size_t n;
+    const uint64_t *near_ids;
+    const float *near_dist;
+    const kith_sets query = {tokens, starts, 1, NULL};
+    (void)kith_search_range_sets(searcher, &query, 0.5f, NULL, &n, &near_ids, &near_dist, NULL, NULL);
+    kith_searcher_free(searcher);
+}
+
 static void search(kith_index *index, size_t dim, kith_metric metric)
 {
     if (metric == KITH_HAMMING) {
         search_bits(index, dim);
+        return;
+    }
+    if (metric == KITH_JACCARD) {
+        search_sets(index);
         return;
     }
     kith_searcher *searcher;
@@ -69,8 +93,10 @@ static void change(kith_index *index, size_t dim, kith_metric metric)
     float *row = calloc(dim, sizeof *row);
     (void)kith_index_remove(index, &gone, 1, &removed, NULL);
     const uint8_t *bits = (const uint8_t *)row;
-    if ((metric == KITH_HAMMING ? kith_index_add_bits(index, bits, &new_id, 1, NULL, NULL)
-                                : kith_index_add(index, row, &new_id, 1, NULL, NULL)) == KITH_OK)
+    const kith_sets set = {tokens, starts, 1, NULL};
+    if ((metric == KITH_JACCARD   ? kith_index_add_sets(index, &set, &new_id, NULL, NULL)
+         : metric == KITH_HAMMING ? kith_index_add_bits(index, bits, &new_id, 1, NULL, NULL)
+                                  : kith_index_add(index, row, &new_id, 1, NULL, NULL)) == KITH_OK)
         FUZZ_ASSERT(kith_index_has(index, new_id));
     free(row);
 }

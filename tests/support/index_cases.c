@@ -37,6 +37,9 @@ const family_case families[] = {
     {"BFlat", 1, 1, 1.0},
     {"BIVF40", 0, 1, 0.95},
     {"BMIH@", 0, 1, 1.0},
+    {"SimHash64,BMIH@", 0, 1, 1.0},
+    {"SimHash128,BFlat", 1, 1, 1.0},
+    {"MinHash128", 0, 0, 0.5},
     {"PStable8x2,Flat", 0, 1, 0.8},
     {"PStable6x2,PQ@x6,RFlat", 0, 1, 0.78},
     {"KDTree,Flat", 0, 1, 1.0},
@@ -54,6 +57,28 @@ static char where[160]; /* what is being tested, empty between cases */
 /* See case_train in the header. */
 static kith_metric now_metric = KITH_L2SQ;
 static size_t now_dim = CASE_DIM;
+static size_t now_bits; /* of a fingerprint; 0: rows are as wide as now_dim says */
+
+/* Rows of fingerprints are wider than what is tested with. */
+static size_t print_bits(const char *spec)
+{
+    return strncmp(spec, "SimHash", 7) == 0 ? strtoul(spec + 7, NULL, 10) : 0;
+}
+
+static size_t index_dim(const char *spec, kith_metric metric, size_t dim)
+{
+    return print_bits(spec) ? print_bits(spec) : kith_metric_rows(metric) == KITH_ROWS_SETS ? 1 : dim;
+}
+
+size_t case_index_dim(const index_case *c, size_t dim)
+{
+    return index_dim(c->spec, c->metric, dim);
+}
+
+int case_floats(const index_case *c)
+{
+    return kith_metric_rows(c->metric) == KITH_ROWS_F32;
+}
 
 int case_teardown(void **state)
 {
@@ -73,7 +98,7 @@ void case_spec(const family_case *family, size_t m, char spec[64])
                                    : snprintf(spec + used, 64 - used, "%c", *p));
 }
 
-static const kith_metric metrics[] = {KITH_L2SQ, KITH_DOT, KITH_COSINE, KITH_L1, KITH_HAMMING};
+static const kith_metric metrics[] = {KITH_L2SQ, KITH_DOT, KITH_COSINE, KITH_L1, KITH_HAMMING, KITH_JACCARD};
 #define N_METRICS (sizeof metrics / sizeof *metrics)
 
 int case_supports(const family_case *family, kith_metric metric)
@@ -84,7 +109,7 @@ int case_supports(const family_case *family, kith_metric metric)
     kith_index_options_init(&options);
     options.metric = metric;
     case_spec(family, CASE_DIM / 4, spec);
-    kith_status status = kith_index_create(spec, CASE_DIM, &options, &index, NULL);
+    kith_status status = kith_index_create(spec, index_dim(spec, metric, CASE_DIM), &options, &index, NULL);
     kith_index_free(index);
     return status != KITH_UNSUPPORTED;
 }
@@ -110,6 +135,7 @@ static void run_case(const family_case *family, kith_metric metric, kith_simd le
     now_metric = metric;
     now_dim = CASE_DIM;
     case_spec(family, CASE_DIM / 4, c.spec);
+    now_bits = print_bits(c.spec);
     snprintf(where, sizeof where, "%s, %s, %s", c.spec, kith_metric_name(metric), kith_simd_name(level));
     assert_int_equal(kith_simd_use(level, NULL), KITH_OK);
     test(&c);
@@ -159,7 +185,7 @@ void case_dimension(size_t dim)
 /* x[n][now_dim] as rows of bits, malloc'ed; NULL for NULL. */
 static uint8_t *pack(const float *x, size_t n)
 {
-    size_t row = kith_bit_bytes(now_dim);
+    size_t row = kith_bit_bytes(now_bits ? now_bits : now_dim);
     uint8_t *bits = x ? calloc(n + 1, row) : NULL;
     for (size_t i = 0; i < n && bits; i++)
         for (size_t d = 0; d < now_dim; d++)
@@ -167,8 +193,34 @@ static uint8_t *pack(const float *x, size_t n)
     return bits;
 }
 
+/* The same as sets, to be given back with free_sets. Without x: n sets that are nowhere. */
+static kith_sets sets_of(const float *x, size_t n)
+{
+    uint64_t *tokens = x ? malloc((n * now_dim + 1) * sizeof *tokens) : NULL;
+    uint64_t *starts = x || n == 0 ? calloc(n + 1, sizeof *starts) : NULL;
+    size_t at = 0;
+    for (size_t i = 0; i < n && tokens; i++) {
+        for (size_t d = 0; d < now_dim; d++)
+            if (x[i * now_dim + d] > 0) tokens[at++] = d;
+        starts[i + 1] = at;
+    }
+    return (kith_sets){tokens, starts, n, NULL};
+}
+
+static void free_sets(const kith_sets *sets)
+{
+    free((void *)(uintptr_t)sets->tokens);
+    free((void *)(uintptr_t)sets->starts);
+}
+
 kith_status case_train(kith_index *index, const float *x, size_t n, const kith_run *run, kith_error *err)
 {
+    if (now_metric == KITH_JACCARD) {
+        kith_sets sets = sets_of(x, n);
+        kith_status status = kith_index_train_sets(index, &sets, run, err);
+        free_sets(&sets);
+        return status;
+    }
     if (now_metric != KITH_HAMMING) return kith_index_train(index, x, n, run, err);
     uint8_t *bits = pack(x, n);
     kith_status status = kith_index_train_bits(index, bits, n, run, err);
@@ -179,6 +231,12 @@ kith_status case_train(kith_index *index, const float *x, size_t n, const kith_r
 kith_status case_add(kith_index *index, const float *x, const uint64_t *ids, size_t n, const kith_run *run,
                      kith_error *err)
 {
+    if (now_metric == KITH_JACCARD) {
+        kith_sets sets = sets_of(x, n);
+        kith_status status = kith_index_add_sets(index, &sets, ids, run, err);
+        free_sets(&sets);
+        return status;
+    }
     if (now_metric != KITH_HAMMING) return kith_index_add(index, x, ids, n, run, err);
     uint8_t *bits = pack(x, n);
     kith_status status = kith_index_add_bits(index, bits, ids, n, run, err);
@@ -188,8 +246,9 @@ kith_status case_add(kith_index *index, const float *x, const uint64_t *ids, siz
 
 kith_status case_reconstruct(const kith_index *index, uint64_t id, float *out, kith_error *err)
 {
+    if (now_metric == KITH_JACCARD) return kith_index_has(index, id) ? KITH_OK : KITH_NOTFOUND;
     if (now_metric != KITH_HAMMING) return kith_index_reconstruct(index, id, out, err);
-    uint8_t *bits = calloc(1, kith_bit_bytes(now_dim));
+    uint8_t *bits = calloc(1, kith_bit_bytes(now_bits ? now_bits : now_dim));
     kith_status status = kith_index_reconstruct_bits(index, id, bits, err);
     for (size_t d = 0; d < now_dim && status == KITH_OK; d++) out[d] = (float)(bits[d / 8] >> d % 8 & 1);
     free(bits);
@@ -200,6 +259,12 @@ kith_status case_search(kith_searcher *searcher, const float *queries, size_t nq
                         const kith_search_options *options, uint64_t *ids, float *dist,
                         kith_search_stats *stats, kith_error *err)
 {
+    if (now_metric == KITH_JACCARD) {
+        kith_sets sets = sets_of(queries, nq);
+        kith_status status = kith_search_sets(searcher, &sets, k, options, ids, dist, stats, err);
+        free_sets(&sets);
+        return status;
+    }
     if (now_metric != KITH_HAMMING)
         return kith_search(searcher, queries, nq, k, options, ids, dist, stats, err);
     uint8_t *bits = pack(queries, nq);
@@ -212,6 +277,13 @@ kith_status case_search_range(kith_searcher *searcher, const float *query, float
                               const kith_search_options *options, size_t *n, const uint64_t **ids,
                               const float **dist, kith_search_stats *stats, kith_error *err)
 {
+    if (now_metric == KITH_JACCARD) {
+        kith_sets sets = sets_of(query, 1);
+        kith_status status =
+            kith_search_range_sets(searcher, &sets, radius, options, n, ids, dist, stats, err);
+        free_sets(&sets);
+        return status;
+    }
     if (now_metric != KITH_HAMMING)
         return kith_search_range(searcher, query, radius, options, n, ids, dist, stats, err);
     uint8_t *bits = pack(query, 1);
@@ -228,7 +300,7 @@ const float *case_rows(void)
         memcpy(bits, rows, sizeof bits);
         case_to_bits(bits, CASE_N * CASE_DIM);
     }
-    return now_metric == KITH_HAMMING ? bits : rows;
+    return kith_metric_rows(now_metric) == KITH_ROWS_F32 ? rows : bits;
 }
 
 /* Queries near rows, as real ones are. */
@@ -244,7 +316,7 @@ static float *make_queries(void)
 const float *case_queries(void)
 {
     static float *queries, *bits;
-    if (now_metric != KITH_HAMMING) return queries ? queries : (queries = make_queries());
+    if (kith_metric_rows(now_metric) == KITH_ROWS_F32) return queries ? queries : (queries = make_queries());
     if (!bits) {
         bits = make_queries();
         for (size_t i = 0; i < CASE_NQ * CASE_DIM; i++) bits[i] -= 0.5f; /* rows are 0 and 1 here */
@@ -285,9 +357,10 @@ kith_index *case_create(const index_case *c, size_t dim, uint64_t seed, const ki
     options.metric = c->metric;
     options.seed = seed;
     options.allocator = allocator;
-    assert_ok(kith_index_create(c->spec, dim, &options, &index, &err), &err);
+    assert_ok(kith_index_create(c->spec, case_index_dim(c, dim), &options, &index, &err), &err);
     now_metric = c->metric;
     now_dim = dim;
+    now_bits = print_bits(c->spec);
     case_quick(index);
     return index;
 }
@@ -342,7 +415,8 @@ double true_distance(kith_metric metric, const float *a, const float *b, size_t 
         l1 += fabs(x - y);
     }
     switch (metric) {
-    case KITH_HAMMING: /* of zeros and ones */
+    case KITH_JACCARD: return aa + bb == 0 ? 0 : 1 - dot / (aa + bb - dot); /* of zeros and ones */
+    case KITH_HAMMING:                                                      /* of zeros and ones */
     case KITH_L2SQ: return l2;
     case KITH_DOT: return -dot;
     case KITH_COSINE: return aa == 0 || bb == 0 ? 1 : 1 - dot / sqrt(aa * bb);

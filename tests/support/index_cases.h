@@ -14,10 +14,11 @@
 #define CASE_K 10
 
 typedef struct family_case {
-    const char *spec;    /* '@' stands for the number of segments of a product quantiser */
-    int exhaustive;      /* every row is looked at */
-    int true_distances;  /* distances are those of the vectors, not estimates */
-    double recall_floor; /* recall@10 of the standard index with default settings under L2 (HAMMING) */
+    const char *spec;   /* '@' stands for the number of segments of a product quantiser */
+    int exhaustive;     /* every row is looked at */
+    int true_distances; /* distances are those of the vectors, not estimates */
+    double
+        recall_floor; /* recall@10 of the standard index with default settings under L2 (HAMMING, JACCARD) */
 } family_case;
 
 extern const family_case families[];
@@ -42,6 +43,12 @@ void for_each_case(int breadth, void (*test)(const index_case *c));
 int case_supports(const family_case *family, kith_metric metric);
 kith_metric case_metric(const family_case *family, kith_metric wanted);
 
+/* The dim of an index of the case over rows that have `dim` components here: bits of a fingerprint, 1 for sets. */
+size_t case_index_dim(const index_case *c, size_t dim);
+
+/* Whether rows are float32 vectors as they are, and not what stands for bits or sets. */
+int case_floats(const index_case *c);
+
 /* Whether rows that come by several calls make another file than by one: parts of trees are built call by call. */
 int case_calls_matter(const family_case *family);
 
@@ -52,7 +59,9 @@ int case_teardown(void **state);
 void case_spec(const family_case *family, size_t m, char spec[64]);
 
 /* The calls of the library of the same names, on rows that are given as float32 whatever the metric of the case is: over
- * bits a component stands for its sign, 1 for positive ones. dim is CASE_DIM, that of the index that
+ * bits a component stands for its sign, 1 for positive ones (fingerprints of more bits are 0 beyond); a set holds the
+ * numbers of its positive components. Sets are not given back: for them case_reconstruct says only whether the row is
+ * there. dim is CASE_DIM, that of the index that
  * case_create made last, or what case_dimension said since. */
 void case_dimension(size_t dim);
 kith_status case_train(kith_index *index, const float *x, size_t n, const kith_run *run, kith_error *err);
@@ -66,7 +75,7 @@ kith_status case_search_range(kith_searcher *searcher, const float *query, float
                               const kith_search_options *options, size_t *n, const uint64_t **ids,
                               const float **dist, kith_search_stats *stats, kith_error *err);
 
-/* Make x[n] what it stands for over bits: 1 for positive ones, else 0. */
+/* Make x[n] what it stands for over bits and sets: 1 for positive ones, else 0. */
 void case_to_bits(float *x, size_t n);
 
 /* The standard rows[CASE_N][CASE_DIM] and queries[CASE_NQ][CASE_DIM]; static. */

@@ -36,7 +36,7 @@ static sample sample_make(size_t n, size_t largest, uint64_t seed)
         for (size_t t = same; t < size; t++) to[t] = ki_rng_below(&rng, 50 * largest);
         s.starts[i + 1] = s.starts[i] + kith_set_normalise(to, size);
     }
-    s.sets = (kith_sets){s.tokens, s.starts, n};
+    s.sets = (kith_sets){s.tokens, s.starts, n, NULL};
     return s;
 }
 
@@ -83,7 +83,7 @@ static void test_textbook(void **state)
                                           {0, 1, 0, 1.0 / 3},
                                           {1.0 / 4, 0, 1, 1.0 / 5},
                                           {2.0 / 3, 1.0 / 3, 1.0 / 5, 1}};
-    const kith_sets sets = {tokens, starts, 4};
+    const kith_sets sets = {tokens, starts, 4, NULL};
     enum { HASHES = 4096 };
     uint32_t *signatures = sign(&sets, HASHES);
     for (size_t i = 0; i < 4; i++)
@@ -365,7 +365,7 @@ static void test_containment(void **state)
         sizes[i] = (uint32_t)kith_set_normalise(tokens + starts[i], size);
         starts[i + 1] = starts[i] + sizes[i];
     }
-    const kith_sets sets = {tokens, starts, N};
+    const kith_sets sets = {tokens, starts, N, NULL};
     kith_minhash *minhash;
     kith_minhash_index *index;
     kith_error err;
