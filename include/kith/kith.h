@@ -12,6 +12,7 @@
 #include <kith/index.h>
 #include <kith/io.h>
 #include <kith/kmeans.h>
+#include <kith/knng.h>
 #include <kith/metric.h>
 #include <kith/minhash.h>
 #include <kith/pca.h>

@@ -26,7 +26,7 @@
 void ki_knn_options_init(ki_knn_options *options, size_t k, kith_metric metric, uint64_t seed)
 {
     *options = (ki_knn_options){
-        .k = k, .metric = metric, .trees = 4, .leaf = 512, .rounds = 4, .delta = 0.01, .seed = seed};
+        .k = k, .metric = metric, .trees = 4, .leaf = 512, .rounds = 10, .delta = 0.002, .seed = seed};
     if (options->leaf < 4 * k) options->leaf = 4 * k;
 }
 

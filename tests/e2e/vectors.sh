@@ -53,6 +53,17 @@ prints '"recall":1.0,"recall_by":"id"' kith query flat.kidx query.fvecs --gt gt.
 kith query flat.kidx query.fvecs -k 20 -o answers.ivecs
 cmp gt.ivecs answers.ivecs || fail "query -o and gt differ"
 
+# The graph of neighbours: as gt finds them, each row itself left out; by threads alike.
+kith knng base.fvecs -k 9 -o knng.ivecs --check 200 --quiet >knng.out
+grep -q 'knng.ivecs: 9 neighbours of 2,000 rows of 16, l2' knng.out || fail "knng said: $(cat knng.out)"
+awk '/^recall@9/ && $2 >= 0.97 { good = 1 } END { exit !good }' knng.out || fail "knng found too little: $(cat knng.out)"
+kith knng base.fvecs -k 9 -o knng2.ivecs --threads 2 --json >knng.json
+cmp knng.ivecs knng2.ivecs || fail "knng depends on the threads"
+grep -qE '^\{"file":"knng2.ivecs","n":2000,"dim":16,"k":9,"metric":"l2","rounds":[0-9]+,"seconds":[0-9.e-]+,"cpu_seconds":[0-9.e-]+,"recall":null\}$' knng.json ||
+    fail "JSON: $(cat knng.json)"
+[ "$(stat -c %s knng.ivecs)" = $((2000 * (9 + 1) * 4)) ] || fail "knng.ivecs has another size"
+kith knng base.fvecs -k 9 -o knng3.ivecs --limit 300 --check 300 --json | grep -q '"recall":1.0' || fail "knng of few rows"
+
 # Rows of bits: eight to a byte of the file; the ground truth is that of Hamming distances, and BFlat finds it.
 kith convert base.fvecs base.u8bin --signs -q
 kith convert query.fvecs query.u8bin --signs -q
@@ -126,6 +137,9 @@ refuse 1 'nonsense' kith query kept.kidx query.fvecs --set nonsense=1
 refuse 1 'dimension' kith query flat.kidx narrow.fvecs
 refuse 1 'dimension' kith gt base.fvecs narrow.fvecs -k 1 -o x.ivecs
 refuse 1 'rows' kith gt narrow.fvecs narrow.fvecs -k 11 -o x.ivecs
+refuse 1 'rows' kith knng narrow.fvecs -k 10 -o x.ivecs
+refuse 2 'metric' kith knng narrow.fvecs -k 1 -o x.ivecs --metric hamming
+refuse 2 'output' kith knng narrow.fvecs -k 1
 refuse 1 'base.fvecs' kith query base.fvecs query.fvecs
 refuse 1 'missing.kidx' kith query missing.kidx query.fvecs
 refuse 1 'holds' kith bench base.fvecs query.fvecs gt.ivecs --spec Flat -k 50
