@@ -127,6 +127,7 @@ static int take(ki_beam *beam, uint32_t *node)
     beam->next = i;
     if (i == beam->n) return 0;
     *node = beam->near[i].node;
+    if (beam->n_trace < beam->trace_room) beam->trace[beam->n_trace++] = beam->near[i];
     beam->near[i].node |= EXPANDED;
     beam->next++;
     beam->expanded++;

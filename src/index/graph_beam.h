@@ -60,6 +60,8 @@ typedef struct ki_beam {
     uint32_t *marked; /* [marked_room] which bits are set, as long as there is room */
     size_t n_marked, marked_room;
     uint64_t scored, expanded; /* of the walks since they were set to 0 */
+    ki_near *trace; /* [trace_room] of the caller: the nodes that were expanded, in order; or NULL */
+    size_t n_trace, trace_room;
 } ki_beam;
 
 void ki_beam_init(ki_beam *beam, const kith_allocator *allocator);

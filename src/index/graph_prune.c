@@ -71,7 +71,7 @@ static size_t hide(const ki_prune *prune, uint32_t kept, ki_near *candidates, ui
         for (size_t i = 0; i < count; i++) {
             ki_near candidate = candidates[first + i];
             uint8_t needed = must ? must[first + i] : 0;
-            if (!needed && prune->alpha * dist[i] < candidate.dist) {
+            if (!needed && prune->alpha * dist[i] + prune->bias < candidate.dist) {
                 if (out->limit > 0) leave_out(out, candidate);
                 continue;
             }

@@ -14,6 +14,7 @@ typedef struct ki_prune {
     ki_codes codes;    /* by node */
     size_t limit;      /* links at most */
     float alpha;       /* 1: as in the papers of HNSW and NSG */
+    float bias;        /* added to alpha times a distance: 0, or alpha - 1 where distances are 1 too small */
     int keep_pruned;   /* fill up with the nearest of those that were not kept */
 } ki_prune;
 

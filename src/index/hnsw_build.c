@@ -466,7 +466,7 @@ static void reselect(const builder *b, build_worker *w, uint32_t node, int level
         w->must[i] = level == 0 && (h->parent[w->node[i]] == node || h->parent[node] == w->node[i]);
     }
     ki_near_sort(w->near, n, w->must);
-    ki_prune prune = {w->pair, b->codes, ki_hnsw_degree(h, level), 1, b->keep_pruned};
+    ki_prune prune = {w->pair, b->codes, ki_hnsw_degree(h, level), 1, 0, b->keep_pruned};
     ki_prune_select(&prune, w->near, n, w->must, links);
 }
 
