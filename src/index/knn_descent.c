@@ -123,8 +123,8 @@ static void join(descent *d, size_t at, float *x)
 {
     ki_knn *g = d->g;
     const taken *f = &d->forward, *b = &d->back;
-    uint32_t node[4 * KI_KNN_MAX];
-    float dist[4 * KI_KNN_MAX], worst[4 * KI_KNN_MAX];
+    uint32_t node[4 * KI_KNN_WIDE];
+    float dist[4 * KI_KNN_WIDE], worst[4 * KI_KNN_WIDE];
     const uint32_t *out = f->node + at * f->width, *in = b->node + at * b->width;
     size_t fresh = gather(out, f->fresh[at], node, 0);
     if (fresh + b->fresh[at] == 0) return;
@@ -189,7 +189,7 @@ static kith_status round_of(descent *d, ki_stage *stage, size_t number, kith_err
 
 kith_status ki_knn_descend(ki_knn *g, size_t *rounds, kith_error *err)
 {
-    descent d = {.g = g, .sample = g->options.sample ? g->options.sample : g->k};
+    descent d = {.g = g, .sample = g->options.sample ? g->options.sample : g->options.k};
     if (d.sample > g->k) d.sample = g->k;
     *rounds = 0;
     if (g->options.rounds == 0 || g->n <= g->options.leaf) return KITH_OK;

@@ -25,8 +25,14 @@
 
 void ki_knn_options_init(ki_knn_options *options, size_t k, kith_metric metric, uint64_t seed)
 {
-    *options = (ki_knn_options){
-        .k = k, .metric = metric, .trees = 4, .leaf = 512, .rounds = 10, .delta = 0.002, .seed = seed};
+    *options = (ki_knn_options){.k = k,
+                                .spare = k / 2,
+                                .metric = metric,
+                                .trees = 4,
+                                .leaf = 512,
+                                .rounds = 10,
+                                .delta = 0.002,
+                                .seed = seed};
     if (options->leaf < 4 * k) options->leaf = 4 * k;
 }
 
@@ -63,8 +69,8 @@ static size_t blocks_of(const ki_knn *g)
 static void measure(const ki_knn *g, size_t at)
 {
     ki_near *list = ki_knn_list(g, at);
-    uint32_t node[KI_KNN_MAX];
-    float dist[KI_KNN_MAX];
+    uint32_t node[KI_KNN_WIDE];
+    float dist[KI_KNN_WIDE];
     size_t n = 0;
     for (; n < g->k && list[n].node != KI_GRAPH_NONE; n++) node[n] = list[n].node & ~KI_KNN_NEW;
     if (n == 0) return;
@@ -94,8 +100,9 @@ static void hand_over(void *ctx, size_t block, size_t worker)
     (void)worker;
     for (size_t at = block * BLOCK; at < g->n && at < (block + 1) * BLOCK; at++) {
         const ki_near *list = ki_knn_list(g, at);
-        ki_near *out = m->out + (size_t)g->number[at] * g->k;
-        for (size_t i = 0; i < g->k; i++) {
+        size_t k = g->options.k;
+        ki_near *out = m->out + (size_t)g->number[at] * k;
+        for (size_t i = 0; i < k; i++) {
             uint32_t node = list[i].node;
             out[i] = (ki_near){INFINITY, KI_GRAPH_NONE};
             if (node == KI_GRAPH_NONE) continue;
@@ -166,7 +173,7 @@ kith_status ki_knn_graph(const ki_input *input, const uint32_t *pick, size_t n, 
                 .options = *options,
                 .n = n,
                 .dim = input->dim,
-                .k = options->k,
+                .k = options->k + options->spare,
                 .run = run,
                 .threads = kith_pool_threads(ki_run_pool(run))};
     maker m = {.g = &g, .input = input, .pick = pick, .out = near};

@@ -14,6 +14,7 @@
 typedef struct ki_knn_options {
     size_t k;           /* neighbours of a row, 1..KI_KNN_MAX */
     kith_metric metric; /* L2SQ, DOT or L1 */
+    size_t spare;       /* this many more are kept while it is made, 0..KI_KNN_MAX / 2: they lead to others */
     size_t trees;       /* random partitions to begin with, 1.. */
     size_t leaf;        /* rows that are all compared with each other, at most; more than k */
     size_t rounds;      /* of local joins at most; 0: none */
@@ -38,7 +39,7 @@ typedef struct ki_knn_result {
  *           the row itself left out. Where there are fewer than k: (INFINITY, KI_GRAPH_NONE). result may be NULL.
  * Errors:   KITH_NOMEM, KITH_CANCELLED.
  * Threads:  the pool of run (stages "partitioning", "joining"); the same result with any number.
- * Memory:   a copy of the rows in float32, and 28 bytes times k a row.
+ * Memory:   a copy of the rows in float32, and some 28 (k + spare) bytes a row.
  * Cost:     trees * leaf distances a row by matrix products, then some 4 sample^2 a row and round. */
 kith_status ki_knn_graph(const ki_input *input, const uint32_t *pick, size_t n, const ki_knn_options *options,
                          const kith_allocator *allocator, const kith_run *run, ki_near *near,

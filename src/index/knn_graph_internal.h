@@ -6,6 +6,8 @@
 
 #include "index/knn_graph.h"
 
+#define KI_KNN_WIDE (KI_KNN_MAX + KI_KNN_MAX / 2) /* entries of a list at most */
+
 /* In the node of a list: it came in since the last round. */
 #define KI_KNN_NEW (UINT32_C(1) << 31)
 
