@@ -319,7 +319,7 @@ static void select_links(const builder *b, build_worker *w, size_t i, int level,
     for (size_t j = 0; j < i; j++)
         if (b->level[j] >= level) ki_beam_offer(beam, batch_dist[j], b->node[j]);
     for (size_t j = 0; j < beam->n; j++) w->near[j] = (ki_near){beam->near[j].dist, ki_beam_node(beam, j)};
-    ki_prune prune = {w->pair, b->codes, h->m, 1, b->keep_pruned};
+    ki_prune prune = {w->pair, b->codes, h->m, 1, 0, b->keep_pruned};
     ki_prune_select(&prune, w->near, beam->n, NULL, ki_hnsw_row(h, b->node[i], level));
 }
 
