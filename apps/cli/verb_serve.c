@@ -1,6 +1,7 @@
 /* verb_serve.c - `kith serve`: collections over HTTP, and the page that searches them by picture. */
 #include "cli.h"
 
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -9,7 +10,7 @@
 #include "../server/server.h"
 
 struct options {
-    const char *host, *token_file, *log;
+    const char *host, *token_file, *certificate, *key, *log;
     uint64_t port, connections, max_body_mb, idle, max_k, serve_threads;
     double max_megapixels;
     int make_token;
@@ -26,6 +27,24 @@ static int make_token(cli_context *cli)
     return cli_flush(cli);
 }
 
+static volatile sig_atomic_t hung_up; /* a signal handler has no argument to carry it */
+
+static void on_hang_up(int number)
+{
+    (void)number;
+    hung_up = 1;
+}
+
+static void reload(cli_context *cli, server *s)
+{
+    kith_error err;
+    hung_up = 0;
+    if (server_reload(s, &err) == KITH_OK)
+        cli_note(cli, "certificate and key were read again");
+    else
+        cli_note(cli, "the old certificate stays: %s", err.message);
+}
+
 /* Serve until SIGINT or SIGTERM. */
 static int serve(cli_context *cli, const server_options *how)
 {
@@ -33,11 +52,16 @@ static int serve(cli_context *cli, const server_options *how)
     kith_error err;
     if (server_start(how, &s, &err) != KITH_OK) return cli_fail_message(cli, how->path, &err);
     const char *colon = strchr(how->host, ':');
-    printf("http://%s%s%s:%u/\n", colon ? "[" : "", how->host, colon ? "]" : "", server_port(s));
+    sigaction(SIGHUP, &(struct sigaction){.sa_handler = on_hang_up}, NULL);
+    printf("%s://%s%s%s:%u/\n", how->certificate ? "https" : "http", colon ? "[" : "", how->host,
+           colon ? "]" : "", server_port(s));
     int status = cli_flush(cli);
     cli_note(cli, "serving %zu collection%s; Ctrl-C ends", server_collections(s),
              server_collections(s) == 1 ? "" : "s");
-    while (status == CLI_OK && !cli_cancelled(cli)) nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
+    while (status == CLI_OK && !cli_cancelled(cli)) {
+        if (hung_up) reload(cli, s);
+        nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
+    }
     server_stop(s);
     return status;
 }
@@ -47,12 +71,15 @@ static int run(cli_context *cli, void *options)
     const struct options *o = options;
     if (o->make_token) return make_token(cli);
     if (cli->n_args == 0) return cli_usage(cli, "PATH", "missing: a collection, or a folder of collections");
+    if (!o->certificate != !o->key) return cli_usage(cli, "--cert", "--cert and --key go together");
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
     server_options how = {
         .path = cli->args[0],
         .host = o->host,
         .port = (uint16_t)o->port,
         .token_file = o->token_file,
+        .certificate = o->certificate,
+        .key = o->key,
         .threads = o->serve_threads ? (unsigned)o->serve_threads
                    : processors > 0 ? (unsigned)processors
                                     : 1,
@@ -123,6 +150,16 @@ const cli_verb verb_serve = {
              .kind = CLI_FLAG,
              .into = offsetof(struct options, make_token),
              .help = "print a new token and its line for the token file, and end"},
+            {.name = "cert",
+             .kind = CLI_TEXT,
+             .argument = "FILE",
+             .into = offsetof(struct options, certificate),
+             .help = "serve https with this certificate (PEM, its chain behind it); SIGHUP reads it again"},
+            {.name = "key",
+             .kind = CLI_TEXT,
+             .argument = "FILE",
+             .into = offsetof(struct options, key),
+             .help = "the certificate's key (PEM, no password)"},
             {.name = "log",
              .kind = CLI_TEXT,
              .argument = "FILE",
@@ -175,6 +212,8 @@ const cli_verb verb_serve = {
             {"kith serve Pictures.kith", "then open http://127.0.0.1:7700/ in a browser"},
             {"kith serve ~/collections --host 0.0.0.0 --token-file tokens --log access.jsonl",
              "every collection of a folder, for others, too"},
+            {"kith serve X.kith --host 0.0.0.0 --token-file tokens --cert fullchain.pem --key privkey.pem",
+             "encrypted; kill -HUP after the certificate was renewed"},
             {0}},
     .run = run,
 };

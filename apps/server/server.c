@@ -1,6 +1,7 @@
 /* server.c - listening, the life of a connection and of a request, the log, and stopping. */
 #include "fail.h"
 #include "server_state.h"
+#include "tls.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -240,13 +241,16 @@ static kith_status open_socket(server *s, kith_error *err)
 static kith_status start_daemon(server *s, kith_error *err)
 {
     const server_options *o = &s->options;
-    s->daemon =
-        MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_ITC | MHD_USE_ERROR_LOG, 0, NULL, NULL,
-                         on_request, s, MHD_OPTION_LISTEN_SOCKET, s->listening, MHD_OPTION_THREAD_POOL_SIZE,
-                         o->threads, MHD_OPTION_CONNECTION_LIMIT, 2 * o->connections + 8 * o->threads,
-                         MHD_OPTION_CONNECTION_TIMEOUT, o->idle_seconds, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-                         (size_t)MEMORY_A_CONNECTION, MHD_OPTION_NOTIFY_COMPLETED, on_completed, s,
-                         MHD_OPTION_NOTIFY_CONNECTION, on_connection, s, MHD_OPTION_END);
+    unsigned tls = o->certificate ? MHD_USE_TLS : 0;
+    struct MHD_OptionItem secure[] = {{MHD_OPTION_HTTPS_CERT_CALLBACK, 0, (void *)&tls_choose},
+                                      {MHD_OPTION_END, 0, NULL}};
+    s->daemon = MHD_start_daemon(
+        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_ITC | MHD_USE_ERROR_LOG | tls, 0, NULL, NULL, on_request, s,
+        MHD_OPTION_ARRAY, tls ? secure : secure + 1, MHD_OPTION_LISTEN_SOCKET, s->listening,
+        MHD_OPTION_THREAD_POOL_SIZE, o->threads, MHD_OPTION_CONNECTION_LIMIT,
+        2 * o->connections + 8 * o->threads, MHD_OPTION_CONNECTION_TIMEOUT, o->idle_seconds,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)MEMORY_A_CONNECTION, MHD_OPTION_NOTIFY_COMPLETED,
+        on_completed, s, MHD_OPTION_NOTIFY_CONNECTION, on_connection, s, MHD_OPTION_END);
     return s->daemon ? KITH_OK : server_fail(err, KITH_INTERNAL, "the HTTP threads cannot be started");
 }
 
@@ -260,6 +264,7 @@ kith_status server_start(const server_options *options, server **out, kith_error
     pthread_mutex_init(&s->log_lock, NULL);
     if (getrandom(&s->salt, sizeof s->salt, 0) != sizeof s->salt) s->salt = now_ns();
     kith_status status = options->token_file ? tokens_load(options->token_file, &s->tokens, err) : KITH_OK;
+    if (status == KITH_OK && options->certificate) status = tls_load(options->certificate, options->key, err);
     if (status == KITH_OK) status = open_socket(s, err);
     if (status == KITH_OK)
         status = shelf_open(options->path, options->threads, options->max_megapixels, &s->shelf, err);
@@ -283,8 +288,14 @@ void server_stop(server *s)
     if (s->listening >= 0) close(s->listening);
     shelf_close(s->shelf);
     tokens_clear(&s->tokens);
+    tls_clear();
     pthread_mutex_destroy(&s->log_lock);
     free(s);
+}
+
+kith_status server_reload(server *s, kith_error *err)
+{
+    return s->options.certificate ? tls_load(s->options.certificate, s->options.key, err) : KITH_OK;
 }
 
 uint16_t server_port(const server *s)

@@ -215,6 +215,39 @@ expect 200 "$base/healthz"
 expect 200 "$base/"
 stop
 
+# ---- TLS: a certificate that is replaced while it serves ----
+certificate() { # certificate NAME: NAME.pem and NAME.key
+    cat >"$1.cfg" <<END
+cn = "$1.example"
+ip_address = 127.0.0.1
+tls_www_server
+END
+    certtool --generate-privkey --ecdsa --outfile "$1.key" 2>/dev/null
+    certtool --generate-self-signed --load-privkey "$1.key" --template "$1.cfg" --outfile "$1.pem" 2>/dev/null
+}
+certificate old
+certificate new
+cp old.pem cert.pem
+cp old.key key.pem
+serve album.kith --cert cert.pem --key key.pem
+case $base in https://*) ;; *) fail "$base is not https" ;; esac
+expect 200 --cacert old.pem "$base/v1/collections"
+expect 000 --cacert new.pem "$base/healthz"
+expect 000 "http${base#https}/healthz"
+cp new.pem cert.pem # with the old key: nothing changes
+kill -HUP "$pid"
+sleep 0.3
+expect 200 --cacert old.pem "$base/healthz"
+cp new.key key.pem
+kill -HUP "$pid"
+for _ in {1..50}; do
+    if [ "$(status --cacert new.pem "$base/healthz")" = 200 ]; then break; fi
+    sleep 0.1
+done
+expect 200 --cacert new.pem "$base/healthz"
+expect 000 --cacert old.pem "$base/healthz"
+stop
+
 # ---- connections beyond the limit ----
 serve album.kith --max-connections 2 --idle 2
 exec 4<>"/dev/tcp/127.0.0.1/${base##*:}" 5<>"/dev/tcp/127.0.0.1/${base##*:}"
@@ -245,6 +278,9 @@ refused 'line 1' album.kith --token-file bad-tokens --port 0
 : >no-tokens
 refused 'no token' album.kith --token-file no-tokens --port 0
 refused 'missing' --port 0
+refused 'go together' album.kith --cert old.pem --port 0
+refused 'no certificate' album.kith --cert old.key --key old.key --port 0
+refused 'not the key' album.kith --cert old.pem --key new.key --port 0
 serve album.kith
 refused 'in use' album.kith --port "${base##*:}"
 stop
