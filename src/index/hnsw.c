@@ -25,6 +25,8 @@
  *   - A walk keeps one bounded sorted array and fetches the next node's neighbours under the arithmetic of this one's:
  *     graph_beam.h.
  *
+ * Over rows of bits (BHNSW<M>) all this is the same: distances are bits that differ.
+ *
  * Layout, by node number (numbers are not slots: equal rows share one):
  *
  *      links  [n_nodes][2M]   level 0, ends with NONE           codes, factors  [n_nodes]
@@ -137,6 +139,13 @@ static void hnsw_decode(const ki_structure *structure, uint32_t slot, float *out
     const ki_codec *codec = structure->env->codec;
     uint32_t node = h->node_of[slot];
     codec->ops->decode(codec, ki_hnsw_code(h, node), ki_row_factor(&h->codes, codec, node), NULL, out);
+}
+
+static void hnsw_decode_bits(const ki_structure *structure, uint32_t slot, uint8_t *out)
+{
+    const ki_hnsw *h = (const ki_hnsw *)structure;
+    const ki_codec *codec = structure->env->codec;
+    codec->ops->decode_bits(codec, ki_hnsw_code(h, h->node_of[slot]), out);
 }
 
 /* ---- Nodes by code: open addressing, linear probing ---- */
@@ -531,6 +540,7 @@ static const ki_structure_ops hnsw_ops = {
     .prepare_remove = ki_hnsw_prepare_remove,
     .remove = ki_hnsw_remove,
     .decode = hnsw_decode,
+    .decode_bits = hnsw_decode_bits,
     .scratch_create = ki_hnsw_scratch_create,
     .scratch_free = ki_hnsw_scratch_free,
     .prepare = ki_hnsw_prepare,
@@ -551,4 +561,19 @@ const ki_structure_part ki_structure_hnsw = {
              .args = {{"M", 2, 128, 0}}},
     .metrics = KI_FLOAT_METRICS,
     .ops = &hnsw_ops,
+};
+
+/* The same graph over bits: its codec has encode_bits and query_bits, and nothing else differs. */
+const ki_structure_part ki_structure_bhnsw = {
+    .part =
+        {.info = {.pattern = "BHNSW<M>",
+                  .about =
+                      "structure over bits: HNSW by the Hamming distance; approximate, the fastest for codes "
+                      "whose neighbours are far apart (128 bits and more)",
+                  .params = params,
+                  .n_params = sizeof params / sizeof *params},
+         .args = {{"M", 2, 128, 0}}},
+    .metrics = KI_METRIC_BIT(KITH_HAMMING),
+    .ops = &hnsw_ops,
+    .codec = &ki_codec_part_bits,
 };

@@ -260,8 +260,11 @@ static kith_status number_rows(builder *b, const ki_input *input, size_t first, 
 {
     ki_hnsw *h = b->h;
     const ki_codec *codec = h->base.env->codec;
-    const float *x = ki_input_block(input, first, n, b->block);
-    KI_TRY(codec->ops->encode(codec, x, n, (ki_origins){0}, run, b->code, b->factor, err));
+    const float *x = input->x ? ki_input_block(input, first, n, b->block) : NULL;
+    if (x)
+        KI_TRY(codec->ops->encode(codec, x, n, (ki_origins){0}, run, b->code, b->factor, err));
+    else
+        codec->ops->encode_bits(codec, input->bits + first * kith_bit_bytes(input->dim), n, b->code);
     if (b->draft.codec) KI_TRY(ki_draft_encode(&b->draft, x, n, run, err));
     b->n = 0;
     for (size_t i = 0; i < n; i++, ++*taken) {
@@ -284,12 +287,19 @@ static kith_status number_rows(builder *b, const ki_input *input, size_t first, 
         ki_hnsw_table_put(h, node);
         b->node[b->n] = node;
         b->level[b->n] = ki_hnsw_level(h, node);
-        b->x[b->n++] = x + i * input->dim;
+        b->x[b->n++] = x ? x + i * input->dim : NULL;
     }
     return KITH_OK;
 }
 
 /* ---- 2. Searching and selecting ---- */
+
+/* The scorer's query becomes a node, as it is built by. */
+static void ask(const builder *b, ki_scorer *scorer, uint32_t node)
+{
+    scorer->ops->row(scorer, b->codes.code + node * b->codec->code_size,
+                     b->codes.factor ? b->codes.factor + node * b->codec->n_factors : NULL, NULL);
+}
 
 /* extend_candidates (Alg. 4, lines 3 to 7): the neighbours of the candidates become candidates. */
 static void extend(const builder *b, build_worker *w, const ki_graph *graph)
@@ -328,7 +338,10 @@ static void connect(builder *b, size_t i, build_worker *w)
     const ki_hnsw *h = b->h;
     float batch_dist[BATCH], dist = INFINITY;
     uint32_t at = h->entry;
-    w->query->ops->query(w->query, b->x[i]);
+    if (b->x[i])
+        w->query->ops->query(w->query, b->x[i]);
+    else /* bits are their own codes */
+        ask(b, w->query, b->node[i]);
     w->query->ops->score(w->query, b->codes, b->node, i, INFINITY, batch_dist);
     if (h->top >= 0) w->query->ops->score(w->query, b->codes, &at, 1, INFINITY, &dist);
     if (!(dist < INFINITY)) dist = INFINITY;
@@ -458,8 +471,7 @@ static void reselect(const builder *b, build_worker *w, uint32_t node, int level
     ki_hnsw *h = b->h;
     memcpy(w->node, links, n * sizeof *links);
     for (size_t i = 0; i < n_pairs; i++) w->node[n++] = b->source[pairs[i] & (PAIRS - 1)];
-    w->query->ops->row(w->query, b->codes.code + node * b->codec->code_size,
-                       b->codes.factor ? b->codes.factor + node * b->codec->n_factors : NULL, NULL);
+    ask(b, w->query, node);
     w->query->ops->score(w->query, b->codes, w->node, n, INFINITY, w->dist);
     for (size_t i = 0; i < n; i++) {
         w->near[i] = (ki_near){w->dist[i] < INFINITY ? w->dist[i] : INFINITY, w->node[i]};

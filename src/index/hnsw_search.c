@@ -222,7 +222,10 @@ void ki_hnsw_search(const ki_structure *structure, ki_scratch *s, ki_query *quer
         (void)ki_query_stop(query);
         return;
     }
-    s->scorer->ops->query(s->scorer, query->vector);
+    if (query->bits)
+        s->scorer->ops->query_bits(s->scorer, query->bits);
+    else
+        s->scorer->ops->query(s->scorer, query->vector);
     size_t ef = width(h, query->top.k, query->settings);
     if (SCAN_BELOW * ef >= h->n_nodes) {
         scan(h, s, query);

@@ -37,6 +37,7 @@ const family_case families[] = {
     {"BFlat", 1, 1, 1.0},
     {"BIVF40", 0, 1, 0.95},
     {"BMIH@", 0, 1, 1.0},
+    {"BHNSW8", 0, 1, 0.95},
     {"SimHash64,BMIH@", 0, 1, 1.0},
     {"SimHash128,BFlat", 1, 1, 1.0},
     {"MinHash128", 0, 0, 0.5},
@@ -175,6 +176,13 @@ void for_each_case(int breadth, void (*test)(const index_case *c))
 void case_to_bits(float *x, size_t n)
 {
     for (size_t i = 0; i < n; i++) x[i] = x[i] > 0;
+}
+
+void case_rows_are(const index_case *c, size_t dim)
+{
+    now_metric = c->metric;
+    now_dim = dim;
+    now_bits = print_bits(c->spec);
 }
 
 void case_dimension(size_t dim)
@@ -358,9 +366,7 @@ kith_index *case_create(const index_case *c, size_t dim, uint64_t seed, const ki
     options.seed = seed;
     options.allocator = allocator;
     assert_ok(kith_index_create(c->spec, case_index_dim(c, dim), &options, &index, &err), &err);
-    now_metric = c->metric;
-    now_dim = dim;
-    now_bits = print_bits(c->spec);
+    case_rows_are(c, dim);
     case_quick(index);
     return index;
 }

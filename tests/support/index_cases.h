@@ -64,6 +64,10 @@ void case_spec(const family_case *family, size_t m, char spec[64]);
  * there. dim is CASE_DIM, that of the index that
  * case_create made last, or what case_dimension said since. */
 void case_dimension(size_t dim);
+
+/* From now on they are rows of an index of this case, whoever made it. */
+void case_rows_are(const index_case *c, size_t dim);
+
 kith_status case_train(kith_index *index, const float *x, size_t n, const kith_run *run, kith_error *err);
 kith_status case_add(kith_index *index, const float *x, const uint64_t *ids, size_t n, const kith_run *run,
                      kith_error *err);

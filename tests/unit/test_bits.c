@@ -206,6 +206,55 @@ static void test_kmajority_of_equal_rows(void **state)
     assert_int_equal(objective, 0);
 }
 
+/* ---- BHNSW ---- */
+
+/* Many more rows than are scanned: nearly the answers of the flat scan from a share of the rows, the same graph on any
+ * number of threads, equal rows as one node, sound after removals. */
+static void test_graph_over_bits(void **state)
+{
+    (void)state;
+    enum { N = 12000, DIM = 128, ROW = DIM / 8 };
+    uint8_t *x = clustered(N, DIM, 400, 3), *queries = clustered(NQ, DIM, 400, 4);
+    kith_index *flat = index_of("BFlat", DIM), *graph = index_of("BHNSW8", DIM),
+               *threaded = index_of("BHNSW8", DIM);
+    kith_run run;
+    kith_run_init(&run);
+    assert_ok(kith_pool_create(3, NULL, &run.pool, &err), &err);
+    assert_ok(kith_index_add_bits(flat, x, NULL, N, NULL, &err), &err);
+    assert_ok(kith_index_add_bits(graph, x, NULL, N, NULL, &err), &err);
+    assert_ok(kith_index_add_bits(threaded, x, NULL, N, &run, &err), &err);
+    kith_pool_free(run.pool);
+    kith_index *indexes[] = {flat, graph, threaded};
+    for (int removed = 0; removed < 2; removed++) {
+        uint64_t ids[3][NQ * K];
+        float dist[3][NQ * K];
+        kith_search_stats stats[NQ];
+        size_t near = 0, scored = 0;
+        for (size_t i = 0; i < 3; i++) {
+            kith_searcher *searcher;
+            assert_ok(kith_searcher_create(indexes[i], &searcher, &err), &err);
+            assert_ok(kith_search_bits(searcher, queries, NQ, K, NULL, ids[i], dist[i], stats, &err), &err);
+            kith_searcher_free(searcher);
+        }
+        assert_memory_equal(ids[1], ids[2], sizeof ids[1]);
+        assert_memory_equal(dist[1], dist[2], sizeof dist[1]);
+        for (size_t q = 0; q < NQ; q++) {
+            scored += stats[q].scored;
+            for (size_t i = 0; i < K; i++) near += dist[1][q * K + i] <= dist[0][q * K + K - 1];
+        }
+        assert_true(near >= NQ * K * 9 / 10);
+        assert_true(scored < (size_t)NQ * N / 4);
+        static uint64_t gone[N / 3];
+        for (size_t i = 0; i < N / 3; i++) gone[i] = 3 * i;
+        for (size_t i = 0; i < 3 && !removed; i++)
+            assert_ok(kith_index_remove(indexes[i], gone, N / 3, NULL, &err), &err);
+        assert_ok(kith_index_check(graph, &err), &err);
+    }
+    for (size_t i = 0; i < 3; i++) kith_index_free(indexes[i]);
+    free(x);
+    free(queries);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -214,6 +263,7 @@ int main(void)
         cmocka_unit_test(test_mih_bad_spec),
         cmocka_unit_test(test_kmajority),
         cmocka_unit_test(test_kmajority_of_equal_rows),
+        cmocka_unit_test(test_graph_over_bits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
