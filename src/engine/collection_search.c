@@ -21,16 +21,17 @@
 #define NPROBE_FACTOR 2
 #define REFINE 10
 
-/* With a filter: cells grow with the root of the rows that it takes away, and a search that has not scored so many rows
- * for each one wanted goes on with four times the cells: what a filter lets through may lie far from the query. From
- * recall on sift1m, docs/perf.md. */
-#define SCORED_PER_RESULT 64
+/* With a filter: cells grow with the cube root of the rows that it takes away, and a search that has not scored so many
+ * rows for each one wanted goes on with four times the cells: what a filter lets through may lie far from the query.
+ * From recall on sift1m (bench/filter_sweep.c). */
+#define SCORED_PER_RESULT 24
 #define WIDER 4
 
-/* What it costs to ask whether a row of a cell is let through, and to compare a compressed row, as parts of a comparison
- * of full vectors. */
-#define ASK_COST 0.05
+/* What it costs to ask whether a row of a cell is let through, to compare a compressed row, and to fetch a vector by key
+ * from a segment that keeps them, as parts of a comparison of full vectors. From the same command. */
+#define ASK_COST 0.2
 #define CODE_COST 0.3
+#define FETCH_COST 8
 
 /* Rows of the blocks in which an exact search beside a segment reads the database, bytes. Arbitrary. */
 #define BLOCK_BYTES ((size_t)4 << 20)
@@ -101,7 +102,9 @@ typedef struct call {
     float *dist, *dist2, *dist3; /* [nq][k] */
     kith_search_stats *stats;    /* [nq] */
     float *packed;               /* [nq][dim]: queries that are searched again; NULL: never needed */
-    uint64_t matches;            /* rows that the expression lets through; without one all vectors */
+    float *fetched;              /* [dim]: the vector that a segment gave last; NULL: none is asked */
+    const ki_vectors *from_segment;
+    uint64_t matches; /* rows that the expression lets through; without one all vectors */
     kith_collection_answer answer;
     kith_collection_plan plan;
 } call;
@@ -139,7 +142,8 @@ static kith_status call_init(call *s, kith_error *err)
 
 static void call_clear(call *s)
 {
-    void *blocks[] = {s->ids, s->ids2, s->ids3, s->dist, s->dist2, s->dist3, s->stats, s->packed, s->only};
+    void *blocks[] = {s->ids,   s->ids2,  s->ids3,   s->dist, s->dist2,
+                      s->dist3, s->stats, s->packed, s->only, s->fetched};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) ki_free(s->c->allocator, blocks[i]);
 }
 
@@ -215,7 +219,7 @@ static double first_nprobe(const call *s, const ki_segment *segment)
 {
     double chosen = floor(NPROBE_FACTOR * sqrt(segment->max_nprobe));
     if (chosen < LEAST_NPROBE) chosen = LEAST_NPROBE;
-    if (s->gate.rows) chosen = floor(chosen / sqrt(selectivity(s)));
+    if (s->gate.rows) chosen = floor(chosen / cbrt(selectivity(s)));
     return clamp(s->q.nprobe ? (double)s->q.nprobe : chosen, segment->max_nprobe);
 }
 
@@ -308,6 +312,31 @@ static kith_status search_block(void *ctx, const ki_row_block *block, kith_error
     return status;
 }
 
+/* The vector of a row: from the segment where it holds it as it is, else from the database. */
+static kith_status fetch(call *s, int64_t key, const float **x, kith_error *err)
+{
+    const ki_vectors *v = s->from_segment;
+    if (v && !ki_keyset_has(&v->changed, key) &&
+        kith_index_reconstruct(v->segment.index, (uint64_t)key, s->fetched, NULL) == KITH_OK) {
+        *x = s->fetched;
+        return KITH_OK;
+    }
+    return ki_vectors_fetch(s->c, key, x, err);
+}
+
+/* Vectors are fetched one by one from now on: from the segment, if it keeps them. */
+static kith_status prepare_fetch(call *s, kith_error *err)
+{
+    const ki_vectors *v = s->c->vectors;
+    int current = v && v->segment.index && v->segment.whole && v->version == s->c->state.version &&
+                  v->stamp == s->c->state.stamp;
+    if (!current || s->fetched) return KITH_OK;
+    s->fetched = ki_alloc(s->c->allocator, s->c->state.dim, sizeof *s->fetched);
+    if (!s->fetched) return ki_fail_nomem(err, s->c->state.dim * sizeof *s->fetched);
+    s->from_segment = v;
+    return KITH_OK;
+}
+
 /* One by one: the rows that the caller named, or those that the expression lets through. */
 static kith_status search_few_rows(call *s, kith_error *err)
 {
@@ -315,6 +344,7 @@ static kith_status search_few_rows(call *s, kith_error *err)
     ki_row_block block = {0};
     uint64_t most = g->only ? g->only_n : g->rows->n;
     s->plan.method = "rows";
+    KI_TRY(prepare_fetch(s, err));
     kith_status status = ki_row_block_init(&block, s->c, BLOCK_BYTES, most, search_block, s, err);
     size_t i = 0;
     int64_t key = 0;
@@ -325,7 +355,7 @@ static kith_status search_few_rows(call *s, kith_error *err)
         i++;
         if (g->only && g->rows && !ki_rowset_has(g->rows, key)) continue;
         const float *x;
-        status = ki_vectors_fetch(s->c, key, &x, err);
+        status = fetch(s, key, &x, err);
         if (status == KITH_OK && x) status = ki_row_block_put(&block, i, key, x, err);
     }
     if (status == KITH_OK) status = ki_row_block_finish(&block, err);
@@ -369,7 +399,7 @@ static int rows_are_cheaper(const call *s, const ki_segment *segment)
     if (cells == 0) return are_few(s, s->matches);
     double looked_at = n * first_nprobe(s, segment) / cells;
     double index = queries * (cells + looked_at * (ASK_COST + CODE_COST * selectivity(s)));
-    return (double)s->matches * (FEW_FRACTION + queries) <= index;
+    return (double)s->matches * ((segment->whole ? FETCH_COST : FEW_FRACTION) + queries) <= index;
 }
 
 static kith_status search_with_segment(call *s, ki_vectors *v, kith_error *err)

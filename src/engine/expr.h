@@ -98,6 +98,7 @@ typedef struct ki_expr_part {
     uint32_t node;
     kith_field_kind kind; /* 0: over `record`; else over `field_value`, and the kind of the field */
     int negated; /* its negation is meant: over `field_value` only, a condition without AND, OR and NOT */
+    const struct ki_expr_part *also; /* NULL, or what must hold, too, over the same table */
 } ki_expr_part;
 
 /* Append the SQL to *sql, without a zero; its parameters are those of ki_expr_bind. */

@@ -283,7 +283,11 @@ static kith_status walk(writer *w, const ki_expr_part *part)
 {
     w->expr = part->expr;
     w->kind = part->kind;
-    return part->negated ? put_negated(w, part->node) : put_condition(w, part->node);
+    for (const ki_expr_part *p = part; p; p = p->also) {
+        if (p != part) KI_TRY(put(w, " AND "));
+        KI_TRY(p->negated ? put_negated(w, p->node) : put_condition(w, p->node));
+    }
+    return KITH_OK;
 }
 
 kith_status ki_expr_sql(const ki_expr_part *part, ki_buffer *sql, kith_error *err)

@@ -21,6 +21,9 @@
  * three of a scan (bench/filtered_search.c). */
 #define FEW_PART 4
 
+/* Conditions of an `and` that are looked at together; of more, each gets a set of its own. Arbitrary. */
+#define MOST_PARTS 32
+
 /* ---- Running a statement ---- */
 
 kith_status ki_filter_prepare(kith_collection *c, const ki_expr_part *part, const char *before,
@@ -204,21 +207,19 @@ static kith_status by_ranges(const solver *s, const ki_expr_part *part, int64_t 
     return KITH_OK;
 }
 
-/* A condition over one declared field. */
-static kith_status by_value(const solver *s, uint32_t node, int negated, ki_rowset *set)
+/* Conditions over one declared field, all of which must hold. */
+static kith_status by_value(const solver *s, const ki_field *f, const ki_expr_part *part, ki_rowset *set)
 {
-    const ki_field *f = ki_expr_field(s->expr, node, s->c->fields);
-    ki_expr_part part = {.expr = s->expr, .node = node, .kind = f->kind, .negated = negated};
     ki_box box;
     KI_TRY(ki_rowset_make(s->c, set, s->err));
-    if (!negated && f->kind == KITH_FIELD_GEO && box_of(s->expr, node, &box)) {
-        KI_TRY(by_ranges(s, &part, f->id, box, set));
+    if (!part->negated && f->kind == KITH_FIELD_GEO && box_of(s->expr, part->node, &box)) {
+        KI_TRY(by_ranges(s, part, f->id, box, set));
     } else {
         char before[96];
         sqlite3_stmt *stmt;
         snprintf(before, sizeof before, "SELECT kith_collect(key) FROM field_value WHERE field = %lld AND ",
                  (long long)f->id);
-        KI_TRY(ki_filter_prepare(s->c, &part, before, "", &stmt, s->err));
+        KI_TRY(ki_filter_prepare(s->c, part, before, "", &stmt, s->err));
         KI_TRY(run(s->c, stmt, s->cancel, set, s->err));
     }
     ki_rowset_finish(set);
@@ -235,15 +236,74 @@ static int is_decided(const solver *s, uint32_t i)
     return 1;
 }
 
-/* The set of a condition that they decide. The caller clears it even on failure. */
-static kith_status solve(const solver *s, uint32_t i, int negated, ki_rowset *set)
+static kith_status solve(const solver *s, uint32_t i, int negated, ki_rowset *set);
+
+/* What an `and` (or a negated `or`) asks for: its conditions, those of an `and` within it, too. */
+typedef struct conjunction {
+    ki_expr_part parts[MOST_PARTS];
+    const ki_field *fields[MOST_PARTS]; /* NULL: not over one field */
+    char done[MOST_PARTS];
+    size_t n;
+} conjunction;
+
+static void gather(const solver *s, uint32_t i, int negated, conjunction *all)
 {
-    const ki_expr_node *node = ki_expr_at(s->expr, i);
-    if (node->op == KI_EXPR_NOT) return solve(s, node->first, !negated, set);
-    if (node->op > KI_EXPR_NOT) return by_value(s, i, negated, set);
-    int all = (node->op == KI_EXPR_AND) != negated;
-    KI_TRY(solve(s, node->first, negated, set));
-    for (uint32_t j = ki_expr_at(s->expr, node->first)->next; j; j = ki_expr_at(s->expr, j)->next) {
+    for (uint32_t j = ki_expr_at(s->expr, i)->first; j; j = ki_expr_at(s->expr, j)->next) {
+        uint32_t child = j;
+        int turned = negated;
+        for (; ki_expr_at(s->expr, child)->op == KI_EXPR_NOT; child = ki_expr_at(s->expr, child)->first)
+            turned = !turned;
+        ki_expr_op op = ki_expr_at(s->expr, child)->op;
+        if (op == (turned ? KI_EXPR_OR : KI_EXPR_AND)) {
+            gather(s, child, turned, all);
+            continue;
+        }
+        if (all->n < MOST_PARTS) {
+            const ki_field *f = op > KI_EXPR_NOT ? ki_expr_field(s->expr, child, s->c->fields) : NULL;
+            all->fields[all->n] = f;
+            all->parts[all->n] =
+                (ki_expr_part){.expr = s->expr, .node = child, .kind = f ? f->kind : 0, .negated = turned};
+        }
+        all->n++;
+    }
+}
+
+/* The conditions over one field become one statement: the two ends of a range are looked for together. */
+static kith_status solve_all(const solver *s, conjunction *all, ki_rowset *set)
+{
+    int first = 1;
+    for (size_t i = 0; i < all->n; i++) {
+        ki_rowset other = {0};
+        ki_expr_part *last = &all->parts[i];
+        const ki_field *f = all->fields[i];
+        if (all->done[i]) continue; /* together with an earlier one */
+        if (!first && set->n == 0) break;
+        for (size_t j = i + 1; f && j < all->n; j++) {
+            if (all->fields[j] != f) continue;
+            last->also = &all->parts[j];
+            last = &all->parts[j];
+            all->done[j] = 1;
+        }
+        kith_status status = f ? by_value(s, f, &all->parts[i], &other)
+                               : solve(s, all->parts[i].node, all->parts[i].negated, &other);
+        if (status == KITH_OK && first) {
+            *set = other;
+            first = 0;
+            continue;
+        }
+        if (status == KITH_OK) ki_rowset_keep(set, &other);
+        ki_rowset_clear(&other, s->c->allocator);
+        if (status != KITH_OK) return status;
+    }
+    return KITH_OK;
+}
+
+/* One after the other, for conjunctions of more parts than are taken together, and for disjunctions. */
+static kith_status solve_each(const solver *s, uint32_t i, int negated, int all, ki_rowset *set)
+{
+    uint32_t first = ki_expr_at(s->expr, i)->first;
+    KI_TRY(solve(s, first, negated, set));
+    for (uint32_t j = ki_expr_at(s->expr, first)->next; j; j = ki_expr_at(s->expr, j)->next) {
         ki_rowset other = {0};
         if (all && set->n == 0) break;
         kith_status status = solve(s, j, negated, &other);
@@ -253,6 +313,22 @@ static kith_status solve(const solver *s, uint32_t i, int negated, ki_rowset *se
         if (status != KITH_OK) return status;
     }
     return KITH_OK;
+}
+
+/* The set of a condition that values decide. The caller clears it even on failure. */
+static kith_status solve(const solver *s, uint32_t i, int negated, ki_rowset *set)
+{
+    const ki_expr_node *node = ki_expr_at(s->expr, i);
+    if (node->op == KI_EXPR_NOT) return solve(s, node->first, !negated, set);
+    if (node->op > KI_EXPR_NOT) {
+        const ki_field *f = ki_expr_field(s->expr, i, s->c->fields);
+        ki_expr_part part = {.expr = s->expr, .node = i, .kind = f->kind, .negated = negated};
+        return by_value(s, f, &part, set);
+    }
+    int all = (node->op == KI_EXPR_AND) != negated;
+    conjunction parts = {.n = 0};
+    if (all) gather(s, i, negated, &parts);
+    return all && parts.n <= MOST_PARTS ? solve_all(s, &parts, set) : solve_each(s, i, negated, all, set);
 }
 
 /* ---- The whole ---- */

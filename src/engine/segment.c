@@ -139,6 +139,17 @@ static kith_status newest(kith_collection *c, hunt *h, kith_error *err)
     return status;
 }
 
+/* Whether an index of this spec keeps float32 vectors, not seen through a transform. */
+static int keeps_vectors(const char *spec)
+{
+    static const char *const structures[] = {"Flat", "IVF", "HNSW"};
+    size_t size = strlen(spec);
+    int plain = 0;
+    for (size_t i = 0; i < sizeof structures / sizeof *structures; i++)
+        plain |= strncmp(spec, structures[i], strlen(structures[i])) == 0;
+    return plain && size >= 4 && strcmp(spec + size - 4, "Flat") == 0;
+}
+
 /* Which search parameters the index takes, and how far. */
 static kith_status read_parameters(ki_segment *segment, const kith_allocator *allocator, kith_error *err)
 {
@@ -183,6 +194,7 @@ static kith_status open_segment(const kith_collection *c, const char *path, ki_s
     snprintf(segment->spec, sizeof segment->spec, "%s", index_info.spec);
     segment->rows = index_info.n;
     segment->bytes = stat(path, &info) == 0 ? (uint64_t)info.st_size : 0;
+    segment->whole = keeps_vectors(segment->spec);
     KI_TRY(read_parameters(segment, c->allocator, err));
     return kith_searcher_create(segment->index, &segment->searcher, err);
 }

@@ -28,6 +28,7 @@ typedef struct ki_segment {
     uint64_t rows, bytes;    /* vectors in it, size of the file */
     double max_nprobe;       /* cells of an IVF; 0: it takes no nprobe */
     double max_refine;       /* of refine_k; 0: it takes none */
+    int whole;               /* it keeps the vectors as they are: they need not be read from the database */
     char spec[256];          /* as in the header of the file */
 } ki_segment;
 

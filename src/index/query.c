@@ -26,6 +26,16 @@ size_t ki_query_admit(const ki_query *query, const uint32_t *slots, uint32_t fir
 {
     size_t picked = 0;
     const kith_filter *filter = query->filter;
+    uint64_t first_id;
+    if (filter && filter->bits && !filter->allow && !query->holes && ki_rows_dense(query->rows, &first_id)) {
+        /* Where ids are dense none is read: they lie at random, and would cost more than all the rest. */
+        for (size_t i = 0; i < n; i++) {
+            uint64_t id = first_id + (slots ? slots[i] : first + (uint32_t)i);
+            pick[picked] = (uint32_t)i;
+            picked += id < filter->n_bits && ki_bits_get(filter->bits, id);
+        }
+        return picked;
+    }
     if (filter && filter->bits && !filter->allow && !query->holes) {
         /* The common case, a bitset and nothing else, without a branch a row. */
         for (size_t i = 0; i < n; i++) {

@@ -102,6 +102,12 @@ static kith_status table_reserve(ki_rows *rows, size_t n, kith_error *err)
 static int find_ascending(const ki_rows *rows, uint64_t id, uint32_t *slot)
 {
     size_t low = 0, high = rows->n_slots;
+    uint64_t first;
+    if (ki_rows_dense(rows, &first)) {
+        if (id < first || id - first >= rows->n_slots) return 0;
+        *slot = (uint32_t)(id - first);
+        return 1;
+    }
     while (low < high) {
         size_t middle = low + (high - low) / 2;
         if (rows->ids[middle] < id)

@@ -40,6 +40,15 @@ static inline uint64_t ki_rows_id(const ki_rows *rows, uint32_t slot)
 {
     return rows->ids ? rows->ids[slot] : slot;
 }
+
+/* Whether ids go up by one from slot to slot: then that of a slot is *first + slot, and need not be read. */
+static inline int ki_rows_dense(const ki_rows *rows, uint64_t *first)
+{
+    *first = rows->ids && rows->n_slots > 0 ? rows->ids[0] : 0;
+    if (!rows->ids || rows->n_slots == 0) return !rows->ids;
+    return rows->ascending && rows->ids[rows->n_slots - 1] - *first == rows->n_slots - 1;
+}
+
 static inline int ki_rows_used(const ki_rows *rows, uint32_t slot)
 {
     return !rows->ids || rows->ids[slot] != KITH_NO_ID;
