@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <kith/index.h>
+
 #include "base/memory.h"
 #include "base/rng.h"
 #include "base/topk.h"
@@ -170,6 +172,34 @@ static double run_hamming(const bench *b, const loop *l)
     return (double)(n * l->dim) * 1e-9;
 }
 
+/* BFlat as a user searches it: a query a pass, the ten nearest kept. Its copy of the rows is made once. */
+static kith_index *bits_index;
+
+static double run_bflat(const bench *b, const loop *l)
+{
+    kith_searcher *searcher;
+    uint64_t ids[10];
+    float dist[10];
+    if (kith_searcher_create(bits_index, &searcher, NULL) != KITH_OK ||
+        kith_search_bits(searcher, (const uint8_t *)query, 1, 10, NULL, ids, dist, NULL, NULL) != KITH_OK)
+        die("search of bits");
+    kith_searcher_free(searcher);
+    return (double)(b->bytes / l->dim * l->dim) * 1e-9;
+}
+
+static kith_index *index_of_bits(const bench *b, const loop *l)
+{
+    kith_index *index;
+    kith_index_options options;
+    kith_index_options_init(&options);
+    options.metric = KITH_HAMMING;
+    if (kith_index_create("BFlat", l->dim * 8, &options, &index, NULL) != KITH_OK ||
+        kith_index_add_bits(index, (const uint8_t *)b->memory, NULL, b->bytes / l->dim, NULL, NULL) !=
+            KITH_OK)
+        die("index of bits");
+    return index;
+}
+
 static uint8_t *codes;
 static float *tables;
 
@@ -269,6 +299,8 @@ static const loop loops[] = {
     {"l2sq gather of 32, dim 128, random in RAM", "GB/s", run_gather, RAM, KITH_L2SQ, 1 << 18, 0, 128, 1},
     {"hamming rows, 8 bytes, RAM", "GB/s", run_hamming, RAM, KITH_HAMMING, 0, 0, 8, 1},
     {"hamming rows, 32 bytes, RAM", "GB/s", run_hamming, RAM, KITH_HAMMING, 0, 0, 32, 1},
+    {"hamming search (BFlat), 8 bytes, RAM", "GB/s", run_bflat, RAM, KITH_HAMMING, 0, 0, 8, 1},
+    {"hamming search (BFlat), 32 bytes, RAM", "GB/s", run_bflat, RAM, KITH_HAMMING, 0, 0, 32, 1},
     {"hamming rows, 8 bytes, L2", "GB/s", run_hamming, L2, KITH_HAMMING, L2_BYTES, 0, 8, 1},
     {"pq scan, m 8, codes in L2", "Mcodes/s", run_scan8, LOOKUP, KITH_L2SQ, 16, 8, 0, 1e3 / 8},
     {"pq scan, m 16, codes in L2", "Mcodes/s", run_scan8, LOOKUP, KITH_L2SQ, 16, 16, 0, 1e3 / 16},
@@ -295,6 +327,7 @@ static void measure(bench *b, const loop *l)
     if (!wanted(b, l->name)) return;
     int product = l->run == run_argmin || l->run == run_topk || l->run == run_row;
     columns = product ? packed_of(b, l) : NULL;
+    bits_index = l->run == run_bflat ? index_of_bits(b, l) : NULL;
     double best = 0, yardstick = 0;
     for (int r = 0; r < b->rounds; r++) {
         yardstick = fmax(yardstick, measure_limit(b, l->limit));
@@ -303,6 +336,7 @@ static void measure(bench *b, const loop *l)
         best = fmax(best, work / seconds_since(start));
     }
     ki_packed_free(columns);
+    kith_index_free(bits_index);
     report(b, l->name, l->unit, best * l->scale, limit_names[l->limit], yardstick * l->scale);
 }
 

@@ -22,19 +22,14 @@
 #include "base/pool.h"
 #include "base/run.h"
 #include "base/select.h"
+#include "index/tree_heap.h"
 
 /* Squares of rows of unit length, as ki_unit rounds them. */
 #define UNIT_NORM2 (1 + 0x1p-20)
 
-/* A node that waits. */
-typedef struct waiting {
-    float bound;
-    uint32_t part, level, index;
-} waiting;
-
 struct ki_scratch {
     ki_scorer *scorer;
-    waiting *heap; /* of best-first search */
+    ki_waiting *heap; /* of best-first search */
     size_t capacity;
 };
 
@@ -218,7 +213,7 @@ kith_status ki_exact_prepare(const ki_structure *structure, ki_scratch *scratch,
     size_t need =
         tree->n_nodes; /* a filter may let the search go on beyond max_leaves, through all of them */
     if (need <= scratch->capacity) return KITH_OK;
-    waiting *heap = ki_alloc(structure->env->allocator, need, sizeof *heap);
+    ki_waiting *heap = ki_alloc(structure->env->allocator, need, sizeof *heap);
     if (!heap) return ki_fail_nomem(err, need * sizeof *heap);
     ki_free(structure->env->allocator, scratch->heap);
     scratch->heap = heap;
@@ -281,16 +276,16 @@ static void scan_leaf(search *s, const ki_tree_part *part, size_t index)
 
 /* The children of a node, the nearer one first. volumes: of its part. A child lies inside its parent, so a bound of
  * the parent holds for it as well. */
-static void children(const search *s, const float *volumes, const waiting *node, waiting child[2])
+static void children(const search *s, const float *volumes, const ki_waiting *node, ki_waiting child[2])
 {
     size_t first = ((size_t)2 << node->level) - 1 + 2 * (size_t)node->index;
     for (uint32_t c = 0; c < 2; c++) {
         float bound = bound_of(s, volumes + (first + c) * s->tree->floats);
-        child[c] = (waiting){bound > node->bound ? bound : node->bound, node->part, node->level + 1,
-                             2 * node->index + c};
+        child[c] = (ki_waiting){bound > node->cost ? bound : node->cost, node->root, node->level + 1,
+                                2 * node->index + c};
     }
-    if (child[1].bound < child[0].bound) {
-        waiting far = child[0];
+    if (child[1].cost < child[0].cost) {
+        ki_waiting far = child[0];
         child[0] = child[1];
         child[1] = far;
     }
@@ -300,67 +295,38 @@ static void children(const search *s, const float *volumes, const waiting *node,
 static void search_part(search *s, size_t p, const float *volumes)
 {
     const ki_tree_part *part = &s->tree->rows.parts[p];
-    waiting stack[KI_TREE_MAX_LEVELS + 1], child[2];
+    ki_waiting stack[KI_TREE_MAX_LEVELS + 1], child[2];
     size_t top = 0;
-    stack[top++] = (waiting){bound_of(s, volumes), (uint32_t)p, 0, 0};
+    stack[top++] = (ki_waiting){bound_of(s, volumes), (uint32_t)p, 0, 0};
     while (top > 0 && !s->query->stopped) {
-        waiting node = stack[--top];
-        while (node.level < part->levels && !((double)node.bound > s->limit)) {
+        ki_waiting node = stack[--top];
+        while (node.level < part->levels && !((double)node.cost > s->limit)) {
             children(s, volumes, &node, child);
-            if (!((double)child[1].bound > s->limit)) stack[top++] = child[1];
+            if (!((double)child[1].cost > s->limit)) stack[top++] = child[1];
             node = child[0];
         }
-        if (!((double)node.bound > s->limit)) scan_leaf(s, part, node.index);
+        if (!((double)node.cost > s->limit)) scan_leaf(s, part, node.index);
     }
-}
-
-static int before(const waiting *a, const waiting *b)
-{
-    if (a->bound != b->bound) return a->bound < b->bound;
-    return a->part != b->part ? a->part < b->part : a->index < b->index;
-}
-
-static void heap_push(waiting *heap, size_t *n, waiting node)
-{
-    size_t i = (*n)++;
-    while (i > 0 && before(&node, &heap[(i - 1) / 2])) {
-        heap[i] = heap[(i - 1) / 2];
-        i = (i - 1) / 2;
-    }
-    heap[i] = node;
-}
-
-static waiting heap_pop(waiting *heap, size_t *n)
-{
-    waiting top = heap[0], last = heap[--*n];
-    size_t i = 0;
-    for (size_t child; (child = 2 * i + 1) < *n; i = child) {
-        if (child + 1 < *n && before(&heap[child + 1], &heap[child])) child++;
-        if (!before(&heap[child], &last)) break;
-        heap[i] = heap[child];
-    }
-    heap[i] = last;
-    return top;
 }
 
 /* Best first through all parts, until max_leaves leaves were compared and enough rows were found. */
 static void search_best(search *s, const float *const *volumes, uint64_t max_leaves)
 {
     const ki_tree_rows *rows = &s->tree->rows;
-    waiting *heap = s->scratch->heap, child[2];
+    ki_waiting *heap = s->scratch->heap, child[2];
     size_t n = 0;
     uint64_t leaves = 0;
     for (size_t p = 0; p < rows->n_parts; p++)
-        heap_push(heap, &n, (waiting){bound_of(s, volumes[p]), (uint32_t)p, 0, 0});
+        ki_waiting_push(heap, &n, (ki_waiting){bound_of(s, volumes[p]), (uint32_t)p, 0, 0});
     while (n > 0 && !s->query->stopped) {
-        waiting node = heap_pop(heap, &n);
-        const ki_tree_part *part = &rows->parts[node.part];
-        while (node.level < part->levels && !((double)node.bound > s->limit)) {
-            children(s, volumes[node.part], &node, child);
-            if (!((double)child[1].bound > s->limit)) heap_push(heap, &n, child[1]);
+        ki_waiting node = ki_waiting_pop(heap, &n);
+        const ki_tree_part *part = &rows->parts[node.root];
+        while (node.level < part->levels && !((double)node.cost > s->limit)) {
+            children(s, volumes[node.root], &node, child);
+            if (!((double)child[1].cost > s->limit)) ki_waiting_push(heap, &n, child[1]);
             node = child[0];
         }
-        if ((double)node.bound > s->limit) continue;
+        if ((double)node.cost > s->limit) continue;
         scan_leaf(s, part, node.index);
         if (++leaves >= max_leaves && ki_query_taken(s->query) >= s->query->need) return;
     }

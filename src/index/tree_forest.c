@@ -15,16 +15,11 @@
 #include "base/pool.h"
 #include "base/run.h"
 #include "base/select.h"
-
-/* A node that waits; root: part x trees + tree. */
-typedef struct waiting {
-    float cost;
-    uint32_t root, level, index;
-} waiting;
+#include "index/tree_heap.h"
 
 struct ki_scratch {
     ki_scorer *scorer;
-    waiting *heap;     /* as many as all trees have leaves */
+    ki_waiting *heap;  /* as many as all trees have leaves */
     uint8_t *count;    /* [positions] leaves that held the row; zero between searches */
     uint32_t *touched; /* [positions] those that are not zero, in the order they came */
     size_t heap_room, row_room, n_touched;
@@ -283,7 +278,7 @@ kith_status ki_forest_prepare(const ki_structure *structure, ki_scratch *s, size
     for (size_t p = 0; p < forest->rows.n_parts; p++)
         leaves += forest->trees * (cuts_of(forest->rows.parts[p].levels) + 1);
     if (leaves > s->heap_room) {
-        waiting *heap = ki_alloc(allocator, leaves, sizeof *heap);
+        ki_waiting *heap = ki_alloc(allocator, leaves, sizeof *heap);
         if (!heap) return ki_fail_nomem(err, leaves * sizeof *heap);
         ki_free(allocator, s->heap);
         s->heap = heap;
@@ -307,35 +302,6 @@ kith_status ki_forest_prepare(const ki_structure *structure, ki_scratch *s, size
 }
 
 /* ---- Search ---- */
-
-static int before(const waiting *a, const waiting *b)
-{
-    if (a->cost != b->cost) return a->cost < b->cost;
-    return a->root != b->root ? a->root < b->root : a->index < b->index;
-}
-
-static void heap_push(waiting *heap, size_t *n, waiting node)
-{
-    size_t i = (*n)++;
-    while (i > 0 && before(&node, &heap[(i - 1) / 2])) {
-        heap[i] = heap[(i - 1) / 2];
-        i = (i - 1) / 2;
-    }
-    heap[i] = node;
-}
-
-static waiting heap_pop(waiting *heap, size_t *n)
-{
-    waiting top = heap[0], last = heap[--*n];
-    size_t i = 0;
-    for (size_t child; (child = 2 * i + 1) < *n; i = child) {
-        if (child + 1 < *n && before(&heap[child + 1], &heap[child])) child++;
-        if (!before(&heap[child], &last)) break;
-        heap[i] = heap[child];
-    }
-    heap[i] = last;
-    return top;
-}
 
 /* One query on its way. */
 typedef struct search {
@@ -379,7 +345,7 @@ static void choose(search *s, uint32_t position)
 }
 
 /* Count a leaf's rows, and choose those that have the votes now. Returns how many rows it holds. */
-static size_t visit_leaf(search *s, const waiting *leaf)
+static size_t visit_leaf(search *s, const ki_waiting *leaf)
 {
     const ki_forest *forest = s->forest;
     size_t p = leaf->root / forest->trees, tree = leaf->root % forest->trees;
@@ -401,7 +367,7 @@ static size_t visit_leaf(search *s, const waiting *leaf)
 }
 
 /* Down from a node to the leaf on the query's side of every cut; the other sides wait. */
-static waiting descend(search *s, waiting node)
+static ki_waiting descend(search *s, ki_waiting node)
 {
     const ki_forest *forest = s->forest;
     size_t p = node.root / forest->trees, tree = node.root % forest->trees;
@@ -411,8 +377,8 @@ static waiting descend(search *s, waiting node)
         const float *cut = cuts + (cuts_of(node.level) + node.index) * forest->node_floats;
         float beyond = forest->kind->project(forest, tree, node.level, cut + 1, s->query->vector) - cut[0];
         uint32_t side = beyond >= 0;
-        waiting other = {node.cost + beyond * beyond, node.root, node.level + 1, 2 * node.index + !side};
-        heap_push(s->scratch->heap, &s->waiting, other);
+        ki_waiting other = {node.cost + beyond * beyond, node.root, node.level + 1, 2 * node.index + !side};
+        ki_waiting_push(s->scratch->heap, &s->waiting, other);
         node.level++;
         node.index = 2 * node.index + side;
     }
@@ -424,7 +390,7 @@ static void visit_leaves(search *s, const ki_forest_budget *budget)
 {
     uint64_t leaves = 0, rows = 0;
     while (s->waiting > 0 && !ki_query_stop(s->query)) {
-        waiting leaf = descend(s, heap_pop(s->scratch->heap, &s->waiting));
+        ki_waiting leaf = descend(s, ki_waiting_pop(s->scratch->heap, &s->waiting));
         rows += visit_leaf(s, &leaf);
         leaves++;
         if (budget && (leaves >= budget->leaves || rows >= budget->rows)) break;
@@ -448,7 +414,8 @@ void ki_forest_search(const ki_forest *forest, ki_scratch *scratch, ki_query *qu
         if (nodes) nodes += forest->trees * cuts_of(part->levels) * forest->node_floats;
         order += forest->trees * part->n;
         for (size_t tree = 0; tree < forest->trees; tree++)
-            heap_push(scratch->heap, &s.waiting, (waiting){0, (uint32_t)(p * forest->trees + tree), 0, 0});
+            ki_waiting_push(scratch->heap, &s.waiting,
+                            (ki_waiting){0, (uint32_t)(p * forest->trees + tree), 0, 0});
     }
     visit_leaves(&s, &budget);
     if (s.chosen < query->need && !query->stopped) {
