@@ -49,6 +49,7 @@ typedef struct kith_collection kith_collection;
 #define KITH_COLLECTION_MAX_META (256u << 20)      /* bytes of a named value */
 #define KITH_COLLECTION_MAX_META_NAME 255          /* bytes of its name */
 #define KITH_COLLECTION_MAX_K 1000000              /* results of a query */
+#define KITH_COLLECTION_MAX_TEXT_KEY 1024          /* bytes of a key that is a text */
 #define KITH_COLLECTION_MAX_FIELDS 64              /* declared fields */
 #define KITH_COLLECTION_MAX_FIELD_NAME 255         /* bytes of the name of one */
 
@@ -170,6 +171,51 @@ KITH_API kith_status kith_collection_put(kith_collection *collection, unsigned p
 /* Delete the row with this key.
  * Errors:   KITH_NOTFOUND when there is none; the batch goes on. Others as in put. */
 KITH_API kith_status kith_collection_delete(kith_collection *collection, int64_t key, kith_error *err);
+
+/* Change members of a payload and leave the others: a JSON merge patch (RFC 7396). A member of `patch` that is null
+ * is taken away, an object is merged into the object that is there, all else replaces what is there.
+ * In:       patch, a JSON object; size, its bytes, 0: strlen(patch).
+ * Errors:   KITH_NOTFOUND when there is no row; KITH_INVALID. The batch goes on after both. */
+KITH_API kith_status kith_collection_merge(kith_collection *collection, int64_t key, const char *patch,
+                                           size_t size, kith_error *err);
+
+/* ---- Keys that are texts ---- */
+
+/* A row may be known by a text, 1..KITH_COLLECTION_MAX_TEXT_KEY bytes of UTF-8, beside the number that is its key:
+ * searches answer with numbers, kith_collection_text_of tells the text. */
+
+/* Insert the row that a text stands for, or change it: kith_collection_put otherwise. row->key is 0; a new row gets
+ * the next free number.
+ * Out:      *key, may be NULL: the row's key. */
+KITH_API kith_status kith_collection_put_text(kith_collection *collection, const char *text, unsigned parts,
+                                              const kith_row *row, int64_t *key, kith_error *err);
+
+/* The key of the row that a text stands for. KITH_NOTFOUND when there is none. Cost: O(log rows). */
+KITH_API kith_status kith_collection_key_of(kith_collection *collection, const char *text, int64_t *key,
+                                            kith_error *err);
+
+/* The text that a row is known by, NULL for one that has none or is not there; valid until the next call of this
+ * function. */
+KITH_API kith_status kith_collection_text_of(kith_collection *collection, int64_t key, const char **text,
+                                             kith_error *err);
+
+/* ---- Rows that expire ---- */
+
+/* Say when a row expires, inside a batch: from then on no search, get, next or filter finds it. It stays in the file,
+ * and in kith_collection_count, until somebody removes it.
+ * In:       at, seconds since 1970; 0: never. A put leaves it as it is.
+ * Errors:   KITH_NOTFOUND when there is no row; the batch goes on. */
+KITH_API kith_status kith_collection_set_expiry(kith_collection *collection, int64_t key, int64_t at,
+                                                kith_error *err);
+
+/* When a row expires, 0 for never and for a row that is not there. */
+KITH_API kith_status kith_collection_get_expiry(kith_collection *collection, int64_t key, int64_t *at,
+                                                kith_error *err);
+
+/* Delete rows that are past their time, inside a batch, the oldest first, at most `most` (0: all).
+ * Out:      *rows, may be NULL: how many there were. */
+KITH_API kith_status kith_collection_remove_expired(kith_collection *collection, uint64_t most,
+                                                    uint64_t *rows, kith_error *err);
 
 /* Take the vectors of all rows away and set dim and metric anew (dim 0: not known), as one change of the
  * batch: readers see the old vectors until the commit, then whatever vectors the batch has put. */

@@ -299,15 +299,23 @@ kith_status kith_collection_put(kith_collection *c, unsigned parts, const kith_r
     return KITH_OK;
 }
 
+/* What else is kept of a row, by slot and by key. */
 static kith_status delete_row(kith_collection *c, const target *t, kith_error *err)
 {
-    static const enum ki_sql steps[] = {KI_SQL_RECORD_DELETE, KI_SQL_ATTACHMENT_DELETE, KI_SQL_SLOT_FREE};
+    static const struct {
+        enum ki_sql step;
+        int by_key;
+    } steps[] = {{KI_SQL_RECORD_DELETE, 0},
+                 {KI_SQL_ATTACHMENT_DELETE, 0},
+                 {KI_SQL_SLOT_FREE, 0},
+                 {KI_SQL_TEXT_DELETE, 1},
+                 {KI_SQL_EXPIRY_DELETE, 1}};
     sqlite3_stmt *stmt;
     KI_TRY(ki_fields_take_out(c, t->slot, t->key, err));
     for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
-        KI_TRY(ki_db_prepare(c, steps[i], &stmt, err));
-        sqlite3_bind_int64(stmt, 1, t->slot);
-        KI_TRY(ki_db_run(c, steps[i], err));
+        KI_TRY(ki_db_prepare(c, steps[i].step, &stmt, err));
+        sqlite3_bind_int64(stmt, 1, steps[i].by_key ? t->key : t->slot);
+        KI_TRY(ki_db_run(c, steps[i].step, err));
     }
     c->state.rows--;
     c->state.vectors -= t->had_vector != 0;
@@ -321,6 +329,43 @@ kith_status kith_collection_delete(kith_collection *c, int64_t key, kith_error *
     KI_TRY(ki_batch_spoil(c, find(c, key, &t, err)));
     if (!t.exists) return ki_fail(err, KITH_NOTFOUND, "%s: there is no row %lld", c->path, (long long)key);
     return ki_batch_spoil(c, delete_row(c, &t, err));
+}
+
+/* The payload with the patch merged into it, not canonical yet, in *out. */
+static kith_status merged(kith_collection *c, int64_t key, ki_buffer *out, kith_error *err)
+{
+    sqlite3_stmt *stmt;
+    int row;
+    KI_TRY(ki_db_prepare(c, KI_SQL_PAYLOAD_MERGE, &stmt, err));
+    sqlite3_bind_int64(stmt, 1, key);
+    sqlite3_bind_text(stmt, 2, (const char *)c->canonical.data, (int)c->canonical.size, SQLITE_STATIC);
+    KI_TRY(ki_batch_spoil(c, ki_db_step(c, KI_SQL_PAYLOAD_MERGE, &row, err)));
+    if (!row) return ki_fail(err, KITH_NOTFOUND, "%s: there is no row %lld", c->path, (long long)key);
+    const char *text = (const char *)sqlite3_column_text(stmt, 0);
+    size_t size = (size_t)sqlite3_column_bytes(stmt, 0);
+    kith_status status = text ? ki_buffer_append(out, text, size, c->allocator, err) : ki_fail_nomem(err, 0);
+    ki_db_reset(c, KI_SQL_PAYLOAD_MERGE);
+    return status;
+}
+
+kith_status kith_collection_merge(kith_collection *c, int64_t key, const char *patch, size_t size,
+                                  kith_error *err)
+{
+    ki_buffer text = {0};
+    KI_TRY(ki_batch_check(c, err));
+    if (!patch) return ki_fail(err, KITH_INVALID, "patch is NULL");
+    if (key < 1)
+        return ki_fail(err, KITH_INVALID, "key is %lld, allowed 1..%lld", (long long)key,
+                       (long long)INT64_MAX);
+    c->canonical.size = 0;
+    KI_TRY(ki_payload_canonical(patch, size ? size : strlen(patch), &c->canonical, c->allocator, err));
+    kith_status status = merged(c, key, &text, err);
+    if (status == KITH_OK) {
+        kith_row row = {.key = key, .payload = (const char *)text.data, .payload_size = text.size};
+        status = kith_collection_put(c, KITH_ROW_PAYLOAD, &row, NULL, err);
+    }
+    ki_buffer_clear(&text, c->allocator);
+    return status;
 }
 
 static kith_status reset_vectors(kith_collection *c, size_t dim, kith_metric metric, kith_error *err)

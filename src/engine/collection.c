@@ -3,6 +3,7 @@
 
 #include "engine/engine.h"
 #include "base/options.h"
+#include "engine/expiry.h"
 #include "engine/fields.h"
 #include "engine/rowset.h"
 #include "engine/vectors.h"
@@ -59,9 +60,10 @@ void kith_collection_close(kith_collection *c)
     ki_vectors_free(c);
     ki_rowsets_free(c);
     ki_fields_clear(c);
+    ki_expired_clear(c);
     ki_db_close(c);
     ki_buffer *buffers[] = {&c->payload,    &c->vector,    &c->attachment, &c->meta_name,
-                            &c->meta_value, &c->canonical, &c->aligned};
+                            &c->meta_value, &c->canonical, &c->aligned,    &c->text_key};
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) ki_buffer_clear(buffers[i], allocator);
     ki_free(allocator, c->path);
     ki_free(allocator, c->folder);

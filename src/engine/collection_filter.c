@@ -1,6 +1,7 @@
 /* collection_filter.c - counting, visiting and deleting the rows that a filter lets through. */
 #include <kith/collection.h>
 
+#include "engine/expiry.h"
 #include "engine/expr.h"
 #include "engine/rowset.h"
 
@@ -16,10 +17,12 @@ kith_status kith_collection_count_where(kith_collection *c, const char *filter, 
                                         kith_error *err)
 {
     const ki_rowset *set;
+    uint64_t expired;
     if (!rows) return ki_fail(err, KITH_INVALID, "rows is NULL");
     KI_TRY(ki_read_begin(c, err));
     kith_status status = ki_rowset_find(c, filter, 0, NULL, &set, NULL, err);
-    if (status == KITH_OK) *rows = set->n;
+    if (status == KITH_OK) status = ki_rowset_expired(c, set, &expired, err);
+    if (status == KITH_OK) *rows = set->n - expired;
     ki_read_end(c);
     return status;
 }
@@ -28,11 +31,14 @@ kith_status kith_collection_next_where(kith_collection *c, const char *filter, i
                                        kith_row *row, kith_error *err)
 {
     const ki_rowset *set;
+    const ki_keyset *expired;
     if (!row) return ki_fail(err, KITH_INVALID, "row is NULL");
     KI_TRY(ki_read_begin(c, err));
     kith_status status = ki_rowset_find(c, filter, 0, NULL, &set, NULL, err);
+    if (status == KITH_OK) status = ki_expired_load(c, &expired, err);
     if (status == KITH_OK) {
         int64_t key = ki_rowset_next(set, after);
+        while (key > 0 && expired && ki_keyset_has(expired, key)) key = ki_rowset_next(set, key);
         if (key > 0)
             status = ki_record_get(c, key, parts, row, err);
         else

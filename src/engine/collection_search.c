@@ -2,6 +2,7 @@
 #include "base/options.h"
 #include "base/run.h"
 #include "base/topk.h"
+#include "engine/expiry.h"
 #include "engine/rowblock.h"
 #include "engine/rowset.h"
 #include "engine/vectors.h"
@@ -43,8 +44,9 @@ typedef struct gate {
     const ki_keyset *passed; /* keys that are not to be found; NULL: none */
     const int64_t *only;     /* [only_n] ascending; NULL: all */
     size_t only_n;
-    const ki_rowset *rows; /* those that the expression lets through; NULL: all */
-    int64_t left_out;      /* 0: none */
+    const ki_rowset *rows;    /* those that the expression lets through; NULL: all */
+    const ki_keyset *expired; /* rows past their time; NULL: none */
+    int64_t left_out;         /* 0: none */
 } gate;
 
 static int compare_keys(const void *a, const void *b)
@@ -66,6 +68,7 @@ static int gate_allows(void *ctx, uint64_t id)
     int64_t key = (int64_t)id;
     if (key == g->left_out) return 0;
     if (g->passed && ki_keyset_has(g->passed, key)) return 0;
+    if (g->expired && ki_keyset_has(g->expired, key)) return 0;
     if (g->only && !bsearch(&key, g->only, g->only_n, sizeof key, compare_keys)) return 0;
     if (g->rows && !g->rows->bits && !ki_rowset_has(g->rows, key)) return 0;
     return !g->user || user_allows(g->user, id);
@@ -75,7 +78,7 @@ static int gate_allows(void *ctx, uint64_t id)
 static const kith_filter *gate_filter(gate *g, kith_filter *filter)
 {
     const ki_rowset *bitmap = g->rows && g->rows->bits ? g->rows : NULL;
-    int asks = g->passed || g->only || g->left_out || (g->rows && !bitmap);
+    int asks = g->passed || g->expired || g->only || g->left_out || (g->rows && !bitmap);
     if (!asks && !bitmap) return g->user;
     kith_filter_init(filter);
     if (bitmap) {
@@ -354,6 +357,7 @@ static kith_status search_few_rows(call *s, kith_error *err)
         if (key == 0) break;
         i++;
         if (g->only && g->rows && !ki_rowset_has(g->rows, key)) continue;
+        if (g->expired && ki_keyset_has(g->expired, key)) continue;
         const float *x;
         status = fetch(s, key, &x, err);
         if (status == KITH_OK && x) status = ki_row_block_put(&block, i, key, x, err);
@@ -452,10 +456,13 @@ static kith_status filter_rows(call *s, kith_error *err)
     s->matches = s->c->state.vectors;
     s->answer = (kith_collection_answer){.complete = 1, .exact = 1, .version = s->c->state.version};
     s->plan = (kith_collection_plan){.method = "nothing", .vectors = s->matches};
+    KI_TRY(ki_expired_load(s->c, &s->gate.expired, err));
     if (!s->q.expression) return KITH_OK;
+    uint64_t expired = 0;
     kith_status status =
         ki_rowset_find(s->c, s->q.expression, 1, s->q.cancel, &s->gate.rows, &s->plan.remembered, err);
-    if (status == KITH_OK) s->matches = s->gate.rows->n;
+    if (status == KITH_OK) status = ki_rowset_expired(s->c, s->gate.rows, &expired, err);
+    if (status == KITH_OK) s->matches = s->gate.rows->n - expired;
     if (status == KITH_CANCELLED) {
         s->matches = 0;
         s->answer.complete = 0;
@@ -553,8 +560,10 @@ kith_status kith_collection_search(kith_collection *c, size_t nq, size_t dim, co
 static kith_status copy_vector(kith_collection *c, int64_t key, float **copy, kith_error *err)
 {
     const float *x;
+    const ki_keyset *expired;
+    KI_TRY(ki_expired_load(c, &expired, err));
     KI_TRY(ki_vectors_fetch(c, key, &x, err));
-    if (!x)
+    if (!x || (expired && ki_keyset_has(expired, key)))
         return ki_fail(err, KITH_NOTFOUND, "%s: there is no row %lld with a vector", c->path, (long long)key);
     *copy = ki_alloc(c->allocator, c->state.dim, sizeof **copy);
     if (!*copy) return ki_fail_nomem(err, c->state.dim * sizeof **copy);

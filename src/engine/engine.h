@@ -53,7 +53,8 @@ enum {
     KI_CHANGE_DELETED = 8, /* together with the parts that the row had */
     KI_CHANGE_NAMED = 16,  /* a named value; key is 0 */
     KI_CHANGE_RESET = 32,  /* all vectors; key is 0 */
-    KI_CHANGE_FIELDS = 64  /* the declared fields; key is 0 */
+    KI_CHANGE_FIELDS = 64, /* the declared fields; key is 0 */
+    KI_CHANGE_EXPIRY = 128 /* when a row expires */
 };
 
 /* What changes a vector: not a change of the payload alone. */
@@ -86,8 +87,10 @@ struct kith_collection {
     struct ki_vectors *vectors;
     struct ki_rowsets *rowsets; /* what filters let through: engine/rowset.h */
     struct ki_fields *fields;   /* declared fields: engine/fields.h; NULL: not read yet */
+    struct ki_expired *expired; /* rows past their time: engine/expiry.h; NULL: not read yet */
     struct ki_rowset *collects; /* where kith_collect puts keys: engine/rowset.c */
     ki_buffer payload, vector, attachment, meta_name, meta_value; /* what the last read returned */
+    ki_buffer text_key;                                           /* what kith_collection_text_of gave */
     ki_buffer canonical, aligned;                                 /* scratch of put and of reads */
     sqlite3_stmt *stmt[KI_SQL_COUNT];
 };
@@ -163,6 +166,12 @@ kith_status ki_batch_spoil(kith_collection *c, kith_status status);
 
 /* Add an entry to the change log: the collection's version goes up by one. parts: KITH_ROW_* and KI_CHANGE_*. */
 kith_status ki_log_change(kith_collection *c, int64_t key, unsigned parts, kith_error *err);
+
+/* ---- text_keys.c ---- */
+
+/* Invariant C10 and what text keys and expiry add to a content hash: nothing, where there are none. */
+kith_status ki_text_keys_prove(kith_collection *c, kith_error *err);
+kith_status ki_text_keys_hash(kith_collection *c, uint64_t *hash, kith_error *err);
 
 /* ---- records.c ---- */
 

@@ -1,6 +1,7 @@
 /* records.c - reading rows. What comes out of the file is checked here: a caller never sees a vector of the wrong
  * length, a component that is not finite or a payload that is not JSON. */
 #include "engine/engine.h"
+#include "engine/expiry.h"
 
 #include <string.h>
 
@@ -138,11 +139,21 @@ static kith_status find_row(kith_collection *c, enum ki_sql which, int64_t key, 
     return status;
 }
 
+/* Rows past their time are passed over. */
 static kith_status read_row(kith_collection *c, enum ki_sql which, int64_t key, unsigned parts, int *found,
                             kith_row *row, kith_error *err)
 {
+    const ki_keyset *expired;
     KI_TRY(ki_read_begin(c, err));
-    kith_status status = find_row(c, which, key, parts, found, row, err);
+    kith_status status = ki_expired_load(c, &expired, err);
+    if (status == KITH_OK) status = find_row(c, which, key, parts, found, row, err);
+    while (status == KITH_OK && expired && *found && ki_keyset_has(expired, row->key)) {
+        key = row->key;
+        *row = (kith_row){0};
+        *found = 0;
+        if (which != KI_SQL_RECORD_NEXT) break;
+        status = find_row(c, which, key, parts, found, row, err);
+    }
     ki_read_end(c);
     return status;
 }

@@ -5,6 +5,7 @@
  * all rows looked at. */
 #include "engine/rowset.h"
 
+#include "engine/expiry.h"
 #include "engine/fields.h"
 #include "engine/filter_rows.h"
 
@@ -268,6 +269,16 @@ void ki_rowsets_batch_ended(kith_collection *c)
 {
     for (size_t i = 0; c->rowsets && i < REMEMBERED; i++)
         if (c->rowsets->items[i].uncommitted) forget(c, &c->rowsets->items[i]);
+}
+
+kith_status ki_rowset_expired(kith_collection *c, const ki_rowset *set, uint64_t *n, kith_error *err)
+{
+    const ki_keyset *expired;
+    *n = 0;
+    KI_TRY(ki_expired_load(c, &expired, err));
+    for (size_t i = 0; expired && i < expired->capacity; i++)
+        *n += expired->slots[i] != 0 && ki_rowset_has(set, expired->slots[i]);
+    return KITH_OK;
 }
 
 /* The place of a filter: where it is remembered, else the one not used for longest. */

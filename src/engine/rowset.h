@@ -46,6 +46,9 @@ void ki_rowset_clear(ki_rowset *set, const kith_allocator *allocator);
 kith_status ki_rowset_find(kith_collection *c, const char *filter, int vectors, const kith_cancel *cancel,
                            const ki_rowset **set, int *known, kith_error *err);
 
+/* How many rows of a set are past their time. */
+kith_status ki_rowset_expired(kith_collection *c, const ki_rowset *set, uint64_t *n, kith_error *err);
+
 /* Forget all sets, or those of a batch that has ended. */
 void ki_rowsets_free(kith_collection *c);
 void ki_rowsets_batch_ended(kith_collection *c);

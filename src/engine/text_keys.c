@@ -1,0 +1,148 @@
+/* text_keys.c - rows that are known by a text, too.
+ *
+ * A row's own key stays a number: slots, segments, sets of rows and the change log know no other. A text is an entry of a
+ * table beside, unique, that comes with a put and goes with its row. */
+#include "base/checksum.h"
+#include "engine/engine.h"
+
+#include <string.h>
+
+static kith_status check_text(const char *text, kith_error *err)
+{
+    size_t size = text ? strnlen(text, KITH_COLLECTION_MAX_TEXT_KEY + 1) : 0;
+    if (size < 1 || size > KITH_COLLECTION_MAX_TEXT_KEY)
+        return ki_fail(err, KITH_INVALID, "the text of a key has %zu bytes, allowed 1..%d", size,
+                       KITH_COLLECTION_MAX_TEXT_KEY);
+    return KITH_OK;
+}
+
+/* The key that a text stands for; 0: none. Within a transaction. */
+static kith_status find(kith_collection *c, const char *text, int64_t *key, kith_error *err)
+{
+    sqlite3_stmt *stmt;
+    int row;
+    *key = 0;
+    if (c->schema < 2) return KITH_OK;
+    KI_TRY(ki_db_prepare(c, KI_SQL_TEXT_FIND, &stmt, err));
+    sqlite3_bind_text(stmt, 1, text, -1, SQLITE_STATIC);
+    KI_TRY(ki_db_step(c, KI_SQL_TEXT_FIND, &row, err));
+    if (!row) return KITH_OK;
+    *key = sqlite3_column_int64(stmt, 0);
+    ki_db_reset(c, KI_SQL_TEXT_FIND);
+    return *key >= 1 ? KITH_OK : ki_corrupt(c, err, "a text stands for the key %lld", (long long)*key);
+}
+
+kith_status kith_collection_key_of(kith_collection *c, const char *text, int64_t *key, kith_error *err)
+{
+    int64_t found = 0;
+    if (!key) return ki_fail(err, KITH_INVALID, "key is NULL");
+    KI_TRY(check_text(text, err));
+    KI_TRY(ki_read_begin(c, err));
+    kith_status status = find(c, text, &found, err);
+    ki_read_end(c);
+    if (status != KITH_OK) return status;
+    if (!found) return ki_fail(err, KITH_NOTFOUND, "%s: there is no row '%.80s'", c->path, text);
+    *key = found;
+    return KITH_OK;
+}
+
+static kith_status take_text(kith_collection *c, int64_t key, const char **text, kith_error *err)
+{
+    sqlite3_stmt *stmt;
+    int row;
+    if (c->schema < 2) return KITH_OK;
+    KI_TRY(ki_db_prepare(c, KI_SQL_TEXT_OF, &stmt, err));
+    sqlite3_bind_int64(stmt, 1, key);
+    KI_TRY(ki_db_step(c, KI_SQL_TEXT_OF, &row, err));
+    if (!row) return KITH_OK;
+    const char *found = (const char *)sqlite3_column_text(stmt, 0);
+    c->text_key.size = 0;
+    kith_status status = found ? ki_buffer_append(&c->text_key, found, strlen(found) + 1, c->allocator, err)
+                               : ki_fail_nomem(err, 0);
+    if (status == KITH_OK) *text = (const char *)c->text_key.data;
+    ki_db_reset(c, KI_SQL_TEXT_OF);
+    return status;
+}
+
+kith_status kith_collection_text_of(kith_collection *c, int64_t key, const char **text, kith_error *err)
+{
+    const char *found = NULL;
+    if (!text) return ki_fail(err, KITH_INVALID, "text is NULL");
+    KI_TRY(ki_read_begin(c, err));
+    kith_status status = take_text(c, key, &found, err);
+    ki_read_end(c);
+    if (status == KITH_OK) *text = found;
+    return status;
+}
+
+static kith_status add(kith_collection *c, int64_t key, const char *text, kith_error *err)
+{
+    sqlite3_stmt *stmt;
+    KI_TRY(ki_db_prepare(c, KI_SQL_TEXT_ADD, &stmt, err));
+    sqlite3_bind_int64(stmt, 1, key);
+    sqlite3_bind_text(stmt, 2, text, -1, SQLITE_STATIC);
+    return ki_db_run(c, KI_SQL_TEXT_ADD, err);
+}
+
+kith_status kith_collection_put_text(kith_collection *c, const char *text, unsigned parts,
+                                     const kith_row *row, int64_t *key, kith_error *err)
+{
+    int64_t there = 0, used = 0;
+    KI_TRY(ki_batch_check(c, err));
+    KI_TRY(check_text(text, err));
+    if (!row) return ki_fail(err, KITH_INVALID, "row is NULL");
+    if (row->key != 0)
+        return ki_fail(err, KITH_INVALID,
+                       "key is %lld: a row that is known by a text has the key that it is given",
+                       (long long)row->key);
+    KI_TRY(ki_batch_spoil(c, find(c, text, &there, err)));
+    kith_row changed = *row;
+    changed.key = there;
+    KI_TRY(kith_collection_put(c, parts, &changed, &used, err));
+    if (!there) KI_TRY(ki_batch_spoil(c, add(c, used, text, err)));
+    if (key) *key = used;
+    return KITH_OK;
+}
+
+/* ---- Proof and hash ---- */
+
+kith_status ki_text_keys_prove(kith_collection *c, kith_error *err)
+{
+    static const enum ki_sql strays[] = {KI_SQL_TEXT_STRAY, KI_SQL_EXPIRY_STRAY};
+    for (size_t i = 0; c->schema >= 2 && i < 2; i++) {
+        sqlite3_stmt *stmt;
+        int row;
+        KI_TRY(ki_db_prepare(c, strays[i], &stmt, err));
+        KI_TRY(ki_db_step(c, strays[i], &row, err));
+        if (!row) continue;
+        int64_t key = sqlite3_column_int64(stmt, 0);
+        ki_db_reset(c, strays[i]);
+        return ki_corrupt(c, err, "row %lld is not there, and %s", (long long)key,
+                          i == 0 ? "has a text for a key" : "expires");
+    }
+    return KITH_OK;
+}
+
+kith_status ki_text_keys_hash(kith_collection *c, uint64_t *hash, kith_error *err)
+{
+    static const enum ki_sql scans[] = {KI_SQL_TEXT_SCAN, KI_SQL_EXPIRY_SCAN};
+    for (size_t i = 0; c->schema >= 2 && i < 2; i++) {
+        sqlite3_stmt *stmt;
+        int row;
+        KI_TRY(ki_db_prepare(c, scans[i], &stmt, err));
+        kith_status status;
+        while ((status = ki_db_step(c, scans[i], &row, err)) == KITH_OK && row) {
+            const void *text = i == 0 ? (const void *)sqlite3_column_text(stmt, 1) : "";
+            uint64_t head[3] = {(uint64_t)sqlite3_column_int64(stmt, 0), i,
+                                i == 0 ? (uint64_t)sqlite3_column_bytes(stmt, 1)
+                                       : (uint64_t)sqlite3_column_int64(stmt, 1)};
+            if (!text) status = ki_fail_nomem(err, 0);
+            if (status != KITH_OK) break;
+            *hash = ki_checksum_seeded(head, sizeof head, *hash);
+            if (i == 0) *hash = ki_checksum_seeded(text, head[2], *hash);
+        }
+        ki_db_reset(c, scans[i]);
+        if (status != KITH_OK) return status;
+    }
+    return KITH_OK;
+}
