@@ -50,6 +50,7 @@ typedef struct kith_collection kith_collection;
 #define KITH_COLLECTION_MAX_META_NAME 255          /* bytes of its name */
 #define KITH_COLLECTION_MAX_K 1000000              /* results of a query */
 #define KITH_COLLECTION_MAX_TEXT_KEY 1024          /* bytes of a key that is a text */
+#define KITH_COLLECTION_MAX_EXAMPLES 1000          /* of each kind, to search by */
 #define KITH_COLLECTION_MAX_FIELDS 64              /* declared fields */
 #define KITH_COLLECTION_MAX_FIELD_NAME 255         /* bytes of the name of one */
 
@@ -375,6 +376,10 @@ typedef struct kith_collection_query {
     kith_pool *pool;            /* NULL: only the calling thread */
     const char *expression;     /* a filter over payloads (docs/filters.md); NULL: every row may be found */
     kith_collection_plan *plan; /* NULL, or where to say how it was done */
+    uint64_t max_microseconds; /* budget of the whole call, evaluating a filter included; 0: none. It ends the
+                                 * search early with the best so far. A handle that has not searched yet reads
+                                 * the database until then: call kith_collection_warm before */
+    size_t offset; /* leave out so many of the nearest: the next page. Pin the handle, so that pages fit */
 } kith_collection_query;
 
 static inline void kith_collection_query_init(kith_collection_query *query)
@@ -391,10 +396,12 @@ static inline void kith_collection_query_init(kith_collection_query *query)
     query->pool = NULL;
     query->expression = NULL;
     query->plan = NULL;
+    query->max_microseconds = 0;
+    query->offset = 0;
 }
 
 typedef struct kith_collection_answer {
-    int complete;         /* 1: fewer than k rows only because no more match; 0: the cancel flag ended it */
+    int complete; /* 1: fewer than k rows only because no more match; 0: the cancel flag or the budget ended it */
     int exact;            /* 1: no approximation took part */
     uint64_t rows_scored; /* over all queries of the call, re-ranking left out */
     uint64_t version;     /* of the state that was searched, see kith_collection_version */
@@ -424,6 +431,27 @@ KITH_API kith_status kith_collection_search_like(kith_collection *collection, in
                                                  const kith_collection_query *query, int64_t *keys,
                                                  float *distances, kith_collection_answer *answer,
                                                  kith_error *err);
+
+/* Rows of the collection to search by: towards some, away from others. */
+typedef struct kith_collection_examples {
+    const int64_t *positive; /* [n_positive], at least one */
+    size_t n_positive;
+    const int64_t *negative; /* [n_negative]; NULL: none */
+    size_t n_negative;
+} kith_collection_examples;
+
+/* The k rows nearest to p + (p - n), p the mean of the positive examples and n that of the negative ones (without
+ * those: to p). For cosine every example counts as a vector of length one. The examples are left out.
+ * Out:      as kith_collection_search_like.
+ * Errors:   KITH_NOTFOUND naming an example that is not there or has no vector; KITH_INVALID; as above. */
+KITH_API kith_status kith_collection_search_examples(kith_collection *collection,
+                                                     const kith_collection_examples *examples,
+                                                     const kith_collection_query *query, int64_t *keys,
+                                                     float *distances, kith_collection_answer *answer,
+                                                     kith_error *err);
+
+/* Do beforehand what the first search of a handle would: verify the segment, read what it does not cover. */
+KITH_API kith_status kith_collection_warm(kith_collection *collection, kith_error *err);
 
 /* ---- Segments ---- */
 

@@ -46,7 +46,8 @@ typedef struct gate {
     size_t only_n;
     const ki_rowset *rows;    /* those that the expression lets through; NULL: all */
     const ki_keyset *expired; /* rows past their time; NULL: none */
-    int64_t left_out;         /* 0: none */
+    const int64_t *left_out;  /* [n_left_out]: rows that were searched by */
+    size_t n_left_out;
 } gate;
 
 static int compare_keys(const void *a, const void *b)
@@ -61,12 +62,19 @@ static int user_allows(const kith_filter *f, uint64_t id)
     return !f->allow || f->allow(f->ctx, id);
 }
 
+static int is_left_out(const gate *g, int64_t key)
+{
+    for (size_t i = 0; i < g->n_left_out; i++)
+        if (g->left_out[i] == key) return 1;
+    return 0;
+}
+
 /* All but the bitmap of the expression, which the index looks at itself. */
 static int gate_allows(void *ctx, uint64_t id)
 {
     const gate *g = ctx;
     int64_t key = (int64_t)id;
-    if (key == g->left_out) return 0;
+    if (is_left_out(g, key)) return 0;
     if (g->passed && ki_keyset_has(g->passed, key)) return 0;
     if (g->expired && ki_keyset_has(g->expired, key)) return 0;
     if (g->only && !bsearch(&key, g->only, g->only_n, sizeof key, compare_keys)) return 0;
@@ -78,7 +86,7 @@ static int gate_allows(void *ctx, uint64_t id)
 static const kith_filter *gate_filter(gate *g, kith_filter *filter)
 {
     const ki_rowset *bitmap = g->rows && g->rows->bits ? g->rows : NULL;
-    int asks = g->passed || g->expired || g->only || g->left_out || (g->rows && !bitmap);
+    int asks = g->passed || g->expired || g->only || g->n_left_out > 0 || (g->rows && !bitmap);
     if (!asks && !bitmap) return g->user;
     kith_filter_init(filter);
     if (bitmap) {
@@ -97,7 +105,8 @@ static const kith_filter *gate_filter(gate *g, kith_filter *filter)
 typedef struct call {
     kith_collection *c;
     kith_collection_query q;
-    size_t nq, k; /* k: at most the number of vectors */
+    ki_limit limit;
+    size_t nq, k; /* k: with the rows to be left out in front, at most the number of vectors */
     const float *vectors;
     gate gate;
     int64_t *only;               /* sorted copy of q.only_keys */
@@ -174,6 +183,28 @@ static void merge(call *s)
     s->dist3 = dist;
 }
 
+static void count_up(call *s, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        s->answer.rows_scored += s->stats[i].scored;
+        s->answer.complete &= s->stats[i].complete != 0;
+    }
+}
+
+/* Query after query, each with the time that is left; those for which there is none find nothing. */
+static kith_status ask_in_time(call *s, kith_searcher *searcher, kith_search_options *options,
+                               const float *vectors, size_t n, uint64_t *ids, float *dist, kith_error *err)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint64_t now = ki_now_ns(), end = s->limit.deadline_ns;
+        options->max_microseconds = now < end ? (end - now + 999) / 1000 : 1;
+        KI_TRY(kith_search(searcher, vectors + i * s->c->state.dim, 1, s->k, options, ids + i * s->k,
+                           dist + i * s->k, &s->stats[i], err));
+    }
+    count_up(s, n);
+    return KITH_OK;
+}
+
 /* Search one index for the first n of `vectors`. */
 static kith_status ask_index(call *s, kith_searcher *searcher, const kith_setting *settings,
                              size_t n_settings, const float *vectors, size_t n, uint64_t *ids, float *dist,
@@ -187,11 +218,9 @@ static kith_status ask_index(call *s, kith_searcher *searcher, const kith_settin
     options.filter = gate_filter(&s->gate, &filter);
     options.cancel = s->q.cancel;
     options.pool = s->q.pool;
+    if (s->limit.deadline_ns > 0) return ask_in_time(s, searcher, &options, vectors, n, ids, dist, err);
     KI_TRY(kith_search(searcher, vectors, n, s->k, &options, ids, dist, s->stats, err));
-    for (size_t i = 0; i < n; i++) {
-        s->answer.rows_scored += s->stats[i].scored;
-        s->answer.complete &= s->stats[i].complete != 0;
-    }
+    count_up(s, n);
     return KITH_OK;
 }
 
@@ -356,6 +385,10 @@ static kith_status search_few_rows(call *s, kith_error *err)
         key = g->only ? g->only[i] : ki_rowset_next(g->rows, key);
         if (key == 0) break;
         i++;
+        if (i % 64 == 0 && ki_limit_reached(&s->limit)) {
+            s->answer.complete = 0;
+            break;
+        }
         if (g->only && g->rows && !ki_rowset_has(g->rows, key)) continue;
         if (g->expired && ki_keyset_has(g->expired, key)) continue;
         const float *x;
@@ -371,13 +404,12 @@ static kith_status search_few_rows(call *s, kith_error *err)
 static kith_status search_database(call *s, kith_error *err)
 {
     ki_row_block block = {0};
-    kith_run run;
     s->plan.method = "scan";
-    kith_run_init(&run);
-    run.cancel = s->q.cancel;
     kith_status status =
         ki_row_block_init(&block, s->c, BLOCK_BYTES, s->c->state.vectors, search_block, s, err);
-    if (status == KITH_OK) status = ki_vectors_scan(s->c, &run, "", ki_row_block_put, &block, err);
+    ki_limit_begin(s->c, &s->limit);
+    if (status == KITH_OK) status = ki_vectors_scan(s->c, NULL, "", ki_row_block_put, &block, err);
+    ki_limit_end(s->c);
     if (status == KITH_CANCELLED) { /* the best so far is the answer */
         s->answer.complete = 0;
         status = KITH_OK;
@@ -418,7 +450,10 @@ static kith_status search_with_segment(call *s, ki_vectors *v, kith_error *err)
 static int is_short(const call *s)
 {
     if (!s->gate.rows || s->gate.user || s->gate.only || !s->answer.complete) return 0;
-    uint64_t left_out = s->gate.left_out && ki_rowset_has(s->gate.rows, s->gate.left_out);
+    uint64_t left_out = 0;
+    for (size_t i = 0; i < s->gate.n_left_out; i++)
+        left_out += ki_rowset_has(s->gate.rows, s->gate.left_out[i]) != 0;
+    if (left_out > s->matches) left_out = s->matches;
     size_t expected = s->k < s->matches - left_out ? s->k : (size_t)(s->matches - left_out);
     for (size_t i = 0; i < s->nq; i++)
         if (expected > 0 && s->ids[i * s->k + expected - 1] == KI_NO_ID) return 1;
@@ -432,6 +467,8 @@ static kith_status search_all(call *s, kith_error *err)
     if (s->gate.only && are_few(s, s->gate.only_n)) return search_few_rows(s, err);
     if (s->gate.rows && !s->gate.only && s->matches <= FEW_KEYS && !c->vectors)
         return search_few_rows(s, err);
+    /* Loading vectors, or verifying a segment, has no end in time: what can be compared until then is. */
+    if (s->limit.deadline_ns > 0 && !(c->vectors && c->vectors->tail)) return search_database(s, err);
     KI_TRY(ki_vectors_sync(c, err));
     ki_vectors *v = c->vectors;
     if (!v->segment.index) {
@@ -460,7 +497,7 @@ static kith_status filter_rows(call *s, kith_error *err)
     if (!s->q.expression) return KITH_OK;
     uint64_t expired = 0;
     kith_status status =
-        ki_rowset_find(s->c, s->q.expression, 1, s->q.cancel, &s->gate.rows, &s->plan.remembered, err);
+        ki_rowset_find(s->c, s->q.expression, 1, &s->limit, &s->gate.rows, &s->plan.remembered, err);
     if (status == KITH_OK) status = ki_rowset_expired(s->c, s->gate.rows, &expired, err);
     if (status == KITH_OK) s->matches = s->gate.rows->n - expired;
     if (status == KITH_CANCELLED) {
@@ -492,6 +529,9 @@ static kith_status check_call(const call *s, size_t dim, const int64_t *keys, co
     const kith_collection *c = s->c;
     if (!s->vectors || !keys || !distances)
         return ki_fail(err, KITH_INVALID, "vectors, keys or distances is NULL");
+    if (s->q.offset > KITH_COLLECTION_MAX_K - 1)
+        return ki_fail(err, KITH_INVALID, "offset is %zu, allowed 0..%d", s->q.offset,
+                       KITH_COLLECTION_MAX_K - 1);
     if (s->q.k < 1 || s->q.k > KITH_COLLECTION_MAX_K)
         return ki_fail(err, KITH_INVALID, "k is %zu, allowed 1..%d", s->q.k, KITH_COLLECTION_MAX_K);
     if (s->q.plan && s->q.plan->struct_size < sizeof s->q.plan->struct_size)
@@ -516,8 +556,8 @@ static void give(const call *s, int64_t *keys, float *distances, kith_collection
     size_t k = s->q.k;
     for (size_t query = 0; query < s->nq; query++) {
         for (size_t i = 0; i < k; i++) {
-            size_t from = query * s->k + i;
-            int found = i < s->k && s->ids[from] != KI_NO_ID;
+            size_t rank = s->q.offset + i, from = query * s->k + rank;
+            int found = rank < s->k && s->ids[from] != KI_NO_ID;
             keys[query * k + i] = found ? (int64_t)s->ids[from] : 0;
             distances[query * k + i] = found ? s->dist[from] : INFINITY;
         }
@@ -533,8 +573,11 @@ static kith_status run_call(call *s, size_t dim, const kith_collection_query *qu
     KI_TRY(ki_options_read(&s->q, sizeof s->q, query, "query", err));
     KI_TRY(check_call(s, dim, keys, distances, err));
     s->gate.user = s->q.filter;
+    s->limit.cancel = s->q.cancel;
+    if (s->q.max_microseconds > 0) s->limit.deadline_ns = ki_now_ns() + s->q.max_microseconds * 1000;
     KI_TRY(filter_rows(s, err));
-    s->k = s->q.k < s->matches ? s->q.k : s->matches > 0 ? (size_t)s->matches : 1;
+    size_t deep = s->q.offset + s->q.k;
+    s->k = deep < s->matches ? deep : s->matches > 0 ? (size_t)s->matches : 1;
     uint64_t begin = ki_now_ns();
     kith_status status = call_init(s, err);
     if (status == KITH_OK && s->nq > 0) status = search_all(s, err);
@@ -556,33 +599,84 @@ kith_status kith_collection_search(kith_collection *c, size_t nq, size_t dim, co
     return status;
 }
 
-/* A copy of the vector of a row, from the handle's allocator: the search itself reads other rows. */
-static kith_status copy_vector(kith_collection *c, int64_t key, float **copy, kith_error *err)
+/* Add a row's vector to sum[dim], weighted; for cosine brought to length one first. */
+static kith_status add_example(kith_collection *c, int64_t key, double weight, double *sum, kith_error *err)
 {
     const float *x;
     const ki_keyset *expired;
+    double length = 0;
     KI_TRY(ki_expired_load(c, &expired, err));
     KI_TRY(ki_vectors_fetch(c, key, &x, err));
     if (!x || (expired && ki_keyset_has(expired, key)))
         return ki_fail(err, KITH_NOTFOUND, "%s: there is no row %lld with a vector", c->path, (long long)key);
-    *copy = ki_alloc(c->allocator, c->state.dim, sizeof **copy);
-    if (!*copy) return ki_fail_nomem(err, c->state.dim * sizeof **copy);
-    memcpy(*copy, x, c->state.dim * sizeof **copy);
+    for (size_t d = 0; c->state.metric == KITH_COSINE && d < c->state.dim; d++)
+        length += (double)x[d] * (double)x[d];
+    if (length > 0) weight /= sqrt(length);
+    for (size_t d = 0; d < c->state.dim; d++) sum[d] += weight * (double)x[d];
     return KITH_OK;
+}
+
+/* Within a read transaction. The query is p + (p - n): the mean of the positive examples, moved away from the mean of the
+ * negative ones by as much as it is apart from it. One example alone is its vector, to the bit. */
+static kith_status search_examples(kith_collection *c, const kith_collection_examples *e, double *sum,
+                                   float *vector, int64_t *left_out, const kith_collection_query *query,
+                                   int64_t *keys, float *distances, kith_collection_answer *answer,
+                                   kith_error *err)
+{
+    size_t n = e->n_positive + e->n_negative;
+    double positive = (e->n_negative > 0 ? 2.0 : 1.0) / (double)e->n_positive;
+    for (size_t i = 0; i < n; i++) {
+        int is_positive = i < e->n_positive;
+        left_out[i] = is_positive ? e->positive[i] : e->negative[i - e->n_positive];
+        double weight = is_positive ? positive : -1.0 / (double)e->n_negative;
+        KI_TRY(add_example(c, left_out[i], weight, sum, err));
+    }
+    for (size_t d = 0; d < c->state.dim; d++) vector[d] = (float)sum[d];
+    if (n == 1) { /* not scaled */
+        const float *x;
+        KI_TRY(ki_vectors_fetch(c, left_out[0], &x, err));
+        if (x) memcpy(vector, x, c->state.dim * sizeof *x);
+    }
+    call s = {.c = c, .nq = 1, .vectors = vector, .gate = {.left_out = left_out, .n_left_out = n}};
+    return run_call(&s, c->state.dim, query, keys, distances, answer, err);
+}
+
+kith_status kith_collection_search_examples(kith_collection *c, const kith_collection_examples *e,
+                                            const kith_collection_query *query, int64_t *keys,
+                                            float *distances, kith_collection_answer *answer, kith_error *err)
+{
+    if (!e || e->n_positive < 1 || !e->positive || (e->n_negative > 0 && !e->negative))
+        return ki_fail(err, KITH_INVALID, "examples: at least one positive one is needed");
+    if (e->n_positive > KITH_COLLECTION_MAX_EXAMPLES || e->n_negative > KITH_COLLECTION_MAX_EXAMPLES)
+        return ki_fail(err, KITH_INVALID, "examples: %zu positive, %zu negative, allowed %d of each",
+                       e->n_positive, e->n_negative, KITH_COLLECTION_MAX_EXAMPLES);
+    KI_TRY(ki_read_begin(c, err));
+    size_t n = e->n_positive + e->n_negative, dim = c->state.dim > 0 ? c->state.dim : 1;
+    double *sum = ki_alloc_zero(c->allocator, dim, sizeof *sum);
+    float *vector = ki_alloc(c->allocator, dim, sizeof *vector);
+    int64_t *left_out = ki_alloc(c->allocator, n, sizeof *left_out);
+    kith_status status = sum && vector && left_out ? search_examples(c, e, sum, vector, left_out, query, keys,
+                                                                     distances, answer, err)
+                                                   : ki_fail_nomem(err, dim * sizeof *sum);
+    ki_free(c->allocator, sum);
+    ki_free(c->allocator, vector);
+    ki_free(c->allocator, left_out);
+    ki_read_end(c);
+    return status;
 }
 
 kith_status kith_collection_search_like(kith_collection *c, int64_t key, const kith_collection_query *query,
                                         int64_t *keys, float *distances, kith_collection_answer *answer,
                                         kith_error *err)
 {
-    float *vector = NULL;
+    kith_collection_examples one = {.positive = &key, .n_positive = 1};
+    return kith_collection_search_examples(c, &one, query, keys, distances, answer, err);
+}
+
+kith_status kith_collection_warm(kith_collection *c, kith_error *err)
+{
     KI_TRY(ki_read_begin(c, err));
-    kith_status status = copy_vector(c, key, &vector, err);
-    if (status == KITH_OK) {
-        call s = {.c = c, .nq = 1, .vectors = vector, .gate = {.left_out = key}};
-        status = run_call(&s, c->state.dim, query, keys, distances, answer, err);
-    }
-    ki_free(c->allocator, vector);
+    kith_status status = c->state.dim > 0 ? ki_vectors_sync(c, err) : KITH_OK;
     ki_read_end(c);
     return status;
 }

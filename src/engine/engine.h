@@ -12,6 +12,20 @@
 /* "kith", at offset 68 of the database file: tells `file` and us whose it is. */
 #define KI_APPLICATION_ID 0x6b697468
 
+/* ---- When a search has to end ---- */
+
+typedef struct ki_limit {
+    const kith_cancel *cancel; /* NULL: none */
+    uint64_t deadline_ns;      /* of ki_now_ns; 0: none */
+} ki_limit;
+
+int ki_limit_reached(const ki_limit *limit);
+
+/* While SQLite works on a statement it asks for the limit, which may be NULL; its answer is then KITH_CANCELLED.
+ * ki_limit_end when it is done. */
+void ki_limit_begin(kith_collection *c, const ki_limit *limit);
+void ki_limit_end(kith_collection *c);
+
 /* ---- A block of bytes that grows ---- */
 
 typedef struct ki_buffer {

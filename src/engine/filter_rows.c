@@ -7,15 +7,11 @@
  * are left, the payloads are read one by one if they are few. */
 #include "engine/filter_rows.h"
 
-#include "base/run.h"
 #include "engine/fields.h"
 #include "engine/geo.h"
 
 #include <stdio.h>
 #include <string.h>
-
-/* Steps of SQLite's machine between two looks at the cancel flag: some hundred rows. */
-#define CANCEL_STEPS 10000
 
 /* Payloads of fewer rows than this part of all are read one by one, by key; else all are read. A row by key costs about
  * three of a scan (bench/filtered_search.c). */
@@ -73,24 +69,16 @@ int ki_filter_functions(kith_collection *c)
                                       collect, collected, NULL);
 }
 
-static int look_at_cancel(void *cancel)
-{
-    kith_run run;
-    kith_run_init(&run);
-    run.cancel = cancel;
-    return ki_run_check(&run, NULL) != KITH_OK;
-}
-
 /* Run a SELECT kith_collect(key) to its end, into *set, which it empties first; finalizes the statement. */
-static kith_status run(kith_collection *c, sqlite3_stmt *stmt, const kith_cancel *cancel, ki_rowset *set,
+static kith_status run(kith_collection *c, sqlite3_stmt *stmt, const ki_limit *limit, ki_rowset *set,
                        kith_error *err)
 {
     c->collects = set;
-    if (cancel) sqlite3_progress_handler(c->db, CANCEL_STEPS, look_at_cancel, (void *)(uintptr_t)cancel);
+    ki_limit_begin(c, limit);
     int rc = sqlite3_step(stmt);
     kith_status status = rc == SQLITE_ROW ? KITH_OK : ki_db_fail(c, rc, err, "cannot be filtered");
     sqlite3_finalize(stmt);
-    sqlite3_progress_handler(c->db, 0, NULL, NULL);
+    ki_limit_end(c);
     c->collects = NULL;
     return status;
 }
@@ -100,7 +88,7 @@ static kith_status run(kith_collection *c, sqlite3_stmt *stmt, const kith_cancel
 typedef struct solver {
     kith_collection *c;
     const ki_expr *expr;
-    const kith_cancel *cancel;
+    const ki_limit *limit;
     kith_error *err;
 } solver;
 
@@ -115,7 +103,7 @@ static kith_status by_payload(const solver *s, uint32_t node, int vectors, ki_ro
                                    : "SELECT kith_collect(key) FROM record WHERE ";
     KI_TRY(ki_rowset_make(s->c, set, s->err));
     KI_TRY(ki_filter_prepare(s->c, &part, before, "", &stmt, s->err));
-    KI_TRY(run(s->c, stmt, s->cancel, set, s->err));
+    KI_TRY(run(s->c, stmt, s->limit, set, s->err));
     ki_rowset_finish(set);
     return KITH_OK;
 }
@@ -127,9 +115,7 @@ static kith_status keep_by_key(const solver *s, uint32_t node, int vectors, ki_r
     ki_expr_part part = {.expr = s->expr, .node = node};
     ki_rowset kept;
     sqlite3_stmt *stmt = NULL;
-    kith_run looks;
-    kith_run_init(&looks);
-    looks.cancel = s->cancel;
+    uint64_t looked = 0;
     kith_status status = ki_rowset_make(c, &kept, s->err);
     const char *before =
         vectors ? "SELECT 1 FROM record WHERE vector IS NOT NULL AND " : "SELECT 1 FROM record WHERE ";
@@ -144,7 +130,8 @@ static kith_status keep_by_key(const solver *s, uint32_t node, int vectors, ki_r
         else if (rc != SQLITE_DONE)
             status = ki_db_fail(c, rc, s->err, "cannot be filtered");
         sqlite3_reset(stmt);
-        if (status == KITH_OK && kept.n % 256 == 0) status = ki_run_check(&looks, s->err);
+        if (status == KITH_OK && s->limit && ++looked % 64 == 0 && ki_limit_reached(s->limit))
+            status = ki_fail(s->err, KITH_CANCELLED, "cancelled");
     }
     sqlite3_finalize(stmt);
     ki_rowset_clear(status == KITH_OK ? set : &kept, c->allocator);
@@ -202,7 +189,7 @@ static kith_status by_ranges(const solver *s, const ki_expr_part *part, int64_t 
         put_place(ranges[i].last + 1, behind);
         sqlite3_bind_blob(stmt, sqlite3_bind_parameter_index(stmt, "$first"), first, 8, SQLITE_STATIC);
         sqlite3_bind_blob(stmt, sqlite3_bind_parameter_index(stmt, "$behind"), behind, 8, SQLITE_STATIC);
-        KI_TRY(run(s->c, stmt, s->cancel, set, s->err));
+        KI_TRY(run(s->c, stmt, s->limit, set, s->err));
     }
     return KITH_OK;
 }
@@ -220,7 +207,7 @@ static kith_status by_value(const solver *s, const ki_field *f, const ki_expr_pa
         snprintf(before, sizeof before, "SELECT kith_collect(key) FROM field_value WHERE field = %lld AND ",
                  (long long)f->id);
         KI_TRY(ki_filter_prepare(s->c, part, before, "", &stmt, s->err));
-        KI_TRY(run(s->c, stmt, s->cancel, set, s->err));
+        KI_TRY(run(s->c, stmt, s->limit, set, s->err));
     }
     ki_rowset_finish(set);
     return KITH_OK;
@@ -371,10 +358,10 @@ static kith_status split(solver *s, ki_expr *expr, uint32_t *decided, uint32_t *
     return KITH_OK;
 }
 
-kith_status ki_filter_rows(kith_collection *c, ki_expr *expr, int vectors, const kith_cancel *cancel,
+kith_status ki_filter_rows(kith_collection *c, ki_expr *expr, int vectors, const ki_limit *limit,
                            ki_rowset *set, kith_error *err)
 {
-    solver s = {.c = c, .expr = expr, .cancel = cancel, .err = err};
+    solver s = {.c = c, .expr = expr, .limit = limit, .err = err};
     uint32_t decided = 0, rest = 0;
     KI_TRY(split(&s, expr, &decided, &rest));
     if (!decided) return by_payload(&s, rest, vectors, set);

@@ -9,7 +9,7 @@
  * the expression was resolved with them.
  * In/Out:   expr: its conditions may come to stand in another order.
  * Out:      *set, to be cleared even on failure. */
-kith_status ki_filter_rows(kith_collection *c, ki_expr *expr, int vectors, const kith_cancel *cancel,
+kith_status ki_filter_rows(kith_collection *c, ki_expr *expr, int vectors, const ki_limit *limit,
                            ki_rowset *set, kith_error *err);
 
 /* The statement `before` part `behind`, with the part's parameters bound; to be finalized. part->node 0: no part. */

@@ -295,7 +295,7 @@ static remembered *place_of(struct ki_rowsets *sets, const char *filter, int vec
 
 /* Bring a place up to date, whatever it holds. */
 static kith_status refresh(kith_collection *c, remembered *r, const char *filter, int vectors,
-                           const kith_cancel *cancel, kith_error *err)
+                           const ki_limit *limit, kith_error *err)
 {
     ki_expr expr = {0};
     kith_status status = ki_expr_parse(filter, c->allocator, &expr, err), followed = KITH_NOTFOUND;
@@ -307,7 +307,7 @@ static kith_status refresh(kith_collection *c, remembered *r, const char *filter
         forget(c, r);
         r->vectors = vectors;
         r->filter = ki_strdup(c->allocator, filter);
-        status = r->filter ? ki_filter_rows(c, &expr, vectors, cancel, &r->set, err)
+        status = r->filter ? ki_filter_rows(c, &expr, vectors, limit, &r->set, err)
                            : ki_fail_nomem(err, strlen(filter) + 1);
     } else if (status == KITH_OK) {
         status = followed;
@@ -316,7 +316,7 @@ static kith_status refresh(kith_collection *c, remembered *r, const char *filter
     return status;
 }
 
-kith_status ki_rowset_find(kith_collection *c, const char *filter, int vectors, const kith_cancel *cancel,
+kith_status ki_rowset_find(kith_collection *c, const char *filter, int vectors, const ki_limit *limit,
                            const ki_rowset **set, int *known, kith_error *err)
 {
     if (!filter) return ki_fail(err, KITH_INVALID, "filter is NULL");
@@ -330,7 +330,7 @@ kith_status ki_rowset_find(kith_collection *c, const char *filter, int vectors, 
                   r->version == c->state.version && r->stamp == c->state.stamp;
     if (known) *known = current;
     if (!current) {
-        kith_status status = refresh(c, r, filter, vectors, cancel, err);
+        kith_status status = refresh(c, r, filter, vectors, limit, err);
         if (status != KITH_OK) {
             forget(c, r);
             return status;

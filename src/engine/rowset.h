@@ -43,7 +43,7 @@ void ki_rowset_clear(ki_rowset *set, const kith_allocator *allocator);
  * It is remembered until the rows change, and then brought up to date by the change log.
  * Out:      *set, valid until the next call or a change of the collection. *known, may be NULL: nothing was evaluated.
  * Errors:   KITH_INVALID for a filter that does not parse, KITH_CANCELLED, KITH_CORRUPT, KITH_IO, KITH_NOMEM. */
-kith_status ki_rowset_find(kith_collection *c, const char *filter, int vectors, const kith_cancel *cancel,
+kith_status ki_rowset_find(kith_collection *c, const char *filter, int vectors, const ki_limit *limit,
                            const ki_rowset **set, int *known, kith_error *err);
 
 /* How many rows of a set are past their time. */

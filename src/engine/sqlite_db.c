@@ -4,6 +4,7 @@
  * A collection may come from anywhere, so the file is treated as hostile: triggers and views are switched off,
  * functions with side effects cannot be named by its schema (trusted_schema), cells are checked when a page is read,
  * and it is never mapped into memory, where a change of the file under us would be a change of our memory. */
+#include "base/run.h"
 #include "engine/filter_rows.h"
 
 #include <stdarg.h>
@@ -212,4 +213,30 @@ kith_status ki_db_do(kith_collection *c, enum ki_sql which, kith_error *err)
     sqlite3_stmt *stmt;
     KI_TRY(ki_db_prepare(c, which, &stmt, err));
     return ki_db_run(c, which, err);
+}
+
+/* ---- Limits ---- */
+
+/* Steps of SQLite's machine between two looks at the limit: some hundred rows. */
+#define LIMIT_STEPS 10000
+
+int ki_limit_reached(const ki_limit *limit)
+{
+    return kith_cancel_raised(limit->cancel) || (limit->deadline_ns > 0 && ki_now_ns() >= limit->deadline_ns);
+}
+
+static int look_at_limit(void *limit)
+{
+    return ki_limit_reached(limit);
+}
+
+void ki_limit_begin(kith_collection *c, const ki_limit *limit)
+{
+    if (limit && (limit->cancel || limit->deadline_ns > 0))
+        sqlite3_progress_handler(c->db, LIMIT_STEPS, look_at_limit, (void *)(uintptr_t)limit);
+}
+
+void ki_limit_end(kith_collection *c)
+{
+    sqlite3_progress_handler(c->db, 0, NULL, NULL);
 }

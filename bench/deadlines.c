@@ -1,0 +1,88 @@
+/* deadlines - how far searches overrun the time that they are given.
+ *
+ *     deadlines X.kith QUERIES [ROUNDS]
+ *
+ * X.kith as for filtered_search. For each budget and way of searching (a plain search, an exact one, the first use of a
+ * filter over plain payloads, of one over the declared field r, and a handle that has not searched before) one JSON line:
+ * how many of ROUNDS searches (10) said that they were incomplete, and the largest overrun in milliseconds by the clock. */
+#include <kith/collection.h>
+#include <kith/dataset.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#define K 10
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e3 + 1e-6 * (double)t.tv_nsec;
+}
+
+static void must(kith_status status, const kith_error *err)
+{
+    if (status == KITH_OK) return;
+    fprintf(stderr, "deadlines: %s\n", err->message);
+    exit(1);
+}
+
+enum way { PLAIN, EXACT, PAYLOADS, DECLARED, COLD, WAYS };
+
+static void measure(const char *path, const float *queries, size_t nq, size_t dim, enum way way,
+                    double budget, size_t rounds)
+{
+    static const char *const names[] = {"plain", "exact", "payloads", "declared", "cold"};
+    static unsigned serial; /* no filter comes twice */
+    kith_error err;
+    kith_collection *c;
+    double worst = 0;
+    size_t incomplete = 0;
+    must(kith_collection_open(path, NULL, &c, &err), &err);
+    if (way != COLD) must(kith_collection_warm(c, &err), &err);
+    for (size_t i = 0; i < rounds; i++) {
+        char filter[64];
+        int64_t keys[K];
+        float distances[K];
+        kith_collection_answer answer;
+        kith_collection_query query;
+        kith_collection_query_init(&query);
+        query.k = K;
+        query.exact = way == EXACT;
+        query.max_microseconds = (uint64_t)(budget * 1e3);
+        /* `exists` is never answered by the declared field. */
+        snprintf(filter, sizeof filter, way == PAYLOADS ? "r > %u or not exists r" : "r > %u", ++serial);
+        if (way == PAYLOADS || way == DECLARED) query.expression = filter;
+        double begin = now();
+        must(
+            kith_collection_search(c, 1, dim, queries + i % nq * dim, &query, keys, distances, &answer, &err),
+            &err);
+        double over = now() - begin - budget;
+        if (over > worst) worst = over;
+        incomplete += !answer.complete;
+    }
+    kith_collection_close(c);
+    printf("{\"way\":\"%s\",\"budget_ms\":%g,\"searches\":%zu,\"incomplete\":%zu,\"overrun_ms\":%.2f}\n",
+           names[way], budget, rounds, incomplete, worst);
+    fflush(stdout);
+}
+
+int main(int argc, char **argv)
+{
+    static const double budgets[] = {0.1, 1, 10, 50, 200};
+    kith_error err;
+    float *queries;
+    size_t nq, dim;
+    if (argc < 3) {
+        fprintf(stderr, "usage: deadlines X.kith QUERIES [ROUNDS]\n");
+        return 2;
+    }
+    must(kith_dataset_load_f32(argv[2], NULL, NULL, &queries, &nq, &dim, &err), &err);
+    size_t rounds = argc > 3 ? strtoul(argv[3], NULL, 10) : 10;
+    for (int way = PLAIN; way < WAYS; way++)
+        for (size_t i = 0; i < sizeof budgets / sizeof *budgets; i++)
+            measure(argv[1], queries, nq, dim, (enum way)way, budgets[i], rounds);
+    kith_dataset_unload(NULL, queries);
+    return 0;
+}

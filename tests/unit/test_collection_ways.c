@@ -1,0 +1,164 @@
+/* Ways to search beside the plain one: by examples, page by page, in so much time, cancelled. */
+#include "collections.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/rng.h"
+#include "base/run.h"
+
+enum { N = 3000, DIM = 8, K = 10 };
+
+static kith_error err;
+
+#define refuse(call, wanted, word)                                                                \
+    do {                                                                                          \
+        kith_status status_ = (call);                                                             \
+        if (status_ != (wanted) || !strstr(err.message, word))                                    \
+            fail_msg("%s: %s: %s", #call, kith_status_name(status_), status_ ? err.message : ""); \
+    } while (0)
+
+static kith_collection *rows(const char *name, kith_metric metric, float *x)
+{
+    ki_rng rng;
+    ki_rng_init(&rng, test_seed(), 0);
+    for (size_t i = 0; i < (size_t)N * DIM; i++) x[i] = (float)ki_rng_below(&rng, 2001) / 100 - 10;
+    kith_collection *c = test_collection(name, DIM, metric);
+    test_put_rows(c, 1, N, x, DIM);
+    return c;
+}
+
+static void by_examples(void **state)
+{
+    (void)state;
+    static const int64_t positive[] = {7, 20, 333}, negative[] = {5, 2999};
+    static const kith_metric metrics[] = {KITH_L2SQ, KITH_COSINE, KITH_DOT};
+    float *x = calloc((size_t)N * DIM, sizeof *x);
+    for (size_t m = 0; m < 3; m++) {
+        kith_collection *c = rows("examples.kith", metrics[m], x);
+        for (size_t n_negative = 0; n_negative < 3; n_negative += 2) {
+            float query[DIM] = {0};
+            int64_t keys[K], truth[K];
+            float distances[K];
+            double true_distances[K];
+            char *wanted = calloc(N, 1);
+            memset(wanted, 1, N);
+            for (size_t i = 0; i < 3 + n_negative; i++) {
+                int64_t key = i < 3 ? positive[i] : negative[i - 3];
+                double length = 0, weight = i < 3 ? (n_negative ? 2.0 : 1.0) / 3 : -0.5;
+                for (size_t d = 0; d < DIM; d++) length += pow((double)x[(size_t)(key - 1) * DIM + d], 2);
+                if (metrics[m] == KITH_COSINE) weight /= sqrt(length);
+                for (size_t d = 0; d < DIM; d++)
+                    query[d] += (float)(weight * (double)x[(size_t)(key - 1) * DIM + d]);
+                wanted[key - 1] = 0;
+            }
+            kith_collection_examples e = {positive, 3, negative, n_negative};
+            kith_collection_query q;
+            kith_collection_query_init(&q);
+            q.k = K;
+            q.exact = 1;
+            assert_ok(kith_collection_search_examples(c, &e, &q, keys, distances, NULL, &err), &err);
+            test_brute_force(x, wanted, N, DIM, metrics[m], query, K, truth, true_distances);
+            for (size_t i = 0; i < K; i++)
+                if (fabs((double)distances[i] - true_distances[i]) > 1e-4 * (1 + fabs(true_distances[i])))
+                    fail_msg("rank %zu: %g, expected %g", i, (double)distances[i], true_distances[i]);
+            free(wanted);
+        }
+        kith_collection_examples none = {0}, missing = {(int64_t[]){7, N + 1}, 2, NULL, 0};
+        int64_t keys[K];
+        float distances[K];
+        refuse(kith_collection_search_examples(c, &none, NULL, keys, distances, NULL, &err), KITH_INVALID,
+               "positive");
+        refuse(kith_collection_search_examples(c, NULL, NULL, keys, distances, NULL, &err), KITH_INVALID,
+               "positive");
+        refuse(kith_collection_search_examples(c, &missing, NULL, keys, distances, NULL, &err), KITH_NOTFOUND,
+               "no row 3001");
+        kith_collection_close(c);
+    }
+    free(x);
+}
+
+static void page_by_page(void **state)
+{
+    (void)state;
+    float *x = calloc((size_t)N * DIM, sizeof *x);
+    kith_collection *c = rows("pages.kith", KITH_L2SQ, x), *writer;
+    assert_ok(kith_collection_open(test_path("pages.kith"), NULL, &writer, &err), &err);
+    int64_t whole[5 * K], page[K];
+    float distances[5 * K];
+    kith_collection_query q;
+    for (int filtered = 0; filtered < 2; filtered++) {
+        kith_collection_query_init(&q);
+        q.expression = filtered ? "n <= 43" : NULL;
+        q.k = 5 * K;
+        assert_ok(kith_collection_pin(c, &err), &err);
+        assert_ok(kith_collection_search(c, 1, DIM, x, &q, whole, distances, NULL, &err), &err);
+        /* Written between the pages: the pinned handle does not see it. */
+        assert_ok(kith_collection_begin(writer, &err), &err);
+        assert_ok(kith_collection_delete(writer, whole[2 + filtered], &err), &err);
+        assert_ok(kith_collection_commit(writer, &err), &err);
+        q.k = K;
+        for (q.offset = 0; q.offset < 5 * K; q.offset += K) {
+            assert_ok(kith_collection_search(c, 1, DIM, x, &q, page, distances, NULL, &err), &err);
+            assert_memory_equal(page, whole + q.offset, sizeof page);
+        }
+        q.offset = KITH_COLLECTION_MAX_K;
+        refuse(kith_collection_search(c, 1, DIM, x, &q, page, distances, NULL, &err), KITH_INVALID,
+               "offset is");
+        kith_collection_unpin(c);
+    }
+    kith_collection_close(writer);
+    kith_collection_close(c);
+    free(x);
+}
+
+/* Whatever ends a search, the answer is KITH_OK, sorted, and says that it is not complete. */
+static void ends_early(void **state)
+{
+    (void)state;
+    float *x = calloc((size_t)N * DIM, sizeof *x);
+    kith_collection *c = rows("early.kith", KITH_L2SQ, x);
+    int64_t keys[4 * K];
+    float distances[4 * K];
+    kith_cancel cancel = {1};
+    static const char *const filters[] = {NULL, "n > 5", "n < 40"};
+    for (int warm = 0; warm < 2; warm++) {
+        for (size_t i = 0; i < 3; i++) {
+            kith_collection_answer answer;
+            kith_collection_query q;
+            kith_collection_query_init(&q);
+            q.k = K;
+            q.expression = filters[i];
+            q.cancel = &cancel;
+            assert_ok(kith_collection_search(c, 4, DIM, x, &q, keys, distances, &answer, &err), &err);
+            if (i == 0) assert_int_equal(answer.complete, 0);
+            q.cancel = NULL;
+            q.max_microseconds = 1; /* too little for anything */
+            q.exact = 1;
+            assert_ok(kith_collection_search(c, 4, DIM, x, &q, keys, distances, &answer, &err), &err);
+            for (size_t j = 1; j < K; j++) assert_true(!(distances[j] < distances[j - 1]));
+            q.max_microseconds = 60000000; /* and enough for all */
+            assert_ok(kith_collection_search(c, 4, DIM, x, &q, keys, distances, &answer, &err), &err);
+            assert_int_equal(answer.complete, 1);
+            for (size_t j = 0; j < 4; j++)
+                if (i != 1 || j > 4) assert_int_equal(keys[j * K], (int64_t)j + 1);
+            assert_int_not_equal(keys[4 * K - 1], 0);
+        }
+        if (!warm) assert_ok(kith_collection_warm(c, &err), &err);
+    }
+    kith_collection_close(c);
+    free(x);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(by_examples),
+        cmocka_unit_test(page_by_page),
+        cmocka_unit_test(ends_early),
+    };
+    test_folder_in_memory();
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
