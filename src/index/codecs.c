@@ -127,6 +127,34 @@ const ki_codec_part ki_codec_part_pq = {
     .train_rows = pq_train_rows,
 };
 
+static kith_status make_pqfs(const uint64_t *args, const double *params, size_t dim, kith_metric metric,
+                             int residual, const kith_allocator *allocator, ki_codec **codec, kith_error *err)
+{
+    return ki_codec_pqfs_create(dim, (size_t)args[0], metric, residual, (size_t)params[0], allocator, codec,
+                                err);
+}
+
+/* Codebooks of 16 are learned from few rows; more cost little. */
+static size_t pqfs_train_rows(const uint64_t *args)
+{
+    (void)args;
+    return (size_t)1 << 15;
+}
+
+const ki_codec_part ki_codec_part_pqfs = {
+    .part = {.info = {.pattern = "PQ<m>x4fs",
+                      .about =
+                          "codec: product quantisation, m segments of 4 bits in blocks of 32 rows, scanned "
+                          "by look-ups in registers; m / 2 bytes a row; in Flat and IVF",
+                      .params = pq_params,
+                      .n_params = sizeof pq_params / sizeof *pq_params},
+             .args = {{"m", 1, KITH_MAX_DIM, 0}}},
+    .metrics = KI_FLOAT_METRICS,
+    .residual = 1,
+    .make = make_pqfs,
+    .train_rows = pqfs_train_rows,
+};
+
 /* ---- Refinements ---- */
 
 static const kith_param_info refine_params[] = {

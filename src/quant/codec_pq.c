@@ -28,6 +28,7 @@
 #include "base/memory.h"
 #include "base/pool.h"
 #include "base/run.h"
+#include "quant/codec_pq.h"
 #include "quant/pq_internal.h"
 #include "store/index_file.h"
 
@@ -44,7 +45,7 @@ typedef struct pq_scorer {
     float *query;   /* [dim]: a row as the query */
 } pq_scorer;
 
-static const kith_pq *pq_of(const ki_codec *codec)
+const kith_pq *ki_pq_codec_pq(const ki_codec *codec)
 {
     return ((const pq_codec *)codec)->pq;
 }
@@ -59,18 +60,22 @@ static void scorer_free(ki_scorer *scorer)
     ki_free(scorer->allocator, s);
 }
 
+void ki_pq_codec_tables(const ki_codec *codec, const float *query, float *tables)
+{
+    const kith_pq *pq = ki_pq_codec_pq(codec);
+    if (!codec->residual) {
+        ki_pq_tables(pq, query, tables);
+        return;
+    }
+    ki_pq_dot_tables(pq, query, tables);
+    if (codec->metric == KITH_L2SQ) pq->kernels->scale_f32(tables, 2, pq->m * pq->ks);
+}
+
 static void scorer_query(ki_scorer *scorer, const float *query)
 {
     pq_scorer *s = (pq_scorer *)scorer;
-    const ki_codec *codec = scorer->codec;
-    const kith_pq *pq = pq_of(codec);
     s->distance = 0;
-    if (!codec->residual) {
-        ki_pq_tables(pq, query, s->tables);
-        return;
-    }
-    ki_pq_dot_tables(pq, query, s->tables);
-    if (codec->metric == KITH_L2SQ) pq->kernels->scale_f32(s->tables, 2, pq->m * pq->ks);
+    ki_pq_codec_tables(scorer->codec, query, s->tables);
 }
 
 static void scorer_row(ki_scorer *scorer, const uint8_t *code, const float *factor, const float *origin)
@@ -91,7 +96,7 @@ static void scorer_score(ki_scorer *scorer, ki_codes codes, const uint32_t *rows
 {
     (void)worst;
     const pq_scorer *s = (const pq_scorer *)scorer;
-    const kith_pq *pq = pq_of(scorer->codec);
+    const kith_pq *pq = ki_pq_codec_pq(scorer->codec);
     ki_pq_scan(pq, s->tables, codes.code, rows, n, s->distance, out);
     if (scorer->codec->n_factors == 0) return;
     if (rows)
@@ -111,7 +116,7 @@ static const ki_scorer_ops residual_scorer_ops = {.free = scorer_free,
 static kith_status make_scorer(const ki_codec *codec, const kith_allocator *allocator, ki_scorer **out,
                                kith_error *err)
 {
-    const kith_pq *pq = pq_of(codec);
+    const kith_pq *pq = ki_pq_codec_pq(codec);
     *out = NULL;
     if (!pq->trained) return ki_fail(err, KITH_UNTRAINED, "the product quantiser has no codebooks yet");
     pq_scorer *s = ki_alloc_zero(allocator, 1, sizeof *s);
@@ -178,7 +183,7 @@ static void encode_block(void *ctx, size_t block, size_t worker)
 static kith_status encode_residuals(const ki_codec *codec, const float *x, size_t n, ki_origins from,
                                     const kith_run *run, uint8_t *code, float *factor, kith_error *err)
 {
-    const kith_pq *pq = pq_of(codec);
+    const kith_pq *pq = ki_pq_codec_pq(codec);
     kith_pool *pool = ki_run_pool(run);
     size_t rows = kith_pool_threads(pool) * KI_PQ_BLOCK;
     residual_job job = {.pq = pq, .codec = codec, .x = x, .n = n, .from = from, .run = run, .code = code};
@@ -201,14 +206,14 @@ static kith_status encode_residuals(const ki_codec *codec, const float *x, size_
 
 /* ---- codec ---- */
 
-static void codec_free(ki_codec *codec)
+void ki_pq_codec_free(ki_codec *codec)
 {
     kith_pq_free(((pq_codec *)codec)->pq);
     ki_free(codec->allocator, codec);
 }
 
-static kith_status train(ki_codec *codec, const float *x, size_t n, uint64_t seed, const kith_run *run,
-                         kith_error *err)
+kith_status ki_pq_codec_train(ki_codec *codec, const float *x, size_t n, uint64_t seed, const kith_run *run,
+                              kith_error *err)
 {
     pq_codec *c = (pq_codec *)codec;
     kith_status status = kith_pq_train(c->pq, x, n, c->iterations, seed, run, err);
@@ -216,26 +221,26 @@ static kith_status train(ki_codec *codec, const float *x, size_t n, uint64_t see
     return status;
 }
 
-static kith_status encode(const ki_codec *codec, const float *x, size_t n, ki_origins from,
-                          const kith_run *run, uint8_t *code, float *factor, kith_error *err)
+kith_status ki_pq_codec_encode(const ki_codec *codec, const float *x, size_t n, ki_origins from,
+                               const kith_run *run, uint8_t *code, float *factor, kith_error *err)
 {
     if (!codec->trained) return ki_fail(err, KITH_UNTRAINED, "the product quantiser has no codebooks yet");
     if (codec->residual) return encode_residuals(codec, x, n, from, run, code, factor, err);
-    return kith_pq_encode(pq_of(codec), x, n, run, code, err);
+    return kith_pq_encode(ki_pq_codec_pq(codec), x, n, run, code, err);
 }
 
-static void decode(const ki_codec *codec, const uint8_t *code, const float *factor, const float *origin,
-                   float *out)
+void ki_pq_codec_decode(const ki_codec *codec, const uint8_t *code, const float *factor, const float *origin,
+                        float *out)
 {
     (void)factor;
-    const kith_pq *pq = pq_of(codec);
+    const kith_pq *pq = ki_pq_codec_pq(codec);
     ki_pq_decode(pq, code, out);
     if (origin) pq->kernels->add_f32(out, origin, codec->dim);
 }
 
 static kith_status check(const ki_codec *codec, ki_codes codes, size_t n, int deep, kith_error *err)
 {
-    const kith_pq *pq = pq_of(codec);
+    const kith_pq *pq = ki_pq_codec_pq(codec);
     size_t bad = ki_pq_first_bad(pq, codes.code, n);
     if (bad < n)
         return ki_fail(err, KITH_CORRUPT, "the code of row %zu has a number beyond %zu centroids", bad,
@@ -252,17 +257,17 @@ static void section_name(const char *prefix, char name[KI_STORE_NAME_BYTES])
     snprintf(name, KI_STORE_NAME_BYTES, "%s.codebooks", prefix);
 }
 
-static kith_status save(const ki_codec *codec, const char *prefix, struct ki_store_writer *writer,
-                        kith_error *err)
+kith_status ki_pq_codec_save(const ki_codec *codec, const char *prefix, struct ki_store_writer *writer,
+                             kith_error *err)
 {
-    const kith_pq *pq = pq_of(codec);
+    const kith_pq *pq = ki_pq_codec_pq(codec);
     char name[KI_STORE_NAME_BYTES];
     if (!codec->trained) return ki_fail(err, KITH_UNTRAINED, "the product quantiser has no codebooks yet");
     section_name(prefix, name);
     return ki_store_put(writer, name, pq->codebooks, pq->ks * pq->dim, sizeof(float), err);
 }
 
-static kith_status load(ki_codec *codec, const char *prefix, struct ki_store *store, kith_error *err)
+kith_status ki_pq_codec_load(ki_codec *codec, const char *prefix, struct ki_store *store, kith_error *err)
 {
     kith_pq *pq = ((pq_codec *)codec)->pq;
     char name[KI_STORE_NAME_BYTES];
@@ -286,23 +291,23 @@ static kith_status load(ki_codec *codec, const char *prefix, struct ki_store *st
 }
 
 static const ki_codec_ops pq_ops = {.name = "pq",
-                                    .free = codec_free,
-                                    .train = train,
-                                    .encode = encode,
-                                    .decode = decode,
+                                    .free = ki_pq_codec_free,
+                                    .train = ki_pq_codec_train,
+                                    .encode = ki_pq_codec_encode,
+                                    .decode = ki_pq_codec_decode,
                                     .scorer = make_scorer,
-                                    .save = save,
-                                    .load = load,
+                                    .save = ki_pq_codec_save,
+                                    .load = ki_pq_codec_load,
                                     .check = check};
 
 const kith_pq *ki_codec_pq(const ki_codec *codec)
 {
-    return codec->ops == &pq_ops ? pq_of(codec) : NULL;
+    return codec->ops == &pq_ops ? ki_pq_codec_pq(codec) : NULL;
 }
 
-kith_status ki_codec_pq_create(size_t dim, size_t m, size_t bits, kith_metric metric, int residual,
-                               size_t iterations, const kith_allocator *allocator, ki_codec **out,
-                               kith_error *err)
+kith_status ki_pq_codec_make(const ki_codec_ops *ops, size_t dim, size_t m, size_t bits, kith_metric metric,
+                             int residual, size_t iterations, const kith_allocator *allocator, ki_codec **out,
+                             kith_error *err)
 {
     *out = NULL;
     if (residual && metric == KITH_L1)
@@ -310,17 +315,24 @@ kith_status ki_codec_pq_create(size_t dim, size_t m, size_t bits, kith_metric me
     if (iterations == 0) return ki_fail(err, KITH_INVALID, "iterations is 0, allowed 1..");
     pq_codec *codec = ki_alloc_zero(allocator, 1, sizeof *codec);
     if (!codec) return ki_fail_nomem(err, sizeof *codec);
-    codec->base = (ki_codec){.ops = &pq_ops, .allocator = allocator, .dim = dim, .metric = metric};
+    codec->base = (ki_codec){.ops = ops, .allocator = allocator, .dim = dim, .metric = metric};
     codec->base.residual = residual != 0;
     codec->base.n_factors = residual && metric == KITH_L2SQ;
     codec->iterations = iterations;
     kith_status status = kith_pq_create(dim, m, bits, metric, allocator, &codec->pq, err);
     if (status != KITH_OK) {
-        codec_free(&codec->base);
+        ki_pq_codec_free(&codec->base);
         return status;
     }
     if (residual) ki_pq_want_dots(codec->pq);
     codec->base.code_size = codec->pq->code_size;
     *out = &codec->base;
     return KITH_OK;
+}
+
+kith_status ki_codec_pq_create(size_t dim, size_t m, size_t bits, kith_metric metric, int residual,
+                               size_t iterations, const kith_allocator *allocator, ki_codec **codec,
+                               kith_error *err)
+{
+    return ki_pq_codec_make(&pq_ops, dim, m, bits, metric, residual, iterations, allocator, codec, err);
 }

@@ -8,6 +8,7 @@
 
 #include "base/rng.h"
 #include "quant/codec.h"
+#include "quant/layout.h"
 #include "store/index_file.h"
 #include "support.h"
 
@@ -211,6 +212,108 @@ static void all_cases(uint64_t seed)
                 ki_codec_free(codec);
             }
     }
+}
+
+/* Codes put in blocks: what was put is found again, moved and cleared, and the tail of files has zeros beyond its rows. */
+static void check_layout(const ki_codec *codec, const world *w, uint8_t *codes, float *factors)
+{
+    ki_layout layout = ki_layout_of(codec);
+    uint8_t code[KI_BLOCK_MAX_CODE];
+    float factor[KI_BLOCK_MAX_FACTORS] = {0};
+    size_t size = codec->code_size, held = ki_layout_padded(codec->block, N);
+    assert_true(held >= N && held < N + KI_BLOCK_ROWS && held % KI_BLOCK_ROWS == 0);
+    for (size_t i = 0; i < N; i++)
+        ki_layout_put(&layout, codes, factors, i, w->code + i * size, w->factor + i);
+    ki_layout_move(&layout, codes, factors, 40, 7);
+    ki_layout_get(&layout, codes, factors, 40, code, factor);
+    assert_memory_equal(code, w->code + 7 * size, size);
+    if (codec->n_factors) assert_true(factor[0] == w->factor[7]);
+    ki_layout_clear(&layout, codes, factors, 40, 41);
+    ki_layout_get(&layout, codes, factors, 40, code, factor);
+    for (size_t j = 0; j < size; j++) assert_int_equal(code[j], 0);
+    ki_layout_put(&layout, codes, factors, 40, w->code + 40 * size, w->factor + 40);
+    for (size_t i = 0; i < N; i++) {
+        ki_layout_get(&layout, codes, factors, i, code, factor);
+        assert_memory_equal(code, w->code + i * size, size);
+    }
+    uint8_t *tail = malloc(KI_BLOCK_ROWS * ki_layout_tail_bytes(size, codec->n_factors));
+    size_t whole = N / KI_BLOCK_ROWS * KI_BLOCK_ROWS;
+    ki_layout_tail(codec->block, codes + whole * size, size, 1, N - whole, tail);
+    for (size_t i = 0; i < KI_BLOCK_ROWS; i++)
+        for (size_t j = 0; j < size; j++)
+            assert_int_equal(tail[j * KI_BLOCK_ROWS + i],
+                             whole + i < N ? w->code[(whole + i) * size + j] : 0);
+    free(tail);
+}
+
+/* Scores of codes in blocks are the distances to what is decoded, up to the rounding of tables: at most half a step of a
+ * 63rd of the widest range a segment. Some rows are scored as all are, bit for bit. */
+static void blocks_case(size_t dim, size_t m, kith_metric metric, int residual, uint64_t seed)
+{
+    kith_error err;
+    ki_codec *codec;
+    ki_scorer *scorer;
+    world w;
+    assert_ok(ki_codec_pqfs_create(dim, m, metric, residual, 6, NULL, &codec, &err), &err);
+    assert_int_equal(codec->block, KI_BLOCK_ROWS);
+    assert_int_equal(codec->n_factors, residual && metric == KITH_L2SQ);
+    world_init(&w, codec, seed);
+    train(codec, &w, NULL);
+    assert_ok(codec->ops->encode(codec, w.x, N, w.from, NULL, w.code, w.factor, &err), &err);
+    size_t held = ki_layout_padded(codec->block, N);
+    uint8_t *codes = malloc(held * codec->code_size);
+    float *factors = codec->n_factors ? malloc(held * sizeof *factors) : NULL;
+    memset(codes, 0xa5, held * codec->code_size);
+    check_layout(codec, &w, codes, factors);
+    ki_codes blocks = {codes, factors};
+    assert_ok(codec->ops->check(codec, blocks, N, 1, &err), &err);
+    assert_ok(codec->ops->scorer(codec, NULL, &scorer, &err), &err);
+    scorer->ops->query(scorer, w.query);
+    float all[N], some[N], *back = malloc(dim * sizeof *back);
+    /* The widest range of a segment's table, by what the centroids can make of the query: bounded from the data. */
+    double reach = 1;
+    for (size_t d = 0; d < dim; d++) reach = fmax(reach, fabs((double)w.query[d]));
+    for (size_t i = 0; i < N * dim; i++) reach = fmax(reach, 2 * fabs((double)w.x[i]));
+    for (size_t i = 0; i < CELLS * dim; i++) reach = fmax(reach, 2 * fabs((double)w.origins[i]));
+    double bound =
+        (double)m * (4 * reach * reach * (double)(dim / m)) / 63 / 2 + 1e-4 * reach * reach * (double)dim;
+    for (size_t cell = 0; cell < CELLS; cell++) {
+        const float *origin = residual ? w.origins + cell * dim : NULL;
+        if (residual) scorer->ops->rebase(scorer, origin, (float)pair(metric, w.query, origin, dim));
+        scorer->ops->score(scorer, blocks, NULL, N, INFINITY, all);
+        uint32_t rows[N];
+        size_t n = 0;
+        for (uint32_t i = 0; i < N; i++)
+            if (w.which[i] == cell && i % 3) rows[n++] = i;
+        scorer->ops->score(scorer, blocks, rows, n, INFINITY, some);
+        for (size_t i = 0; i < n; i++) {
+            assert_true(some[i] == all[rows[i]]);
+            ki_layout_decode(codec, blocks, rows[i], origin, back);
+            double exact = pair(metric, w.query, back, dim);
+            if (!(fabs((double)some[i] - exact) <= bound))
+                fail_msg("score %.9g, distance %.9g, bound %.9g", (double)some[i], exact, bound);
+        }
+    }
+    free(back), free(codes), free(factors);
+    ki_scorer_free(scorer);
+    world_clear(&w);
+    ki_codec_free(codec);
+}
+
+static void test_blocks(void **state)
+{
+    (void)state;
+    const size_t shapes[][2] = {{16, 4}, {12, 6}, {6, 3}, {8, 1}, {66, 33}};
+    const kith_metric all[] = {KITH_L2SQ, KITH_DOT, KITH_L1};
+    kith_simd best = kith_simd_level();
+    for (int level = 0; level < 4; level++) {
+        if (kith_simd_use((kith_simd)level, NULL) != KITH_OK) continue;
+        for (size_t m = 0; m < 3; m++)
+            for (size_t s = 0; s < 5; s++)
+                for (int residual = 0; residual < (all[m] == KITH_L1 ? 1 : 2); residual++)
+                    blocks_case(shapes[s][0], shapes[s][1], all[m], residual, test_seed() + s);
+    }
+    kith_simd_use(best, NULL);
 }
 
 static void test_scores(void **state)
@@ -438,8 +541,8 @@ static void test_files(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_scores),  cmocka_unit_test(test_wide_codes), cmocka_unit_test(test_loss),
-        cmocka_unit_test(test_refused), cmocka_unit_test(test_files),
+        cmocka_unit_test(test_scores), cmocka_unit_test(test_blocks),  cmocka_unit_test(test_wide_codes),
+        cmocka_unit_test(test_loss),   cmocka_unit_test(test_refused), cmocka_unit_test(test_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -281,6 +281,92 @@ static void pq_scans_sum_table_entries(void **state)
     for_every_level(pq_scans);
 }
 
+/* The byte of entries that pq4_scan looks up for segment j and number c. */
+static unsigned entry_at(const uint8_t *entries, size_t j, unsigned c)
+{
+    return entries[j / 4 * 128 + j % 2 * 64 + j / 2 % 2 * 32 + c];
+}
+
+static unsigned number_at(const uint8_t *codes, size_t bytes, size_t row, size_t j)
+{
+    unsigned byte = codes[row / 32 * 32 * bytes + j / 2 * 32 + row % 32];
+    return j % 2 ? byte >> 4 : byte & 15;
+}
+
+/* Scans equal the sums of entries; entries are the tables up to half a step; so scores are within m half steps of theirs. */
+static void check_pq4(const ki_kernels *k, size_t m, size_t n, unsigned most)
+{
+    size_t bytes = (m + 1) / 2, held = (bytes + 1) / 2 * 128;
+    block tables = floats_make(m * 16, 1), codes = block_make((n + 31) / 32 * 32 * bytes, n % 5),
+          add = floats_make(n, 2), entries = block_make(held, 3), out = floats_make(n, 1);
+    const float *t = tables.data, *a = add.data, *o = out.data;
+    float scale, bias;
+    memset(entries.data, 0, held);
+    k->pq4_tables(t, m, most, entries.data, &scale, &bias);
+    double least_sum = 0, widest = 0;
+    for (size_t j = 0; j < m; j++) {
+        double least = INFINITY, greatest = -INFINITY;
+        for (size_t c = 0; c < 16; c++) {
+            least = fmin(least, (double)t[j * 16 + c]);
+            greatest = fmax(greatest, (double)t[j * 16 + c]);
+        }
+        least_sum += least;
+        widest = fmax(widest, greatest - least);
+        for (unsigned c = 0; c < 16; c++) {
+            unsigned entry = entry_at(entries.data, j, c);
+            assert_true(entry <= most);
+            assert_int_equal(entry, entry_at(entries.data, j, c + 16));
+            double value = least + (double)scale * entry;
+            assert_near(k, "pq4_tables", j, (float)value, (double)t[j * 16 + c],
+                        (0.5 + 0x1p-17) * (double)scale + 1e-6);
+        }
+    }
+    assert_near(k, "pq4_tables", m, scale, widest / most, 1e-6 * widest);
+    assert_near(k, "pq4_tables", m, bias, least_sum, 1e-6 * (1 + fabs(least_sum)));
+    for (int with = 0; with < 2; with++) {
+        k->pq4_scan(entries.data, bytes, codes.data, n, scale, bias, with ? a : NULL, out.data);
+        for (size_t i = 0; i < n; i++) {
+            double exact = with ? (double)a[i] : 0, whole = 0;
+            for (size_t j = 0; j < m; j++) {
+                exact += (double)t[j * 16 + number_at(codes.data, bytes, i, j)];
+                whole += entry_at(entries.data, j, number_at(codes.data, bytes, i, j));
+            }
+            double value = (double)bias + (double)scale * whole + (with ? (double)a[i] : 0);
+            double rounding = 4e-7 * (fabs((double)bias) + (double)scale * whole + 8);
+            assert_near(k, "pq4_scan", m, o[i], value, rounding);
+            assert_near(k, "pq4_scan's bound", m, o[i], exact, (double)m * 0.5001 * (double)scale + rounding);
+        }
+    }
+    free(tables.memory), free(codes.memory), free(add.memory), free(entries.memory), free(out.memory);
+}
+
+static void pq4_scans(const ki_kernels *k)
+{
+    for (size_t m = 1; m <= 40; m++) check_pq4(k, m, 60 + m, 63);
+    for (size_t n = 1; n <= 70; n++) check_pq4(k, 16, n, 63), check_pq4(k, 7, n, 63);
+    check_pq4(k, 64, 500, 63);
+    check_pq4(k, 1040, 33, 63);
+    check_pq4(k, 4096, 40, 15); /* sums up to 61440 */
+    /* All entries the largest: nothing saturates. */
+    uint8_t *entries = malloc(520 * 64), *codes = calloc(32, 520);
+    float out[32];
+    memset(entries, 63, 520 * 64);
+    k->pq4_scan(entries, 520, codes, 32, 1, 0, NULL, out);
+    for (size_t i = 0; i < 32; i++) assert_true(out[i] == 65520);
+    /* Tables without any range. */
+    const float flat[16] = {3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3};
+    float scale, bias;
+    k->pq4_tables(flat, 1, 63, entries, &scale, &bias);
+    assert_true(scale == 0 && bias == 3);
+    free(entries), free(codes);
+}
+
+static void pq4_scans_are_within_their_bound(void **state)
+{
+    (void)state;
+    for_every_level(pq4_scans);
+}
+
 /* --- Conversions, elementwise, reductions -----------------------------------------------------------------------------*/
 
 static int same_half(uint16_t a, uint16_t b)
@@ -587,6 +673,7 @@ int main(void)
         cmocka_unit_test(cosine_of_zero_and_opposite_vectors),
         cmocka_unit_test(hamming_counts_bits),
         cmocka_unit_test(pq_scans_sum_table_entries),
+        cmocka_unit_test(pq4_scans_are_within_their_bound),
         cmocka_unit_test(conversions_are_exact_or_round_to_even),
         cmocka_unit_test(rows_of_halves_and_whole_numbers),
         cmocka_unit_test(elementwise_kernels_and_reductions),
