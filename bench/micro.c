@@ -73,9 +73,9 @@ static void report(bench *b, const char *name, const char *unit, double value, c
 
 /* --- Limits ------------------------------------------------------------------------------------------------------------*/
 
-typedef enum limit { FMA, RAM, L3, L2, L1, LOOKUP, NONE } limit;
-static const char *const limit_names[] = {"peak FMA", "RAM read", "L3 read", "L2 read",
-                                          "L1 read",  "lookups",  NULL};
+typedef enum limit { FMA, RAM, L3, L2, L1, LOOKUP, SHUFFLE, NONE } limit;
+static const char *const limit_names[] = {"peak FMA", "RAM read", "L3 read",  "L2 read",
+                                          "L1 read",  "lookups",  "shuffles", NULL};
 
 static double measure_limit(const bench *b, limit which)
 {
@@ -86,6 +86,7 @@ static double measure_limit(const bench *b, limit which)
     case L2: return limit_read(b->memory, L2_BYTES);
     case L1: return limit_read(b->memory, L1_BYTES);
     case LOOKUP: return limit_lookup();
+    case SHUFFLE: return limit_shuffle(b->kernels->level);
     default: return 1;
     }
 }
@@ -210,6 +211,27 @@ static double run_scan8(const bench *b, const loop *l)
     return (double)(l->n * n * l->m) * 1e-9;
 }
 
+/* 4-bit codes in blocks, 256 rows a call as structures do: look-ups (m each), or bytes of codes (m / 2 each). */
+static double scan4(const bench *b, const loop *l)
+{
+    size_t bytes = l->m / 2, n = L2_BYTES / 2 / bytes / 256 * 256;
+    const uint8_t *entries = (const uint8_t *)codes; /* any bytes do */
+    for (size_t pass = 0; pass < l->n; pass++)
+        for (size_t i = 0; i < n; i += 256)
+            b->kernels->pq4_scan(entries, bytes, codes + i * bytes, 256, 1, 0, NULL, out_floats);
+    return (double)(l->n * n * l->m) * 1e-9;
+}
+
+static double run_scan4(const bench *b, const loop *l)
+{
+    return scan4(b, l);
+}
+
+static double run_scan4_bytes(const bench *b, const loop *l)
+{
+    return scan4(b, l) / 2;
+}
+
 static ki_packed *packed_of(const bench *b, const loop *l)
 {
     kith_error err;
@@ -306,6 +328,9 @@ static const loop loops[] = {
     {"pq scan, m 16, codes in L2", "Mcodes/s", run_scan8, LOOKUP, KITH_L2SQ, 16, 16, 0, 1e3 / 16},
     {"pq scan, m 32, codes in L2", "Mcodes/s", run_scan8, LOOKUP, KITH_L2SQ, 16, 32, 0, 1e3 / 32},
     {"pq scan, m 64, codes in L2", "Mcodes/s", run_scan8, LOOKUP, KITH_L2SQ, 16, 64, 0, 1e3 / 64},
+    {"pq4 scan, m 16, codes in L2", "Mcodes/s", run_scan4, SHUFFLE, KITH_L2SQ, 64, 16, 0, 1e3 / 16},
+    {"pq4 scan, m 64, codes in L2", "Mcodes/s", run_scan4, SHUFFLE, KITH_L2SQ, 64, 64, 0, 1e3 / 64},
+    {"pq4 scan, m 64, bytes from L2", "GB/s", run_scan4_bytes, L2, KITH_L2SQ, 64, 64, 0, 1},
     {"product, nearest of 4096, dim 128", "GFLOP/s", run_argmin, FMA, KITH_L2SQ, 4000, 4096, 128, 1},
     {"product, nearest of 1024, dim 128", "GFLOP/s", run_argmin, FMA, KITH_L2SQ, 8000, 1024, 128, 1},
     {"product, nearest of 256, dim 64", "GFLOP/s", run_argmin, FMA, KITH_L2SQ, 40000, 256, 64, 1},

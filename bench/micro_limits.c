@@ -41,6 +41,42 @@ __attribute__((target("avx2,fma"))) static double fma_avx2(size_t steps)
     return (double)(steps * FEWER * 16) / (double)ns;
 }
 
+__attribute__((target("avx512f,avx512bw"))) static double shuffle_avx512(size_t steps)
+{
+    __m512i index[CHAINS];
+    for (int c = 0; c < CHAINS; c++) index[c] = _mm512_set1_epi8((char)c);
+    __m512i table = _mm512_set1_epi8(5);
+    uint64_t start = micro_ns();
+    for (size_t i = 0; i < steps; i++) {
+#pragma GCC unroll 16
+        for (int c = 0; c < CHAINS; c++) {
+            index[c] = _mm512_shuffle_epi8(table, index[c]);
+            __asm__("" : "+v"(index[c])); /* or the compiler sees that nothing changes any more */
+        }
+    }
+    uint64_t ns = micro_ns() - start;
+    for (int c = 0; c < CHAINS; c++) sink += (double)_mm512_reduce_add_epi64(index[c]);
+    return (double)(steps * CHAINS * 64) / (double)ns;
+}
+
+__attribute__((target("avx2"))) static double shuffle_avx2(size_t steps)
+{
+    enum { FEWER = 12 };
+    __m256i index[FEWER], table = _mm256_set1_epi8(5);
+    for (int c = 0; c < FEWER; c++) index[c] = _mm256_set1_epi8((char)c);
+    uint64_t start = micro_ns();
+    for (size_t i = 0; i < steps; i++) {
+#pragma GCC unroll 16
+        for (int c = 0; c < FEWER; c++) {
+            index[c] = _mm256_shuffle_epi8(table, index[c]);
+            __asm__("" : "+x"(index[c]));
+        }
+    }
+    uint64_t ns = micro_ns() - start;
+    for (int c = 0; c < FEWER; c++) sink += (double)_mm256_extract_epi64(index[c], 0);
+    return (double)(steps * FEWER * 32) / (double)ns;
+}
+
 __attribute__((target("avx512f"))) static void read_avx512(const char *p, size_t bytes)
 {
     __m512i sum[8];
@@ -79,6 +115,23 @@ static double fma_neon(size_t steps)
     for (int c = 0; c < CHAINS; c++) sink += (double)vgetq_lane_f32(sum[c], 0);
     return (double)(steps * CHAINS * 8) / (double)ns;
 }
+
+static double shuffle_neon(size_t steps)
+{
+    uint8x16_t index[CHAINS], table = vdupq_n_u8(5);
+    for (int c = 0; c < CHAINS; c++) index[c] = vdupq_n_u8((uint8_t)c);
+    uint64_t start = micro_ns();
+    for (size_t i = 0; i < steps; i++) {
+#pragma GCC unroll 16
+        for (int c = 0; c < CHAINS; c++) {
+            index[c] = vqtbl1q_u8(table, index[c]);
+            __asm__("" : "+w"(index[c]));
+        }
+    }
+    uint64_t ns = micro_ns() - start;
+    for (int c = 0; c < CHAINS; c++) sink += (double)vgetq_lane_u8(index[c], 0);
+    return (double)(steps * CHAINS * 16) / (double)ns;
+}
 #endif
 
 static double fma_scalar(size_t steps)
@@ -103,6 +156,19 @@ double limit_fma(kith_simd level)
     if (level == KITH_SIMD_NEON) return fma_neon(steps);
 #endif
     return fma_scalar(steps);
+}
+
+double limit_shuffle(kith_simd level)
+{
+    const size_t steps = 200000;
+#if defined(__x86_64__)
+    if (level == KITH_SIMD_AVX512) return shuffle_avx512(steps);
+    if (level == KITH_SIMD_AVX2) return shuffle_avx2(steps);
+#elif defined(__aarch64__)
+    if (level == KITH_SIMD_NEON) return shuffle_neon(steps);
+#endif
+    (void)steps;
+    return limit_lookup();
 }
 
 static void read_words(const char *p, size_t bytes)

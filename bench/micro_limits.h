@@ -32,4 +32,8 @@ double limit_latency(const size_t *next, size_t steps);
  * quantiser's scan could reach if its codes cost nothing. */
 double limit_lookup(void);
 
+/* Look-ups of bytes in tables of 16 by one instruction (pshufb, tbl), operands in registers: 10^9 a second. What a scan of
+ * 4-bit codes could reach if taking codes apart and adding cost nothing. The level's widest; scalar: limit_lookup(). */
+double limit_shuffle(kith_simd level);
+
 #endif

@@ -35,11 +35,12 @@ typedef struct ki_cpu {
 /* X(topic): for each there is a void ki_simd_<topic>_<isa>(ki_kernels *, const ki_cpu *) in
  * <topic>_<isa>.c, which sets the entries that it has and leaves the others as the level below had them. */
 #define KI_SCALAR_TOPICS(X) \
-    X(distance) X(hamming) X(pqscan) X(pq4scan) X(elementwise) X(product) X(screen) X(sq) X(hadamard)
+    X(distance)             \
+    X(hamming) X(pqscan) X(pq4scan) X(pq8sum) X(elementwise) X(product) X(screen) X(sq) X(hadamard)
 #define KI_AVX2_TOPICS(X) \
     X(distance) X(hamming) X(pqscan) X(pq4scan) X(elementwise) X(product) X(screen) X(sq) X(hadamard)
 #define KI_AVX512_TOPICS(X) \
-    X(distance) X(hamming) X(pq4scan) X(elementwise) X(product) X(screen) X(sq) X(hadamard)
+    X(distance) X(hamming) X(pq4scan) X(pq8sum) X(elementwise) X(product) X(screen) X(sq) X(hadamard)
 #define KI_NEON_TOPICS(X) \
     X(distance) X(hamming) X(pqscan) X(pq4scan) X(elementwise) X(product) X(sq) X(hadamard)
 

@@ -214,6 +214,53 @@ static void all_cases(uint64_t seed)
     }
 }
 
+/* With a worst so far, rows beyond it may be +INFINITY; all others have the bits that they have without. */
+static void bounds_case(size_t dim, size_t m, kith_metric metric, int residual, uint64_t seed)
+{
+    kith_error err;
+    ki_codec *codec;
+    ki_scorer *scorer;
+    world w;
+    assert_ok(ki_codec_pq_create(dim, m, 8, metric, residual, 6, NULL, &codec, &err), &err);
+    world_init(&w, codec, seed);
+    train(codec, &w, NULL);
+    assert_ok(codec->ops->encode(codec, w.x, N, w.from, NULL, w.code, w.factor, &err), &err);
+    assert_ok(codec->ops->scorer(codec, NULL, &scorer, &err), &err);
+    scorer->ops->query(scorer, w.query);
+    float all[N], some[N];
+    size_t skipped = 0;
+    for (size_t round = 0; round < 12; round++) {
+        const float *origin = w.origins + round % CELLS * dim;
+        if (residual) scorer->ops->rebase(scorer, origin, (float)pair(metric, w.query, origin, dim));
+        scorer->ops->score(scorer, w.codes, NULL, N, INFINITY, all);
+        float worst = all[round * 31], least = worst;
+        for (size_t i = 0; i < N; i++) least = all[i] < least ? all[i] : least;
+        if (round % 2) worst = least; /* one row, and it must not be lost */
+        scorer->ops->score(scorer, w.codes, NULL, N, worst, some);
+        for (size_t i = 0; i < N; i++) {
+            if (all[i] <= worst) assert_true(some[i] == all[i]);
+            assert_true(some[i] == all[i] || some[i] == INFINITY);
+            skipped += some[i] == INFINITY;
+        }
+    }
+    if (kith_simd_level() == KITH_SIMD_AVX512 && m % 8 == 0) assert_true(skipped > N);
+    ki_scorer_free(scorer);
+    world_clear(&w);
+    ki_codec_free(codec);
+}
+
+static void test_bounds(void **state)
+{
+    (void)state;
+    const kith_metric all[] = {KITH_L2SQ, KITH_DOT, KITH_L1};
+    for (size_t m = 0; m < 3; m++)
+        for (int residual = 0; residual < (all[m] == KITH_L1 ? 1 : 2); residual++) {
+            bounds_case(16, 8, all[m], residual, test_seed());
+            bounds_case(48, 24, all[m], residual, test_seed() + 1);
+            bounds_case(15, 5, all[m], residual, test_seed() + 2);
+        }
+}
+
 /* Codes put in blocks: what was put is found again, moved and cleared, and the tail of files has zeros beyond its rows. */
 static void check_layout(const ki_codec *codec, const world *w, uint8_t *codes, float *factors)
 {
@@ -541,8 +588,9 @@ static void test_files(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_scores), cmocka_unit_test(test_blocks),  cmocka_unit_test(test_wide_codes),
-        cmocka_unit_test(test_loss),   cmocka_unit_test(test_refused), cmocka_unit_test(test_files),
+        cmocka_unit_test(test_scores),     cmocka_unit_test(test_blocks), cmocka_unit_test(test_bounds),
+        cmocka_unit_test(test_wide_codes), cmocka_unit_test(test_loss),   cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -248,8 +248,29 @@ static void check_scan8(const ki_kernels *k, size_t m, size_t n)
     free(tables.memory), free(codes.memory), free(spread.memory), free(out), free(rows);
 }
 
+/* The same on bytes, in blocks of exact size. */
+static void check_sums8(const ki_kernels *k, size_t m, size_t n)
+{
+    block entries = block_make(m * 256, 3), codes = block_make(n * m, n % 3), add = floats_make(n, 1),
+          out = floats_make(n, 2);
+    const uint8_t *e = entries.data, *c = codes.data;
+    for (int with = 0; with < 2; with++) {
+        k->pq8_sums(e, m, c, n, 0.25f, -3, with ? add.data : NULL, out.data);
+        for (size_t i = 0; i < n; i++) {
+            double sum = 0;
+            for (size_t j = 0; j < m; j++) sum += e[j * 256 + c[i * m + j]];
+            double value = 0.25 * sum - 3 + (with ? (double)((const float *)add.data)[i] : 0);
+            assert_near(k, "pq8_sums", m, ((const float *)out.data)[i], value, 1e-6 * (sum + 8));
+        }
+    }
+    free(entries.memory), free(codes.memory), free(add.memory), free(out.memory);
+}
+
 static void pq_scans(const ki_kernels *k)
 {
+    for (size_t m = 1; m <= 40; m++) check_sums8(k, m, 67);
+    for (size_t n = 0; n <= 70; n++) check_sums8(k, 16, n), check_sums8(k, 8, n), check_sums8(k, 24, n);
+    check_sums8(k, 256, 64);
     for (size_t m = 1; m <= 40; m++) check_scan8(k, m, 37 + m);
     for (size_t n = 0; n <= 70; n++) check_scan8(k, 16, n), check_scan8(k, 8, n), check_scan8(k, 13, n);
     check_scan8(k, 64, 333);
