@@ -30,16 +30,20 @@ typedef struct bits_scorer {
 
 /* ---- scorer ---- */
 
-/* Rows in order, run by run, each run's counterpart further on being fetched meanwhile. */
-static void scan(const bits_scorer *s, const uint8_t *code, size_t n, size_t size, uint32_t *count)
+/* Rows in order, run by run, each run's counterpart further on being fetched meanwhile. Counts become floats run by run,
+ * too: all at the end, and the memory idles meanwhile (32 bytes: 82 % of its speed, so 91). */
+static void scan(const bits_scorer *s, const uint8_t *code, size_t n, size_t size, float *out)
 {
+    uint32_t count[COUNT_BLOCK];
     size_t run = RUN_BYTES / size > 8 ? RUN_BYTES / size : 8;
+    if (run > COUNT_BLOCK) run = COUNT_BLOCK;
     for (size_t first = 0; first < n; first += run) {
         size_t rows = n - first < run ? n - first : run;
         const uint8_t *from = code + first * size;
         for (size_t i = 0; i < rows * size; i += KI_CACHE_LINE)
             __builtin_prefetch((const void *)((uintptr_t)from + AHEAD_BYTES + i));
-        s->kernels->hamming_rows(s->query, from, rows, size, count + first);
+        s->kernels->hamming_rows(s->query, from, rows, size, count);
+        for (size_t i = 0; i < rows; i++) out[first + i] = (float)(int32_t)count[i];
     }
 }
 
@@ -66,12 +70,13 @@ static void scorer_score(ki_scorer *scorer, ki_codes codes, const uint32_t *rows
     const bits_scorer *s = (const bits_scorer *)scorer;
     size_t size = scorer->codec->code_size;
     uint32_t count[COUNT_BLOCK];
+    if (!rows) {
+        scan(s, codes.code, n, size, out);
+        return;
+    }
     for (size_t first = 0; first < n; first += COUNT_BLOCK) {
         size_t block = n - first < COUNT_BLOCK ? n - first : COUNT_BLOCK;
-        if (rows)
-            s->kernels->hamming_gather(s->query, codes.code, size, rows + first, block, size, count);
-        else
-            scan(s, codes.code + first * size, block, size, count);
+        s->kernels->hamming_gather(s->query, codes.code, size, rows + first, block, size, count);
         for (size_t i = 0; i < block; i++) out[first + i] = (float)(int32_t)count[i];
     }
 }
