@@ -53,6 +53,10 @@ const family_case families[] = {
     {"RKDForest4,Flat", 0, 1, 0.9},
     {"RPForest8,Flat", 0, 1, 0.9},
     {"RPForest8,PQ@x6,RFlat", 0, 1, 0.8},
+    {"NNDescent40,Flat", 0, 1, 0.95},
+    {"NSG24,Flat", 0, 1, 0.95},
+    {"Vamana24,SQ8,RFlat", 0, 1, 0.95},
+    {"NSW8,Flat", 0, 1, 0.95},
 };
 const size_t n_families = sizeof families / sizeof *families;
 
@@ -126,9 +130,10 @@ kith_metric case_metric(const family_case *family, kith_metric wanted)
 
 int case_calls_matter(const family_case *family)
 {
-    static const char *const trees[] = {"KDTree", "BallTree", "RPForest", "RKDForest"};
-    for (size_t i = 0; i < sizeof trees / sizeof *trees; i++)
-        if (strncmp(family->spec, trees[i], strlen(trees[i])) == 0) return 1;
+    static const char *const parts[] = {"KDTree",    "BallTree", "RPForest", "RKDForest",
+                                        "NNDescent", "NSG",      "Vamana"};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (strncmp(family->spec, parts[i], strlen(parts[i])) == 0) return 1;
     return 0;
 }
 
@@ -356,7 +361,9 @@ void case_quick(kith_index *index)
     if (strstr(info.spec, "PQ")) assert_ok(kith_index_set(index, "pq_iterations", 4, &err), &err);
     if (strstr(info.spec, "ITQ")) assert_ok(kith_index_set(index, "itq_iterations", 5, &err), &err);
     if (strstr(info.spec, "IVF")) assert_ok(kith_index_set(index, "kmeans_iterations", 5, &err), &err);
-    if (strstr(info.spec, "HNSW")) assert_ok(kith_index_set(index, "ef_construction", 24, &err), &err);
+    static const char *const graphs[] = {"NSW", "NSG", "Vamana", "NNDescent"};
+    for (size_t i = 0; i < sizeof graphs / sizeof *graphs; i++)
+        if (strstr(info.spec, graphs[i])) assert_ok(kith_index_set(index, "ef_construction", 24, &err), &err);
 }
 
 kith_index *case_create(const index_case *c, size_t dim, uint64_t seed, const kith_allocator *allocator)

@@ -49,7 +49,8 @@ size_t case_index_dim(const index_case *c, size_t dim);
 /* Whether rows are float32 vectors as they are, and not what stands for bits or sets. */
 int case_floats(const index_case *c);
 
-/* Whether rows that come by several calls make another file than by one: parts of trees are built call by call. */
+/* Whether rows that come by several calls make another file than by one: parts of trees are built call by call,
+ * some graphs from all rows of the first call. */
 int case_calls_matter(const family_case *family);
 
 /* To be the teardown of every test that uses for_each_case. */
