@@ -521,6 +521,41 @@ typedef struct kith_collection_stats {
 KITH_API kith_status kith_collection_get_stats(kith_collection *collection, kith_collection_stats *stats,
                                                kith_error *err);
 
+typedef struct kith_recall_options {
+    size_t struct_size;
+    size_t k;            /* 1..1000; 10 */
+    size_t queries;      /* rows to search by, 1..100000; 100 */
+    size_t nprobe;       /* as in kith_collection_query; 0: what a search would choose */
+    uint64_t seed;       /* which rows */
+    const kith_run *run; /* threads, cancel; NULL: this thread */
+} kith_recall_options;
+
+static inline void kith_recall_options_init(kith_recall_options *options)
+{
+    options->struct_size = sizeof *options;
+    options->k = 10;
+    options->queries = 100;
+    options->nprobe = 0;
+    options->seed = 1;
+    options->run = NULL;
+}
+
+typedef struct kith_recall {
+    size_t struct_size; /* set by the caller: sizeof *recall */
+    double recall;      /* rows found that are not farther than the k-th true one, over k; 0..1 */
+    size_t queries, k;
+    double seconds, exact_seconds; /* of all queries together */
+    uint64_t version;              /* of the state that was searched */
+    char spec[256];                /* of the segment; "" when there is none, and every answer exact */
+} kith_recall;
+
+/* Measure how good searches are now: rows drawn at random are searched by, themselves left out, and what is found is
+ * compared with an exact search. Queries that are not like the rows may find less.
+ * Errors:   KITH_UNTRAINED with fewer than two vectors; KITH_CANCELLED; KITH_INVALID; as kith_collection_search.
+ * Cost:     reads all vectors twice, and compares each with every query. */
+KITH_API kith_status kith_collection_recall(kith_collection *collection, const kith_recall_options *options,
+                                            kith_recall *recall, kith_error *err);
+
 /* Prove that the file is sound: SQLite's integrity check, then the invariants of docs/collection-format.md
  * (every vector of the right length and finite, every payload canonical, slots and keys one to one, counts
  * equal).

@@ -1,0 +1,167 @@
+/* verb_recall.c - `kith recall`: how good the answers of a collection are, and how good they were.
+ *
+ * What was measured is kept in the collection as the named value "recall", the last measurements as lines of JSON, unless it
+ * is opened for reading only. */
+#include "rows.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define NAME "recall"
+#define KEPT 100 /* measurements; arbitrary */
+
+struct options {
+    uint64_t k, queries, seed, nprobe;
+    int dry, history;
+};
+
+static json_t *measured_json(const kith_recall *r)
+{
+    return json_pack("{sI so sI sI ss sI so so}", "time", (json_int_t)time(NULL), "recall",
+                     cli_json_number(r->recall), "k", (json_int_t)r->k, "queries", (json_int_t)r->queries,
+                     "spec", r->spec, "version", (json_int_t)r->version, "ms",
+                     cli_json_number(r->seconds * 1e3 / (double)r->queries), "exact_ms",
+                     cli_json_number(r->exact_seconds * 1e3 / (double)r->queries));
+}
+
+/* The array of earlier measurements; an empty one when there are none. NULL: a failure. */
+static json_t *read_history(kith_collection *collection, kith_error *err)
+{
+    kith_meta meta;
+    kith_status status = kith_collection_meta_get(collection, NAME, &meta, err);
+    if (status == KITH_NOTFOUND) return json_array();
+    json_t *history = status == KITH_OK ? json_loadb(meta.value, meta.size, 0, NULL) : NULL;
+    if (status != KITH_OK || json_is_array(history)) return history;
+    json_decref(history); /* what is no history of ours begins anew */
+    return json_array();
+}
+
+static kith_status keep(kith_collection *collection, json_t *measured, kith_error *err)
+{
+    json_t *history = read_history(collection, err);
+    if (!history) return err->code;
+    json_array_append(history, measured);
+    while (json_array_size(history) > KEPT) json_array_remove(history, 0);
+    char *text = json_dumps(history, JSON_COMPACT);
+    json_decref(history);
+    kith_status status = kith_collection_begin(collection, err);
+    if (status == KITH_OK)
+        status = kith_collection_meta_set(collection, NAME, text ? text : "[]", text ? strlen(text) : 2, err);
+    if (status == KITH_OK) status = kith_collection_commit(collection, err);
+    free(text);
+    return status;
+}
+
+static int show_history(cli_context *cli, kith_collection *collection)
+{
+    kith_error err;
+    size_t i;
+    json_t *line, *history = read_history(collection, &err);
+    if (!history) return cli_fail_message(cli, cli->args[0], &err);
+    int status = CLI_OK;
+    json_array_foreach(history, i, line)
+    {
+        if (status == CLI_OK) status = cli_json_line(cli, json_incref(line));
+    }
+    json_decref(history);
+    return status == CLI_OK ? cli_flush(cli) : status;
+}
+
+static int measure(cli_context *cli, kith_collection *collection, const struct options *o)
+{
+    kith_error err;
+    kith_recall recall = {.struct_size = sizeof recall};
+    kith_recall_options how;
+    kith_recall_options_init(&how);
+    how.k = (size_t)o->k;
+    how.queries = (size_t)o->queries;
+    how.seed = o->seed;
+    how.nprobe = (size_t)o->nprobe;
+    how.run = &cli->run;
+    if (kith_collection_recall(collection, &how, &recall, &err) != KITH_OK)
+        return cli_fail_message(cli, cli->args[0], &err);
+    json_t *measured = measured_json(&recall);
+    if (!measured) return cli_fail(cli, NULL, "out of memory");
+    if (!o->dry && !o->nprobe && keep(collection, measured, &err) != KITH_OK) {
+        json_decref(measured);
+        return cli_fail_message(cli, cli->args[0], &err);
+    }
+    if (cli->json) return cli_json_line(cli, measured);
+    json_decref(measured);
+    printf("recall@%zu %.4f over %zu rows; %s; %.3f ms a search, exactly %.3f ms\n", recall.k, recall.recall,
+           recall.queries, *recall.spec ? recall.spec : "without an index",
+           recall.seconds * 1e3 / (double)recall.queries,
+           recall.exact_seconds * 1e3 / (double)recall.queries);
+    return cli_flush(cli);
+}
+
+static int run(cli_context *cli, void *options)
+{
+    const struct options *o = options;
+    kith_collection *collection;
+    int status = rows_open(cli, o->dry || o->history || o->nprobe > 0, &collection);
+    if (status != CLI_OK) return status;
+    status = o->history ? show_history(cli, collection) : measure(cli, collection, o);
+    kith_collection_close(collection);
+    return status;
+}
+
+const cli_verb verb_recall = {
+    .name = "recall",
+    .group = CLI_ROWS,
+    .summary = "measure how good the answers of a collection are",
+    .description = "Searches COLLECTION by rows of its own, drawn at random and themselves left out, and "
+                   "compares what is found "
+                   "with an exact search: the share of the K rows that are right. The last hundred "
+                   "measurements are kept in the "
+                   "collection; `--history` prints them, a line of JSON each.",
+    .arguments = (const cli_argument[]){ROWS_ARGUMENT_COLLECTION, {0}},
+    .options =
+        (const cli_option[]){
+            {.name = "results",
+             .letter = 'k',
+             .kind = CLI_COUNT,
+             .argument = "K",
+             .fallback = "10",
+             .low = 1,
+             .high = 1000,
+             .into = offsetof(struct options, k),
+             .help = "how many rows each search looks for"},
+            {.name = "queries",
+             .kind = CLI_COUNT,
+             .argument = "N",
+             .fallback = "100",
+             .low = 1,
+             .high = 100000,
+             .into = offsetof(struct options, queries),
+             .help = "how many rows to search by"},
+            {.name = "seed",
+             .kind = CLI_COUNT,
+             .argument = "N",
+             .fallback = "1",
+             .into = offsetof(struct options, seed),
+             .help = "which rows are drawn"},
+            {.name = "nprobe",
+             .kind = CLI_COUNT,
+             .argument = "N",
+             .fallback = "0",
+             .high = 1000000,
+             .into = offsetof(struct options, nprobe),
+             .help = "look into so many cells of the index, and keep nothing; 0: as a search would"},
+            {.name = "dry",
+             .kind = CLI_FLAG,
+             .into = offsetof(struct options, dry),
+             .help = "do not keep what is measured"},
+            {.name = "history",
+             .kind = CLI_FLAG,
+             .into = offsetof(struct options, history),
+             .help = "print what was measured before"},
+            {0}},
+    .common = CLI_JSON | CLI_THREADS,
+    .options_size = sizeof(struct options),
+    .examples = (const cli_example[]){{"kith recall X.kith", "now"},
+                                      {"kith recall X.kith --history", "and before"},
+                                      {0}},
+    .run = run,
+};
