@@ -14,13 +14,38 @@ int rows_open(cli_context *cli, bool read_only, kith_collection **collection)
     return CLI_OK;
 }
 
-int rows_key(cli_context *cli, const char *what, const char *text, int64_t *key)
+int rows_key_check(cli_context *cli, const char *what, const char *text)
 {
     uint64_t value;
+    if (text[0] == '=' && text[1]) return CLI_OK;
     if (!cli_parse_count(text, &value) || value < 1 || value > INT64_MAX)
-        return cli_usage(cli, what, "'%s' is not a key, a whole number from 1 on", text);
-    *key = (int64_t)value;
+        return cli_usage(cli, what, "'%s' is not a key, a whole number from 1 on or =TEXT", text);
     return CLI_OK;
+}
+
+int rows_key(cli_context *cli, kith_collection *collection, const char *what, const char *text, int64_t *key)
+{
+    kith_error err;
+    uint64_t value = 0;
+    int status = rows_key_check(cli, what, text);
+    if (status != CLI_OK) return status;
+    if (text[0] != '=') {
+        (void)cli_parse_count(text, &value);
+        *key = (int64_t)value;
+        return CLI_OK;
+    }
+    if (kith_collection_key_of(collection, text + 1, key, &err) == KITH_OK) return CLI_OK;
+    return cli_fail_message(cli, cli->args[0], &err);
+}
+
+json_t *rows_add_text(kith_collection *collection, int64_t key, json_t *object)
+{
+    const char *text = NULL;
+    if (object && kith_collection_text_of(collection, key, &text, NULL) == KITH_OK &&
+        (!text || json_object_set_new(object, "text", cli_json_text(text)) == 0))
+        return object;
+    json_decref(object);
+    return NULL;
 }
 
 json_t *rows_json(const kith_row *row)

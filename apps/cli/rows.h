@@ -9,8 +9,15 @@
 /* Open the collection at the first argument. Returns CLI_OK, or CLI_FAILED with a message. */
 int rows_open(cli_context *cli, bool read_only, kith_collection **collection);
 
-/* A key as a user writes it, 1..INT64_MAX. Returns CLI_OK, or CLI_USAGE with a message about `what`. */
-int rows_key(cli_context *cli, const char *what, const char *text, int64_t *key);
+/* A key as a user writes it: 1..INT64_MAX, or =TEXT for the row that is known by a text. Returns CLI_OK, or CLI_USAGE with a
+ * message about `what`. */
+int rows_key_check(cli_context *cli, const char *what, const char *text);
+
+/* The same, found: CLI_FAILED with a message when there is no row of this text. */
+int rows_key(cli_context *cli, kith_collection *collection, const char *what, const char *text, int64_t *key);
+
+/* Say in an object which text the row is known by, if any. Returns the object, or NULL: no memory. */
+json_t *rows_add_text(kith_collection *collection, int64_t key, json_t *object);
 
 /* {"key":..., "payload":{...}} and, where the row has been read with it, "vector":[...]. NULL: no memory. */
 json_t *rows_json(const kith_row *row);
@@ -26,9 +33,11 @@ json_t *rows_json(const kith_row *row);
 /* ---- kith search: rows by vectors ---- */
 
 typedef struct rows_query {
-    const char *vector, *like, *vectors; /* one of them: a JSON array, a key, a vector file */
-    const char *filter;                  /* NULL: all rows */
-    size_t k;
+    const char *vector, *vectors; /* one of them: a JSON array, a vector file, */
+    cli_list like, unlike;        /* or keys of rows */
+    const char *filter;           /* NULL: all rows */
+    size_t k, offset;
+    double seconds; /* for each query; 0: as long as it takes */
     int exact, explain;
 } rows_query;
 

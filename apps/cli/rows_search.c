@@ -13,7 +13,7 @@ typedef struct search {
     kith_collection_answer answer;
     float *vectors; /* [n][dim]; NULL for --like */
     size_t n, dim;
-    int64_t like;
+    int64_t *like;    /* [like.n + unlike.n] */
     int64_t *keys;    /* [k] */
     float *distances; /* [k] */
 } search;
@@ -55,11 +55,34 @@ static int load_vectors(cli_context *cli, search *s)
     return status;
 }
 
+static int check_keys(cli_context *cli, const char *what, const cli_list *list)
+{
+    int status = CLI_OK;
+    for (size_t i = 0; i < list->n && status == CLI_OK; i++)
+        status = rows_key_check(cli, what, list->items[i]);
+    return status;
+}
+
 static int take_queries(cli_context *cli, search *s)
 {
     s->n = 1;
-    if (s->q->like) return rows_key(cli, "--like", s->q->like, &s->like);
-    return s->q->vector ? parse_vector(cli, s) : load_vectors(cli, s);
+    if (s->q->like.n == 0) return s->q->vector ? parse_vector(cli, s) : load_vectors(cli, s);
+    s->like = malloc((s->q->like.n + s->q->unlike.n) * sizeof *s->like);
+    if (!s->like) return cli_fail(cli, NULL, "out of memory");
+    int status = check_keys(cli, "--like", &s->q->like);
+    return status == CLI_OK ? check_keys(cli, "--unlike", &s->q->unlike) : status;
+}
+
+/* The rows to search by, now that the collection is open. */
+static int find_examples(cli_context *cli, search *s)
+{
+    const cli_list *like = &s->q->like, *unlike = &s->q->unlike;
+    int status = CLI_OK;
+    for (size_t i = 0; i < like->n && status == CLI_OK; i++)
+        status = rows_key(cli, s->collection, "--like", like->items[i], &s->like[i]);
+    for (size_t i = 0; i < unlike->n && status == CLI_OK; i++)
+        status = rows_key(cli, s->collection, "--unlike", unlike->items[i], &s->like[like->n + i]);
+    return status;
 }
 
 json_t *rows_plan_json(const kith_collection_plan *plan)
@@ -80,10 +103,11 @@ static json_t *results_json(search *s, kith_error *err)
         kith_row row;
         json_t *line = NULL;
         if (kith_collection_get(s->collection, s->keys[i], KITH_ROW_PAYLOAD, &row, err) == KITH_OK)
-            line = json_pack("{sI sI so so}", "rank", (json_int_t)(i + 1), "key", (json_int_t)row.key,
-                             "distance", cli_json_float(s->distances[i]), "payload",
+            line = json_pack("{sI sI so so}", "rank", (json_int_t)(s->q->offset + i + 1), "key",
+                             (json_int_t)row.key, "distance", cli_json_float(s->distances[i]), "payload",
                              json_loadb(row.payload, row.payload_size, 0, NULL));
-        if (json_array_append_new(results, line) == 0) continue;
+        line = rows_add_text(s->collection, s->keys[i], line);
+        if (line && json_array_append_new(results, line) == 0) continue;
         json_decref(results);
         results = NULL;
     }
@@ -95,7 +119,7 @@ static int print_json(cli_context *cli, search *s, size_t query)
     kith_error err = {.code = KITH_OK};
     json_t *results = results_json(s, &err);
     if (!results && err.code != KITH_OK) return cli_fail_message(cli, cli->args[0], &err);
-    json_t *line = json_pack("{sI so sb}", "query", s->q->like ? (json_int_t)s->like : (json_int_t)query,
+    json_t *line = json_pack("{sI so sb}", "query", s->like ? (json_int_t)s->like[0] : (json_int_t)query,
                              "results", results, "complete", s->answer.complete);
     if (line && s->q->explain && json_object_set_new(line, "plan", rows_plan_json(&s->plan)) != 0) {
         json_decref(line);
@@ -130,7 +154,7 @@ static int print_table(cli_context *cli, search *s, size_t query)
             (void)cli_table_print(cli, &table);
             return cli_fail_message(cli, cli->args[0], &err);
         }
-        cli_table_cell(&table, "%zu", i + 1);
+        cli_table_cell(&table, "%zu", s->q->offset + i + 1);
         cli_table_cell(&table, "%lld", (long long)row.key);
         cli_table_cell(&table, "%g", (double)s->distances[i]);
         cli_table_cell(&table, "%s", row.payload);
@@ -144,9 +168,11 @@ static int search_all(cli_context *cli, search *s)
     kith_error err;
     int status = CLI_OK;
     for (size_t i = 0; i < s->n && status == CLI_OK; i++) {
-        kith_status found = s->q->like
-                                ? kith_collection_search_like(s->collection, s->like, &s->how, s->keys,
-                                                              s->distances, &s->answer, &err)
+        kith_collection_examples examples = {s->like, s->q->like.n, s->like ? s->like + s->q->like.n : NULL,
+                                             s->q->unlike.n};
+        kith_status found = s->like
+                                ? kith_collection_search_examples(s->collection, &examples, &s->how, s->keys,
+                                                                  s->distances, &s->answer, &err)
                                 : kith_collection_search(s->collection, 1, s->dim, s->vectors + i * s->dim,
                                                          &s->how, s->keys, s->distances, &s->answer, &err);
         if (found != KITH_OK) return cli_fail_message(cli, cli->args[0], &err);
@@ -165,6 +191,8 @@ int rows_search(cli_context *cli, const rows_query *query)
     s.how.exact = query->exact;
     s.how.expression = query->filter;
     s.how.plan = &s.plan;
+    s.how.offset = query->offset;
+    s.how.max_microseconds = (uint64_t)(query->seconds * 1e6);
     s.how.cancel = cli->run.cancel;
     s.keys = malloc(query->k * sizeof *s.keys);
     s.distances = malloc(query->k * sizeof *s.distances);
@@ -172,10 +200,14 @@ int rows_search(cli_context *cli, const rows_query *query)
     if (status == CLI_OK) status = rows_open(cli, true, &s.collection);
     if (status == CLI_OK && kith_collection_pin(s.collection, &err) != KITH_OK)
         status = cli_fail_message(cli, cli->args[0], &err);
+    if (status == CLI_OK) status = find_examples(cli, &s);
+    if (status == CLI_OK && query->seconds > 0 && kith_collection_warm(s.collection, &err) != KITH_OK)
+        status = cli_fail_message(cli, cli->args[0], &err);
     if (status == CLI_OK) status = search_all(cli, &s);
     kith_collection_close(s.collection);
     free(s.keys);
     free(s.distances);
     free(s.vectors);
+    free(s.like);
     return status;
 }

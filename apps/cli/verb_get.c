@@ -7,9 +7,10 @@ struct options {
     int vector;
 };
 
-static int print_row(cli_context *cli, const kith_row *row)
+static int print_row(cli_context *cli, kith_collection *collection, const kith_row *row)
 {
-    if (cli->json || row->vector) return cli_json_line(cli, rows_json(row));
+    if (cli->json || row->vector)
+        return cli_json_line(cli, rows_add_text(collection, row->key, rows_json(row)));
     printf("%lld\t%s\n", (long long)row->key, row->payload);
     return CLI_OK;
 }
@@ -21,11 +22,16 @@ static int get_keys(cli_context *cli, kith_collection *collection, unsigned part
     for (size_t i = 1; i < cli->n_args; i++) {
         kith_row row;
         int64_t key;
-        int status = rows_key(cli, "KEY", cli->args[i], &key);
-        if (status != CLI_OK) return status;
+        int status = rows_key(cli, collection, "KEY", cli->args[i], &key);
+        if (status == CLI_USAGE) return status;
+        if (status != CLI_OK) {
+            worst = status;
+            continue;
+        }
         kith_status found = kith_collection_get(collection, key, parts, &row, &err);
         if (found != KITH_OK && found != KITH_NOTFOUND) return cli_fail_message(cli, cli->args[0], &err);
-        status = found == KITH_OK ? print_row(cli, &row) : cli_fail_message(cli, cli->args[0], &err);
+        status =
+            found == KITH_OK ? print_row(cli, collection, &row) : cli_fail_message(cli, cli->args[0], &err);
         if (status != CLI_OK) worst = status;
     }
     return worst;
@@ -42,7 +48,7 @@ static int get_filtered(cli_context *cli, kith_collection *collection, const str
                                : kith_collection_next(collection, row.key, parts, &row, &err);
         if (next != KITH_OK) return cli_fail_message(cli, cli->args[0], &err);
         if (row.key == 0) break;
-        int status = print_row(cli, &row);
+        int status = print_row(cli, collection, &row);
         if (status != CLI_OK) return status;
         if (cli_cancelled(cli)) return cli_fail(cli, NULL, "interrupted");
     }
@@ -78,9 +84,10 @@ const cli_verb verb_get = {
         "an object.\n\n"
         "To read page by page, give --limit and then, as --after, the last key of the page before.",
     .arguments =
-        (const cli_argument[]){ROWS_ARGUMENT_COLLECTION,
-                               {.name = "KEY", .help = "keys of rows", .optional = true, .many = true},
-                               {0}},
+        (const cli_argument[]){
+            ROWS_ARGUMENT_COLLECTION,
+            {.name = "KEY", .help = "keys of rows, or =TEXT", .optional = true, .many = true},
+            {0}},
     .options = (const cli_option[]){ROWS_OPTION_FILTER("only rows for which this is true (docs/filters.md)"),
                                     {.name = "after",
                                      .kind = CLI_COUNT,
@@ -103,6 +110,7 @@ const cli_verb verb_get = {
     .examples =
         (const cli_example[]){
             {"kith get X.kith 17 18", "two rows"},
+            {"kith get X.kith =img/0017.jpg", "the row that is known by a text"},
             {"kith get X.kith --filter 'year < 1990' --limit 100", "the first hundred of them"},
             {"kith get X.kith --json | jq .payload.path", "a member of every payload"},
             {0}},

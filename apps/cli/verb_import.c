@@ -14,7 +14,7 @@
 #include <kith/dataset.h>
 
 struct options {
-    const char *payload, *key, *metric;
+    const char *payload, *key, *text_key, *metric;
     uint64_t batch;
     int restart, fold;
 };
@@ -26,6 +26,7 @@ typedef struct importing {
     kith_collection *collection;
     FILE *payloads; /* NULL: none */
     char *line;     /* of getline */
+    char *text;     /* of --text-key, of the row at hand; NULL: none */
     size_t line_room;
     uint64_t n, done, first; /* rows in all, imported, imported when this run began */
     size_t dim;
@@ -63,7 +64,9 @@ static int name_place(cli_context *cli, importing *m)
     free(full);
     describe(m->path, vectors, sizeof vectors);
     describe(m->o->payload, payloads, sizeof payloads);
-    snprintf(m->source, sizeof m->source, "%s, %s, key %s", vectors, payloads, m->o->key ? m->o->key : "-");
+    const char *key = m->o->key ? m->o->key : m->o->text_key;
+    snprintf(m->source, sizeof m->source, "%s, %s, %s %s", vectors, payloads,
+             m->o->text_key ? "text key" : "key", key ? key : "-");
     return CLI_OK;
 }
 
@@ -130,6 +133,23 @@ static int key_of(cli_context *cli, const importing *m, uint64_t i, const char *
                     known ? "its key must be a whole number from 1 on" : fault.text);
 }
 
+/* The text in a payload's member, in m->text. */
+static int text_of(cli_context *cli, importing *m, uint64_t i, const char *text, size_t size)
+{
+    json_error_t fault;
+    json_t *payload = json_loadb(text, size, 0, &fault);
+    const char *value = json_string_value(json_object_get(payload, m->o->text_key));
+    free(m->text);
+    m->text = value ? strdup(value) : NULL;
+    int known = payload != NULL, missing = value == NULL;
+    json_decref(payload);
+    if (m->text) return CLI_OK;
+    return cli_fail(cli, m->o->payload, "row %" PRIu64 ": %s", i,
+                    !known    ? fault.text
+                    : missing ? "its key must be a string"
+                              : "out of memory");
+}
+
 /* The payload and key of row i. */
 static int next_payload(cli_context *cli, importing *m, uint64_t i, kith_row *row)
 {
@@ -145,6 +165,7 @@ static int next_payload(cli_context *cli, importing *m, uint64_t i, kith_row *ro
         return cli_fail(cli, m->o->payload, "row %" PRIu64 ": %s", i, size ? "holds a NUL" : "an empty line");
     row->payload = m->line;
     row->payload_size = (size_t)size;
+    if (m->o->text_key) return text_of(cli, m, i, m->line, (size_t)size);
     return m->o->key ? key_of(cli, m, i, m->line, (size_t)size, &row->key) : CLI_OK;
 }
 
@@ -157,8 +178,11 @@ static int put_rows(cli_context *cli, importing *m, size_t n)
         kith_row row = {.vector = m->x + i * m->dim, .dim = m->dim};
         int status = next_payload(cli, m, m->done + i, &row);
         if (status != CLI_OK) return status;
-        if (kith_collection_put(m->collection, KITH_ROW_PAYLOAD | KITH_ROW_VECTOR, &row, NULL, &err) !=
-            KITH_OK)
+        unsigned parts = KITH_ROW_PAYLOAD | KITH_ROW_VECTOR;
+        kith_status put = m->o->text_key
+                              ? kith_collection_put_text(m->collection, m->text, parts, &row, NULL, &err)
+                              : kith_collection_put(m->collection, parts, &row, NULL, &err);
+        if (put != KITH_OK)
             return cli_fail(cli, cli->args[0], "row %" PRIu64 " of %s: %s", m->done + i, m->path,
                             err.message);
     }
@@ -271,11 +295,14 @@ static int run(cli_context *cli, void *options)
     importing m = {.o = options, .path = cli->args[1]};
     if (m.o->key && !m.o->payload)
         return cli_usage(cli, "--key", "needs --payload: it names a member of the payloads");
+    if (m.o->text_key && (!m.o->payload || m.o->key))
+        return cli_usage(cli, "--text-key", "needs --payload, and goes not together with --key");
     int status = import_file(cli, &m);
     kith_collection_close(m.collection);
     kith_dataset_close(m.vectors);
     if (m.payloads) fclose(m.payloads);
     free(m.line);
+    free(m.text);
     free(m.x);
     return status;
 }
@@ -298,41 +325,47 @@ const cli_verb verb_import = {
     .arguments = (const cli_argument[]){ROWS_ARGUMENT_COLLECTION,
                                         {.name = "VECTORS", .help = "a vector file of any format"},
                                         {0}},
-    .options = (const cli_option[]){{.name = "payload",
-                                     .letter = 'p',
-                                     .kind = CLI_TEXT,
-                                     .argument = "ROWS.jsonl",
-                                     .into = offsetof(struct options, payload),
-                                     .help = "the payloads, a JSON object a line"},
-                                    {.name = "key",
-                                     .kind = CLI_TEXT,
-                                     .argument = "FIELD",
-                                     .into = offsetof(struct options, key),
-                                     .help = "the member of the payloads that is the key"},
-                                    {.name = "batch",
-                                     .kind = CLI_COUNT,
-                                     .argument = "N",
-                                     .fallback = "10000",
-                                     .low = 1,
-                                     .high = 1000000,
-                                     .into = offsetof(struct options, batch),
-                                     .help = "rows that become durable together"},
-                                    {.name = "metric",
-                                     .letter = 'm',
-                                     .kind = CLI_TEXT,
-                                     .argument = "METRIC",
-                                     .choices = "l2|dot|cosine|l1",
-                                     .into = offsetof(struct options, metric),
-                                     .help = "the distance of a new collection; l2 when absent"},
-                                    {.name = "fold",
-                                     .kind = CLI_FLAG,
-                                     .into = offsetof(struct options, fold),
-                                     .help = "build the search index afterwards"},
-                                    {.name = "restart",
-                                     .kind = CLI_FLAG,
-                                     .into = offsetof(struct options, restart),
-                                     .help = "begin anew where an earlier import was interrupted"},
-                                    {0}},
+    .options =
+        (const cli_option[]){{.name = "payload",
+                              .letter = 'p',
+                              .kind = CLI_TEXT,
+                              .argument = "ROWS.jsonl",
+                              .into = offsetof(struct options, payload),
+                              .help = "the payloads, a JSON object a line"},
+                             {.name = "key",
+                              .kind = CLI_TEXT,
+                              .argument = "FIELD",
+                              .into = offsetof(struct options, key),
+                              .help = "the member of the payloads that is the key"},
+                             {.name = "text-key",
+                              .kind = CLI_TEXT,
+                              .argument = "FIELD",
+                              .into = offsetof(struct options, text_key),
+                              .help = "the member of the payloads, a string, that the row is known by"},
+                             {.name = "batch",
+                              .kind = CLI_COUNT,
+                              .argument = "N",
+                              .fallback = "10000",
+                              .low = 1,
+                              .high = 1000000,
+                              .into = offsetof(struct options, batch),
+                              .help = "rows that become durable together"},
+                             {.name = "metric",
+                              .letter = 'm',
+                              .kind = CLI_TEXT,
+                              .argument = "METRIC",
+                              .choices = "l2|dot|cosine|l1",
+                              .into = offsetof(struct options, metric),
+                              .help = "the distance of a new collection; l2 when absent"},
+                             {.name = "fold",
+                              .kind = CLI_FLAG,
+                              .into = offsetof(struct options, fold),
+                              .help = "build the search index afterwards"},
+                             {.name = "restart",
+                              .kind = CLI_FLAG,
+                              .into = offsetof(struct options, restart),
+                              .help = "begin anew where an earlier import was interrupted"},
+                             {0}},
     .common = CLI_JSON | CLI_THREADS,
     .options_size = sizeof(struct options),
     .examples = (const cli_example[]){{"kith import X.kith base.fvecs", "vectors alone"},

@@ -11,9 +11,10 @@
 #include "contact_sheet.h"
 
 struct options {
-    const char *html, *model, *filter, *vector, *like, *vectors;
-    uint64_t k;
-    double min_score;
+    const char *html, *model, *filter, *vector, *vectors;
+    cli_list like, unlike;
+    uint64_t k, offset;
+    double min_score, seconds;
     int exact, explain;
 };
 
@@ -148,15 +149,22 @@ static int search_pictures(cli_context *cli, const struct options *o)
 static int run(cli_context *cli, void *options)
 {
     const struct options *o = options;
-    int by_rows = (o->vector != NULL) + (o->like != NULL) + (o->vectors != NULL);
+    int by_rows = (o->vector != NULL) + (o->like.n > 0) + (o->vectors != NULL);
     if (by_rows + (cli->n_args > 1) != 1)
         return cli_usage(cli, "PICTURE", "give pictures, or one of --vector, --like and --vectors");
     if (!by_rows && o->exact) return cli_usage(cli, "--exact", "is for --vector, --like and --vectors");
+    if (o->unlike.n > 0 && o->like.n == 0)
+        return cli_usage(cli, "--unlike", "needs a row to be like: --like");
+    if (!by_rows && (o->offset > 0 || o->seconds > 0))
+        return cli_usage(cli, "--offset, --seconds", "are for --vector, --like and --vectors");
     if (!by_rows) return search_pictures(cli, o);
     if (o->html || o->model || o->min_score > 0)
         return cli_usage(cli, "--html, --model, --min-score", "are for searching by pictures");
     rows_query query = {.vector = o->vector,
                         .like = o->like,
+                        .unlike = o->unlike,
+                        .offset = (size_t)o->offset,
+                        .seconds = o->seconds,
                         .vectors = o->vectors,
                         .filter = o->filter,
                         .k = (size_t)o->k,
@@ -187,59 +195,80 @@ const cli_verb verb_search = {
             {.name = "PICTURE", .help = "the pictures to search by", .optional = true, .many = true},
             {0}},
     .options =
-        (const cli_option[]){{.name = "results",
-                              .letter = 'k',
-                              .kind = CLI_COUNT,
-                              .argument = "K",
-                              .fallback = "10",
-                              .low = 1,
-                              .high = 1000000,
-                              .into = offsetof(struct options, k),
-                              .help = "how many to find for each picture"},
-                             {.name = "min-score",
-                              .kind = CLI_NUMBER,
-                              .argument = "S",
-                              .fallback = "0",
-                              .low = 0,
-                              .high = 1,
-                              .into = offsetof(struct options, min_score),
-                              .help = "leave out those that score less"},
-                             {.name = "html",
-                              .kind = CLI_TEXT,
-                              .argument = "FILE",
-                              .into = offsetof(struct options, html),
-                              .help = "write a contact sheet, too: one page with the thumbnails in it"},
-                             {.name = "model",
-                              .kind = CLI_TEXT,
-                              .argument = "FILE",
-                              .into = offsetof(struct options, model),
-                              .help = "where the network is now that the collection was made with, if it has "
-                                      "moved"},
-                             ROWS_OPTION_FILTER("find only rows for which this is true"),
-                             {.name = "like",
-                              .kind = CLI_TEXT,
-                              .argument = "KEY",
-                              .into = offsetof(struct options, like),
-                              .help = "search by the vector of a row, which itself is left out"},
-                             {.name = "vector",
-                              .kind = CLI_TEXT,
-                              .argument = "JSON",
-                              .into = offsetof(struct options, vector),
-                              .help = "search by a vector, a JSON array of numbers"},
-                             {.name = "vectors",
-                              .kind = CLI_TEXT,
-                              .argument = "FILE",
-                              .into = offsetof(struct options, vectors),
-                              .help = "search by each vector of a file"},
-                             {.name = "exact",
-                              .kind = CLI_FLAG,
-                              .into = offsetof(struct options, exact),
-                              .help = "compare every row, even if there is an index"},
-                             {.name = "explain",
-                              .kind = CLI_FLAG,
-                              .into = offsetof(struct options, explain),
-                              .help = "say how the rows were found"},
-                             {0}},
+        (const cli_option[]){
+            {.name = "results",
+             .letter = 'k',
+             .kind = CLI_COUNT,
+             .argument = "K",
+             .fallback = "10",
+             .low = 1,
+             .high = 1000000,
+             .into = offsetof(struct options, k),
+             .help = "how many to find for each picture"},
+            {.name = "min-score",
+             .kind = CLI_NUMBER,
+             .argument = "S",
+             .fallback = "0",
+             .low = 0,
+             .high = 1,
+             .into = offsetof(struct options, min_score),
+             .help = "leave out those that score less"},
+            {.name = "html",
+             .kind = CLI_TEXT,
+             .argument = "FILE",
+             .into = offsetof(struct options, html),
+             .help = "write a contact sheet, too: one page with the thumbnails in it"},
+            {.name = "model",
+             .kind = CLI_TEXT,
+             .argument = "FILE",
+             .into = offsetof(struct options, model),
+             .help = "where the network is now that the collection was made with, if it has "
+                     "moved"},
+            ROWS_OPTION_FILTER("find only rows for which this is true"),
+            {.name = "like",
+             .kind = CLI_LIST,
+             .argument = "KEY",
+             .into = offsetof(struct options, like),
+             .help = "search by the vector of a row, which itself is left out; =TEXT for a row known "
+                     "by a text; given more than once: by their mean"},
+            {.name = "unlike",
+             .kind = CLI_LIST,
+             .argument = "KEY",
+             .into = offsetof(struct options, unlike),
+             .help = "with --like: away from this row; may be given more than once"},
+            {.name = "offset",
+             .kind = CLI_COUNT,
+             .argument = "N",
+             .fallback = "0",
+             .high = 999999,
+             .into = offsetof(struct options, offset),
+             .help = "leave out the N nearest: the next page"},
+            {.name = "seconds",
+             .kind = CLI_NUMBER,
+             .argument = "S",
+             .fallback = "0",
+             .high = 86400,
+             .into = offsetof(struct options, seconds),
+             .help = "end each search after so long with the best so far; 0 means never"},
+            {.name = "vector",
+             .kind = CLI_TEXT,
+             .argument = "JSON",
+             .into = offsetof(struct options, vector),
+             .help = "search by a vector, a JSON array of numbers"},
+            {.name = "vectors",
+             .kind = CLI_TEXT,
+             .argument = "FILE",
+             .into = offsetof(struct options, vectors),
+             .help = "search by each vector of a file"},
+            {.name = "exact",
+             .kind = CLI_FLAG,
+             .into = offsetof(struct options, exact),
+             .help = "compare every row, even if there is an index"},
+            {.name = "explain",
+             .kind = CLI_FLAG,
+             .into = offsetof(struct options, explain),
+             .help = "say how the rows were found"},
+            {0}},
     .common = CLI_JSON,
     .options_size = sizeof(struct options),
     .examples =
@@ -251,6 +280,7 @@ const cli_verb verb_search = {
              "among the large pictures of a year"},
             {"kith search X.kith --like 17 --filter 'year >= 1990' --explain",
              "rows like row 17, and how they were found"},
+            {"kith search X.kith --like 17 --like =beach --unlike 9", "towards two rows, away from a third"},
             {0}},
     .run = run,
 };

@@ -90,6 +90,42 @@ for round in exact index; do
 done
 equals 3000 kith count a.kith
 
+# By several rows, page by page, in so much time; how good the answers are.
+kith search a.kith --like 150 --like 151 --unlike 160 -k 6 --json >found
+equals 6 bash -c "grep -o '\"rank\"' found | wc -l"
+! grep -qE '"key": ?(150|151|160),' found || fail "an example was found: $(cat found)"
+kith search a.kith --like 150 -k 10 --exact --json | grep -oE '"key": ?[0-9]+' >whole
+kith search a.kith --like 150 -k 5 --exact --json | grep -oE '"key": ?[0-9]+' >pages
+kith search a.kith --like 150 -k 5 --offset 5 --exact --json --seconds 60 | grep -oE '"key": ?[0-9]+' >>pages
+cmp whole pages || fail "pages of a search are not the whole"
+kith recall a.kith --queries 20 >shown
+grep -qE '^recall@10 (0\.9|1\.0)' shown || fail "recall: $(cat shown)"
+kith recall a.kith --queries 20 --json >shown
+equals 2 bash -c 'kith recall a.kith --history | wc -l'
+
+# Rows known by a text, changed in part, gone in time.
+awk '{ sub(/"id":/, "\"name\":\"row"); sub(/,"n"/, "\",\"n\""); print }' rows.jsonl >named.jsonl
+kith import t.kith base.fvecs --payload named.jsonl --text-key name -q
+kith import t.kith base.fvecs --payload named.jsonl --text-key name --restart -q # an upsert: nothing is doubled
+equals 3000 kith count t.kith
+kith set t.kith =row107 =row108 --merge '{"n":null,"seen":true}'
+equals '{"name":"row107","odd":1,"seen":true,"tags":["t1"]}' bash -c 'kith get t.kith =row107 | cut -f2'
+kith get t.kith =row107 --json | grep -qE '"text": ?"row107"' || fail "no text key"
+kith search t.kith --like =row107 -k 3 --json | grep -qE '"text": ?"row' || fail "no text key in results"
+kith set t.kith =row108 --expires 1000
+kith set t.kith =row109 --expires +3600
+refuse 1 'there is no row' kith get t.kith =row108
+equals 2999 kith count t.kith --filter 'exists name'
+equals '1 rows deleted' kith delete t.kith --expired
+equals '1 rows deleted' kith delete t.kith =row110 =nothing --missing-ok
+equals 2998 kith count t.kith
+kith verify t.kith >/dev/null || fail "the collection with text keys is not sound"
+refuse 1 "no row 'nothing'" kith set t.kith =nothing --merge '{}'
+refuse 2 'is no time' kith set t.kith =row107 --expires tomorrow
+refuse 2 'give --merge' kith set t.kith =row107
+refuse 2 'needs --payload' kith import t.kith base.fvecs --text-key name
+refuse 2 'needs a row to be like' kith search t.kith --vector '[1]' --unlike 5
+
 # Deleting: by key, by filter, all or nothing.
 equals '1,500 rows deleted' kith delete a.kith --filter 'odd == 1'
 equals '2 rows deleted' kith delete a.kith 100 102

@@ -7,7 +7,7 @@
 
 enum { N = 25, DIM = 3 };
 
-static const uint64_t v1_hash = 0xd49084af10451e7a;
+static const uint64_t v1_hash = 0xd49084af10451e7a, v2_hash = 0x8fe28247be63a775;
 
 static void golden_vector(int64_t key, float *vector)
 {
@@ -35,6 +35,13 @@ static void write_golden(const char *path)
     assert_ok(kith_collection_begin(c, &err), &err);
     assert_ok(kith_collection_delete(c, 6, &err), &err);
     assert_ok(kith_collection_meta_set(c, "descriptor", "classic", 7, &err), &err);
+    kith_row known = {.payload =
+                          "{\"at\":\"2024-02-29\",\"name\":\"b\",\"pos\":{\"lat\":48.5,\"lon\":2.25}}"};
+    assert_ok(kith_collection_put_text(c, "text \xc3\xa9", KITH_ROW_PAYLOAD, &known, NULL, &err), &err);
+    assert_ok(kith_collection_set_expiry(c, 3, 4000000000, &err), &err);
+    assert_ok(kith_collection_field_add(c, "name", KITH_FIELD_TEXT, &err), &err);
+    assert_ok(kith_collection_field_add(c, "at", KITH_FIELD_TIME, &err), &err);
+    assert_ok(kith_collection_field_add(c, "pos", KITH_FIELD_GEO, &err), &err);
     assert_ok(kith_collection_commit(c, &err), &err);
     kith_collection_close(c);
 }
@@ -44,10 +51,8 @@ static void version_1_opens(void **state)
     (void)state;
     kith_error err;
     kith_collection *c;
-    const char *given = getenv("KITH_WRITE_GOLDEN");
-    if (given) write_golden(given);
     const char *path = test_path("golden.kith");
-    test_copy_file(given ? given : KITH_SOURCE_DIR "/tests/golden/collection-v1.kith", path);
+    test_copy_file(KITH_SOURCE_DIR "/tests/golden/collection-v1.kith", path);
     for (int writing = 0; writing < 2; writing++) {
         kith_collection_options options;
         kith_collection_options_init(&options);
@@ -92,10 +97,53 @@ static void version_1_opens(void **state)
     }
 }
 
+/* What version 2 brought; the rows are those of version 1 and one more. */
+static void version_2_opens(void **state)
+{
+    (void)state;
+    kith_error err;
+    kith_collection *c;
+    const char *given = getenv("KITH_WRITE_GOLDEN"), *path = test_path("golden.kith"), *text;
+    if (given) write_golden(given);
+    test_collection_remove(path);
+    test_copy_file(given ? given : KITH_SOURCE_DIR "/tests/golden/collection-v2.kith", path);
+    for (int writing = 0; writing < 2; writing++) {
+        kith_collection_options options;
+        kith_collection_options_init(&options);
+        options.read_only = !writing;
+        uint64_t hash, n;
+        int64_t key, at;
+        kith_field fields[3];
+        size_t n_fields = 3;
+        assert_ok(kith_collection_open(path, &options, &c, &err), &err);
+        assert_ok(kith_collection_check(c, NULL, &err), &err);
+        assert_ok(kith_collection_hash(c, NULL, &hash, &err), &err);
+        if (hash != v2_hash) fail_msg("content hash 0x%016llx", (unsigned long long)hash);
+        assert_ok(kith_collection_key_of(c, "text \xc3\xa9", &key, &err), &err);
+        assert_int_equal(key, 3 * N + 1);
+        assert_ok(kith_collection_text_of(c, key, &text, &err), &err);
+        assert_string_equal(text, "text \xc3\xa9");
+        assert_ok(kith_collection_get_expiry(c, 3, &at, &err), &err);
+        assert_int_equal(at, 4000000000);
+        assert_ok(kith_collection_fields(c, fields, &n_fields, &err), &err);
+        assert_int_equal(n_fields, 3);
+        assert_string_equal(fields[2].name, "pos");
+        assert_ok(
+            kith_collection_count_where(
+                c, "name > \"a\" and at == \"2024-02-29\" and geo_distance(pos, 48.5, 2.25) < 1", &n, &err),
+            &err);
+        assert_int_equal(n, 1);
+        assert_ok(kith_collection_count_where(c, "name == \"\\u00e9\\t\"", &n, &err), &err);
+        assert_int_equal(n, N - 1);
+        kith_collection_close(c);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(version_1_opens),
+        cmocka_unit_test(version_2_opens),
     };
     test_folder_in_memory();
     return cmocka_run_group_tests(tests, NULL, NULL);
