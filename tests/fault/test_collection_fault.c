@@ -452,6 +452,45 @@ static kith_status fold(const kith_collection_options *options, outcome *out, ki
     return status;
 }
 
+/* Everything else that a batch may do, and filters and searches over it; then it is rolled back. */
+static kith_status use_more(const kith_collection_options *options, outcome *out, kith_error *err)
+{
+    (void)out;
+    kith_collection *c;
+    int64_t keys[10], key = 0, positive[2] = {3, 4}, negative[1] = {5};
+    float distances[10];
+    uint64_t rows = 0;
+    kith_collection_examples examples = {positive, 2, negative, 1};
+    kith_recall recall = {.struct_size = sizeof recall};
+    kith_row row = {
+        .payload = "{\"n\":7,\"at\":\"2024-02-29\",\"pos\":{\"lat\":1,\"lon\":2}}", .vector = x, .dim = DIM};
+    kith_status status = kith_collection_open(path, options, &c, err);
+    if (status == KITH_OK)
+        status = kith_collection_search_examples(c, &examples, NULL, keys, distances, NULL, err);
+    if (status == KITH_OK) status = kith_collection_recall(c, NULL, &recall, err);
+    if (status == KITH_OK) assert_true(recall.recall == 1);
+    if (status == KITH_OK) status = kith_collection_begin(c, err);
+    if (status == KITH_OK) status = kith_collection_field_add(c, "n", KITH_FIELD_INT, err);
+    if (status == KITH_OK) status = kith_collection_field_add(c, "at", KITH_FIELD_TIME, err);
+    if (status == KITH_OK) status = kith_collection_field_add(c, "pos", KITH_FIELD_GEO, err);
+    if (status == KITH_OK) status = kith_collection_put_text(c, "text", KITH_ROW_ALL, &row, &key, err);
+    if (status == KITH_OK) status = kith_collection_merge(c, key, "{\"n\":8}", 0, err);
+    if (status == KITH_OK) status = kith_collection_set_expiry(c, 9, 1000, err);
+    if (status == KITH_OK)
+        status = kith_collection_count_where(
+            c,
+            "(n == 8 or not n < 1000) and at < \"2025-01-01\" and geo_distance(pos, 1, 2) < 5 and exists n",
+            &rows, err);
+    if (status == KITH_OK) assert_int_equal(rows, 1);
+    if (status == KITH_OK) status = kith_collection_key_of(c, "text", &key, err);
+    if (status == KITH_OK) status = kith_collection_remove_expired(c, 0, &rows, err);
+    if (status == KITH_OK) assert_int_equal(rows, 1);
+    if (status == KITH_OK) status = kith_collection_field_drop(c, "at", err);
+    if (c) kith_collection_rollback(c);
+    kith_collection_close(c);
+    return status;
+}
+
 static kith_status prove(const kith_collection_options *options, outcome *out, kith_error *err)
 {
     (void)out;
@@ -471,7 +510,8 @@ static const struct {
     const char *name;
     scenario run;
 } scenarios[] = {{"create", create},           {"read_rows", read_rows}, {"search", search},
-                 {"write_batch", write_batch}, {"fold", fold},           {"prove", prove}};
+                 {"write_batch", write_batch}, {"fold", fold},           {"prove", prove},
+                 {"use_more", use_more}};
 
 /* ---- The loop ---- */
 
