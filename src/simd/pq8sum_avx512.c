@@ -91,16 +91,26 @@ KI_INLINE void store(__m256i sums, __m512 scale, __m512 bias, const float *add, 
     _mm512_storeu_ps(out, value);
 }
 
+KI_INLINE void block(const uint8_t *entries, size_t m, const uint8_t *codes, __m512 scale, __m512 bias,
+                     const float *add, float *out)
+{
+    __m512i sum = sums_of(entries, m, codes);
+    store(_mm512_castsi512_si256(sum), scale, bias, add, out);
+    store(_mm512_extracti64x4_epi64(sum, 1), scale, bias, add ? add + 16 : NULL, out + 16);
+}
+
 static void pq8_sums(const uint8_t *entries, size_t m, const uint8_t *codes, size_t n, float scale,
                      float bias, const float *add, float *out)
 {
+    __m512 s = _mm512_set1_ps(scale), b = _mm512_set1_ps(bias);
     size_t i = 0;
-    for (; m % 8 == 0 && i + ROWS <= n; i += ROWS) {
-        __m512i sum = sums_of(entries, m, codes + i * m);
-        store(_mm512_castsi512_si256(sum), _mm512_set1_ps(scale), _mm512_set1_ps(bias), add ? add + i : NULL,
-              out + i);
-        store(_mm512_extracti64x4_epi64(sum, 1), _mm512_set1_ps(scale), _mm512_set1_ps(bias),
-              add ? add + i + 16 : NULL, out + i + 16);
+    if (m % 8 == 0 && n >= ROWS) {
+        for (; i + ROWS <= n; i += ROWS)
+            block(entries, m, codes + i * m, s, b, add ? add + i : NULL, out + i);
+        if (i == n) return;
+        i = n - ROWS; /* the last rows once more with some before them */
+        block(entries, m, codes + i * m, s, b, add ? add + i : NULL, out + i);
+        return;
     }
     for (; i < n; i++) {
         const uint8_t *code = codes + i * m;
