@@ -56,7 +56,7 @@ const family_case families[] = {
     {"NNDescent40,Flat", 0, 1, 0.95},
     {"NSG24,Flat", 0, 1, 0.95},
     {"Vamana24,SQ8,RFlat", 0, 1, 0.95},
-    {"NSW8,Flat", 0, 1, 0.95},
+    {"NSW32,Flat", 0, 1, 0.95},
 };
 const size_t n_families = sizeof families / sizeof *families;
 
