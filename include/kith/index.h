@@ -25,7 +25,7 @@
  * refuses the index of another.
  *
  * Threads: an index may be searched by any number of searchers at once while nobody changes it; train, add,
- * remove and set need it alone. One searcher belongs to one thread at a time. Determinism: the same data,
+ * remove and set need it alone (add does not after kith_index_reserve). One searcher belongs to one thread at a time. Determinism: the same data,
  * spec, seed, parameters and instruction set give the same file, byte for byte, with any number of threads.
  */
 #ifndef KITH_INDEX_H
@@ -139,6 +139,20 @@ KITH_API kith_status kith_index_train(kith_index *index, const float *x, size_t 
  *           none. */
 KITH_API kith_status kith_index_add(kith_index *index, const float *x, const uint64_t *ids, size_t n,
                                     const kith_run *run, kith_error *err);
+
+/* Make room for `rows` rows in all, so that kith_index_add may run while other threads search: for HNSW.
+ * From then on one thread at a time may add while any number of threads call kith_search and kith_search_range; adding
+ * needs no lock, and neither do searches. Everything else (save, remove, check, has, reconstruct, making and freeing) still
+ * needs the index to itself, or at least no add beside it.
+ * A search that begins after an add has returned (in the order of the threads: a lock, a join, an acquire of what the adding
+ * thread released) finds its rows as any other row. One that runs beside it finds each of them or does not; what
+ * it returns are rows that are there, with their own ids and distances. Rows are written before the links to them are
+ * published (release), and searches read links with acquire.
+ * Errors:   KITH_UNSUPPORTED (another family), KITH_UNTRAINED, KITH_READONLY, KITH_NOMEM; KITH_INVALID: fewer rows than
+ *           there are. Afterwards kith_index_add refuses, with KITH_INVALID, rows beyond the room; reserve again, alone.
+ * Cancel:   such an add is not cancelled once the first row is in: it can be seen.
+ * Memory:   that of `rows` rows at once, 16 bytes more each. */
+KITH_API kith_status kith_index_reserve(kith_index *index, uint64_t rows, kith_error *err);
 
 /* Remove rows by id. *removed (may be NULL): how many there were; unknown ids are passed over.
  * Errors:   KITH_READONLY, KITH_NOMEM (nothing is removed then).

@@ -84,6 +84,11 @@ typedef struct ki_structure_ops {
     kith_status (*add)(ki_structure *structure, const ki_input *input, const uint32_t *slots,
                        uint32_t first_slot, size_t n_slots, const kith_run *run, kith_error *err);
 
+    /* Room for so many rows and slots in all. From then on, and as long as no more come, add may run while other threads
+     * search: it moves nothing, does not fail once something can be seen, and ids stand in their slots (ki_rows_stage)
+     * before it begins. NULL: not in this family. */
+    kith_status (*reserve)(ki_structure *structure, size_t rows, size_t n_slots, kith_error *err);
+
     /* In two steps, so that nothing is removed on failure: prepare may fail, remove may not. */
     kith_status (*prepare_remove)(ki_structure *structure, const ki_rows *rows,
                                   kith_error *err); /* or NULL */

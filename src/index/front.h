@@ -19,7 +19,8 @@ struct kith_index {
     ki_rows rows;
     ki_codec *refine_codec; /* NULL: no refinement */
     ki_row_codes refine;
-    ki_store *store; /* a mapped file, else NULL */
+    ki_store *store;   /* a mapped file, else NULL */
+    uint64_t reserved; /* rows that may come beside searches, in all; 0: none */
 };
 
 /* Make an index of a parsed spec, empty and untrained. *index NULL on failure. */

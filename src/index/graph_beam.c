@@ -156,9 +156,11 @@ static void gather(ki_beam *beam, const ki_graph *graph, ki_codes codes, size_t 
 {
     const uint32_t *links = ki_graph_links(graph, node);
     size_t n = 0;
-    for (size_t i = 0; i < graph->degree && links[i] != KI_GRAPH_NONE; i++) {
-        s->node[n] = links[i];
-        n += (size_t)ki_beam_visit(beam, links[i]);
+    for (size_t i = 0; i < graph->degree; i++) {
+        uint32_t next = ki_graph_load(&links[i]);
+        if (next == KI_GRAPH_NONE) break;
+        s->node[n] = next;
+        n += (size_t)ki_beam_visit(beam, next);
     }
     for (size_t i = 0; i < n; i++) fetch(codes.code + (size_t)s->node[i] * code_size, code_size);
     s->n = n;
@@ -203,18 +205,22 @@ void ki_beam_walk_some(ki_beam *beam, const ki_graph *graph, ki_scorer *scorer, 
     while (take(beam, &node) && !ki_query_stop(query)) {
         const uint32_t *links = ki_graph_links(graph, node);
         s.n = 0;
-        for (size_t i = 0; i < graph->degree && links[i] != KI_GRAPH_NONE && s.n < STEP; i++) {
-            if (!ki_beam_visit(beam, links[i])) continue;
-            if (counts(ctx, query, links[i])) {
-                s.node[s.n++] = links[i];
+        for (size_t i = 0; i < graph->degree && s.n < STEP; i++) {
+            uint32_t next = ki_graph_load(&links[i]);
+            if (next == KI_GRAPH_NONE) break;
+            if (!ki_beam_visit(beam, next)) continue;
+            if (counts(ctx, query, next)) {
+                s.node[s.n++] = next;
                 continue;
             }
-            const uint32_t *far = ki_graph_links(graph, links[i]);
-            for (size_t j = 0; j < graph->degree && far[j] != KI_GRAPH_NONE && s.n < STEP; j++) {
+            const uint32_t *far = ki_graph_links(graph, next);
+            for (size_t j = 0; j < graph->degree && s.n < STEP; j++) {
+                uint32_t other = ki_graph_load(&far[j]);
+                if (other == KI_GRAPH_NONE) break;
                 /* One that does not count stays unvisited: met again as a neighbour, it leads further. */
-                if (ki_bits_get(beam->marks, far[j]) || !counts(ctx, query, far[j])) continue;
-                (void)ki_beam_visit(beam, far[j]);
-                s.node[s.n++] = far[j];
+                if (ki_bits_get(beam->marks, other) || !counts(ctx, query, other)) continue;
+                (void)ki_beam_visit(beam, other);
+                s.node[s.n++] = other;
             }
         }
         for (size_t i = 0; i < s.n; i++) fetch(codes.code + (size_t)s.node[i] * code_size, code_size);
@@ -226,13 +232,15 @@ uint64_t ki_graph_descend(const ki_graph *graph, ki_scorer *scorer, ki_codes cod
                           float *dist)
 {
     float found[KI_GRAPH_DEGREE];
+    uint32_t near[KI_GRAPH_DEGREE];
     uint64_t scored = 0;
     for (;;) {
         const uint32_t *links = ki_graph_links(graph, *node);
-        size_t n = ki_graph_degree(links, graph->degree), best = n;
-        for (size_t i = 0; i < n; i++)
-            fetch(codes.code + (size_t)links[i] * scorer->codec->code_size, scorer->codec->code_size);
-        scorer->ops->score(scorer, codes, links, n, *dist, found);
+        size_t n = 0;
+        for (; n < graph->degree && (near[n] = ki_graph_load(&links[n])) != KI_GRAPH_NONE; n++)
+            fetch(codes.code + (size_t)near[n] * scorer->codec->code_size, scorer->codec->code_size);
+        size_t best = n;
+        scorer->ops->score(scorer, codes, near, n, *dist, found);
         scored += n;
         for (size_t i = 0; i < n; i++)
             if (found[i] < *dist) {
@@ -240,6 +248,6 @@ uint64_t ki_graph_descend(const ki_graph *graph, ki_scorer *scorer, ki_codes cod
                 best = i;
             }
         if (best == n) return scored;
-        *node = links[best];
+        *node = near[best];
     }
 }

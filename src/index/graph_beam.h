@@ -36,6 +36,16 @@ static inline const uint32_t *ki_graph_links(const ki_graph *graph, uint32_t nod
     return graph->links + row * graph->degree;
 }
 
+/* One link. Rows may be written while others walk (kith_index_reserve): what a link leads to was written before it. */
+static inline uint32_t ki_graph_load(const uint32_t *link)
+{
+    return __atomic_load_n(link, __ATOMIC_ACQUIRE);
+}
+static inline void ki_graph_store(uint32_t *link, uint32_t node)
+{
+    __atomic_store_n(link, node, __ATOMIC_RELEASE);
+}
+
 /* How many links a row holds. */
 static inline size_t ki_graph_degree(const uint32_t *links, size_t degree)
 {

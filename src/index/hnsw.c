@@ -537,6 +537,7 @@ static const ki_structure_ops hnsw_ops = {
     .create = hnsw_create,
     .free = hnsw_free,
     .add = ki_hnsw_add,
+    .reserve = ki_hnsw_reserve,
     .prepare_remove = ki_hnsw_prepare_remove,
     .remove = ki_hnsw_remove,
     .decode = hnsw_decode,

@@ -117,6 +117,54 @@ static void builder_clear(builder *b)
     ki_draft_clear(&b->draft);
 }
 
+static kith_status reserve_pairs(builder *b, size_t need, kith_error *err)
+{
+    const kith_allocator *allocator = b->h->base.env->allocator;
+    if (need <= b->pair_room) return KITH_OK;
+    size_t room = ki_grown(b->pair_room, need);
+    uint64_t *pairs = ki_alloc(allocator, room, sizeof *pairs);
+    uint32_t *source = ki_alloc(allocator, room, sizeof *source);
+    uint32_t *group = ki_alloc(allocator, room + 1, sizeof *group);
+    if (!pairs || !source || !group) {
+        ki_free(allocator, pairs);
+        ki_free(allocator, source);
+        ki_free(allocator, group);
+        return ki_fail_nomem(err, room * (sizeof *pairs + sizeof *source + sizeof *group));
+    }
+    ki_free(allocator, b->pairs);
+    ki_free(allocator, b->source);
+    ki_free(allocator, b->group);
+    b->pairs = pairs;
+    b->source = source;
+    b->group = group;
+    b->pair_room = room;
+    return KITH_OK;
+}
+
+/* Encode rows first.. of the input, which are x where they are floats, into b->code from row `at` on. */
+static kith_status encode(builder *b, const ki_input *input, size_t first, size_t n, const float *x,
+                          size_t at, const kith_run *run, kith_error *err)
+{
+    const ki_codec *codec = b->h->base.env->codec;
+    uint8_t *code = b->code + at * codec->code_size;
+    if (x)
+        return codec->ops->encode(codec, x, n, (ki_origins){0}, run, code, b->factor + at * codec->n_factors,
+                                  err);
+    codec->ops->encode_bits(codec, input->bits + first * kith_bit_bytes(input->dim), n, code);
+    return KITH_OK;
+}
+
+/* Encode all rows of a call before any is in: where searches run beside it nothing may fail later. */
+static kith_status encode_ahead(builder *b, const ki_input *input, const kith_run *run, kith_error *err)
+{
+    for (size_t first = 0; first < input->n; first += BATCH) {
+        size_t n = input->n - first < BATCH ? input->n - first : BATCH;
+        const float *x = input->x ? ki_input_block(input, first, n, b->block) : NULL;
+        KI_TRY(encode(b, input, first, n, x, first, run, err));
+    }
+    return KITH_OK;
+}
+
 static kith_status builder_init(builder *b, const ki_input *input, const kith_run *run, kith_error *err)
 {
     const ki_hnsw *h = b->h;
@@ -129,11 +177,17 @@ static kith_status builder_init(builder *b, const ki_input *input, const kith_ru
     b->keep_pruned = env->params[KI_HNSW_KEEP_PRUNED] != 0;
     b->extend = env->params[KI_HNSW_EXTEND] != 0;
     b->block = ki_alloc(env->allocator, env->unit ? BATCH * env->dim : 1, sizeof *b->block);
-    b->code = ki_alloc(env->allocator, BATCH, codec->code_size);
-    b->factor = ki_alloc(env->allocator, BATCH * codec->n_factors, sizeof *b->factor);
+    size_t encoded = h->shared && rows > BATCH ? rows : BATCH;
+    b->code = ki_alloc(env->allocator, encoded, codec->code_size);
+    b->factor = ki_alloc(env->allocator, encoded * codec->n_factors, sizeof *b->factor);
     b->workers = ki_alloc_zero(env->allocator, threads, sizeof *b->workers);
     if (!b->block || !b->code || !b->factor || !b->workers)
         return ki_fail_nomem(err, BATCH * (codec->code_size + env->dim * sizeof *b->block));
+    if (h->shared) {
+        size_t n = rows < BATCH ? rows : BATCH;
+        KI_TRY(reserve_pairs(b, n * (h->m + 1 + KI_HNSW_MAX_LEVEL * h->m), err));
+        KI_TRY(encode_ahead(b, input, run, err));
+    }
     KI_TRY(ki_draft_make(&b->draft, env, input, h->codes.codes, h->n_nodes, h->room, run, err));
     b->codec = b->draft.codec ? b->draft.codec : codec;
     b->codes = b->draft.codec ? b->draft.codes.codes : h->codes.codes;
@@ -224,11 +278,11 @@ static kith_status reserve_rings(ki_hnsw *h, kith_error *err)
 static void join(ki_hnsw *h, uint32_t node, uint32_t slot)
 {
     uint32_t first = h->first[node], last = h->prev[first];
-    h->own_next[last] = slot;
-    h->prev[slot] = last;
     h->own_next[slot] = first;
+    h->prev[slot] = last;
     h->prev[first] = slot;
     h->node_of[slot] = node;
+    ki_graph_store(&h->own_next[last], slot);
 }
 
 /* A number for a new node: the lowest free one. Its rows of links are emptied. */
@@ -239,6 +293,7 @@ static uint32_t number(ki_hnsw *h)
         while (h->first[h->lowest_free] != KI_GRAPH_NONE) h->lowest_free++;
         node = (uint32_t)h->lowest_free;
     } else {
+        ki_graph_store(&h->own_first[node], KI_GRAPH_NONE); /* searches look at all numbers below n_nodes */
         h->upper_row[node] = (uint32_t)h->n_upper;
         h->n_upper += (size_t)ki_hnsw_level(h, node);
         h->n_nodes++;
@@ -261,15 +316,13 @@ static kith_status number_rows(builder *b, const ki_input *input, size_t first, 
     ki_hnsw *h = b->h;
     const ki_codec *codec = h->base.env->codec;
     const float *x = input->x ? ki_input_block(input, first, n, b->block) : NULL;
-    if (x)
-        KI_TRY(codec->ops->encode(codec, x, n, (ki_origins){0}, run, b->code, b->factor, err));
-    else
-        codec->ops->encode_bits(codec, input->bits + first * kith_bit_bytes(input->dim), n, b->code);
+    size_t at = h->shared ? first : 0; /* in b->code */
+    if (!h->shared) KI_TRY(encode(b, input, first, n, x, 0, run, err));
     if (b->draft.codec) KI_TRY(ki_draft_encode(&b->draft, x, n, run, err));
     b->n = 0;
     for (size_t i = 0; i < n; i++, ++*taken) {
         uint32_t slot = slots ? slots[first + i] : first_slot + (uint32_t)(first + i);
-        const uint8_t *code = b->code + i * codec->code_size;
+        const uint8_t *code = b->code + (at + i) * codec->code_size;
         uint32_t node = ki_hnsw_table_find(h, code);
         if (node != KI_GRAPH_NONE) {
             KI_TRY(reserve_rings(h, err));
@@ -279,11 +332,11 @@ static kith_status number_rows(builder *b, const ki_input *input, size_t first, 
         node = number(h);
         memcpy(h->codes.own_code + (size_t)node * codec->code_size, code, codec->code_size);
         if (codec->n_factors > 0)
-            memcpy(h->codes.own_factor + (size_t)node * codec->n_factors, b->factor + i * codec->n_factors,
-                   codec->n_factors * sizeof(float));
+            memcpy(h->codes.own_factor + (size_t)node * codec->n_factors,
+                   b->factor + (at + i) * codec->n_factors, codec->n_factors * sizeof(float));
         if (b->draft.codec) ki_draft_put(&b->draft, i, node);
-        h->own_first[node] = slot;
         h->node_of[slot] = node;
+        ki_graph_store(&h->own_first[node], slot);
         ki_hnsw_table_put(h, node);
         b->node[b->n] = node;
         b->level[b->n] = ki_hnsw_level(h, node);
@@ -416,31 +469,12 @@ static void adopt(ki_hnsw *h, const uint32_t *fresh, size_t number)
 
 /* ---- 4. and 5. Links back ---- */
 
-static kith_status reserve_pairs(builder *b, kith_error *err)
+/* Links back of the batch at most. */
+static size_t pairs_needed(const builder *b)
 {
-    const ki_hnsw *h = b->h;
-    const kith_allocator *allocator = h->base.env->allocator;
     size_t need = 0;
-    for (size_t i = 0; i < b->n; i++) need += (h->m + 1) + (size_t)b->level[i] * h->m;
-    if (need <= b->pair_room) return KITH_OK;
-    size_t room = ki_grown(b->pair_room, need);
-    uint64_t *pairs = ki_alloc(allocator, room, sizeof *pairs);
-    uint32_t *source = ki_alloc(allocator, room, sizeof *source);
-    uint32_t *group = ki_alloc(allocator, room + 1, sizeof *group);
-    if (!pairs || !source || !group) {
-        ki_free(allocator, pairs);
-        ki_free(allocator, source);
-        ki_free(allocator, group);
-        return ki_fail_nomem(err, room * (sizeof *pairs + sizeof *source + sizeof *group));
-    }
-    ki_free(allocator, b->pairs);
-    ki_free(allocator, b->source);
-    ki_free(allocator, b->group);
-    b->pairs = pairs;
-    b->source = source;
-    b->group = group;
-    b->pair_room = room;
-    return KITH_OK;
+    for (size_t i = 0; i < b->n; i++) need += (b->h->m + 1) + (size_t)b->level[i] * b->h->m;
+    return need;
 }
 
 static void collect_pairs(builder *b)
@@ -479,7 +513,9 @@ static void reselect(const builder *b, build_worker *w, uint32_t node, int level
     }
     ki_near_sort(w->near, n, w->must);
     ki_prune prune = {w->pair, b->codes, ki_hnsw_degree(h, level), 1, 0, b->keep_pruned};
-    ki_prune_select(&prune, w->near, n, w->must, links);
+    uint32_t selected[KI_GRAPH_DEGREE];
+    ki_prune_select(&prune, w->near, n, w->must, selected);
+    for (size_t i = 0; i < prune.limit; i++) ki_graph_store(&links[i], selected[i]);
 }
 
 static void link_back(builder *b, size_t group, build_worker *w)
@@ -495,7 +531,7 @@ static void link_back(builder *b, size_t group, build_worker *w)
         reselect(b, w, node, level, links, n, pairs, n_pairs);
         return;
     }
-    for (size_t i = 0; i < n_pairs; i++) links[n + i] = b->source[pairs[i] & (PAIRS - 1)];
+    for (size_t i = 0; i < n_pairs; i++) ki_graph_store(&links[n + i], b->source[pairs[i] & (PAIRS - 1)]);
 }
 
 static void link_block(void *ctx, size_t block, size_t worker)
@@ -536,6 +572,18 @@ static size_t batch_size(const ki_hnsw *h)
     return share < BATCH ? share : BATCH;
 }
 
+kith_status ki_hnsw_reserve(ki_structure *structure, size_t rows, size_t n_slots, kith_error *err)
+{
+    ki_hnsw *h = (ki_hnsw *)structure;
+    size_t had = h->n_slots;
+    KI_TRY(reserve_nodes(h, rows > h->n_used ? rows - h->n_used : 0, err));
+    KI_TRY(reserve_slots(h, n_slots, err));
+    if (had < h->n_slots) h->n_slots = had;
+    KI_TRY(reserve_rings(h, err));
+    h->shared = 1;
+    return KITH_OK;
+}
+
 kith_status ki_hnsw_add(ki_structure *structure, const ki_input *input, const uint32_t *slots,
                         uint32_t first_slot, size_t n_slots, const kith_run *run, kith_error *err)
 {
@@ -543,6 +591,13 @@ kith_status ki_hnsw_add(ki_structure *structure, const ki_input *input, const ui
     builder b = {.h = h};
     ki_draft_init(&b.draft, structure->env->allocator);
     size_t done = 0, had = h->n_slots;
+    kith_run calm;
+    if (h->shared && run) { /* rows that searches may have met are not taken out again */
+        KI_TRY(ki_run_check(run, err));
+        calm = *run;
+        calm.cancel = NULL;
+        run = &calm;
+    }
     ki_stage stage;
     kith_status status = reserve_nodes(h, input->n, err);
     if (status == KITH_OK) status = reserve_slots(h, n_slots, err);
@@ -554,7 +609,7 @@ kith_status ki_hnsw_add(ki_structure *structure, const ki_input *input, const ui
         if (n > size) n = size;
         status = ki_run_check(run, err);
         if (status == KITH_OK) status = number_rows(&b, input, done, n, slots, first_slot, &done, run, err);
-        if (status == KITH_OK) status = reserve_pairs(&b, err);
+        if (status == KITH_OK) status = reserve_pairs(&b, pairs_needed(&b), err);
         if (status == KITH_OK) {
             link_batch(&b, ki_run_pool(run));
             ki_stage_report(&stage, done);

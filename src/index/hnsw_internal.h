@@ -14,14 +14,16 @@ typedef struct ki_hnsw_remover ki_hnsw_remover;
 
 typedef struct ki_hnsw {
     ki_structure base;
-    size_t m;               /* links of a node on the upper levels; twice as many on level 0 */
-    ki_row_codes codes;     /* by node */
-    size_t n_nodes;         /* numbers given out, free ones between them included */
+    size_t m;           /* links of a node on the upper levels; twice as many on level 0 */
+    ki_row_codes codes; /* by node */
+    /* Numbers given out, free ones between them included. What searches read while rows come is atomic, or is reached
+     * by a link that was. */
+    _Atomic size_t n_nodes;
     size_t n_used;          /* nodes in use */
     size_t n_upper;         /* rows of upper links */
     size_t n_slots;         /* that node_of covers */
     size_t lowest_free;     /* no free node is below it */
-    uint32_t entry;         /* where every walk begins; KI_GRAPH_NONE in an empty graph */
+    _Atomic uint32_t entry; /* where every walk begins; KI_GRAPH_NONE in an empty graph */
     int top;                /* its level; -1 in an empty graph */
     const uint32_t *links;  /* [n_nodes][2m] level 0 */
     const uint32_t *upper;  /* [n_upper][m] levels 1.. of each node in turn */
@@ -38,6 +40,7 @@ typedef struct ki_hnsw {
     size_t room, upper_room, slot_room;
     uint32_t *table; /* [table_size] nodes by the hash of their codes; NULL until a row is added */
     size_t table_size;
+    int shared;               /* room is reserved: searches may run beside an add */
     ki_hnsw_remover *remover; /* between prepare_remove and remove */
 } ki_hnsw;
 
@@ -82,6 +85,22 @@ static inline void ki_hnsw_ask(const ki_hnsw *h, ki_scorer *scorer, uint32_t nod
     scorer->ops->row(scorer, ki_hnsw_code(h, node), ki_row_factor(&h->codes, h->base.env->codec, node), NULL);
 }
 
+/* Nodes that a search has to be prepared to meet. */
+static inline size_t ki_hnsw_nodes(const ki_hnsw *h)
+{
+    return h->shared ? h->room : h->n_nodes;
+}
+
+/* A slot of a node, or KI_GRAPH_NONE; and the next in its ring. As searches read them. */
+static inline uint32_t ki_hnsw_first(const ki_hnsw *h, uint32_t node)
+{
+    return ki_graph_load(&h->first[node]);
+}
+static inline uint32_t ki_hnsw_next(const ki_hnsw *h, uint32_t slot)
+{
+    return h->next ? ki_graph_load(&h->next[slot]) : slot;
+}
+
 /* Nodes by code. find: the node whose code is this one, or KI_GRAPH_NONE. reserve: make the table fit n nodes; all that
  * can fail. */
 kith_status ki_hnsw_table_reserve(ki_hnsw *h, size_t n, kith_error *err);
@@ -95,6 +114,7 @@ void ki_hnsw_reset(ki_hnsw *h);
 /* The parts of the vtable in hnsw_build.c, hnsw_remove.c, hnsw_search.c. */
 kith_status ki_hnsw_add(ki_structure *structure, const ki_input *input, const uint32_t *slots,
                         uint32_t first_slot, size_t n_slots, const kith_run *run, kith_error *err);
+kith_status ki_hnsw_reserve(ki_structure *structure, size_t rows, size_t n_slots, kith_error *err);
 kith_status ki_hnsw_prepare_remove(ki_structure *structure, const ki_rows *rows, kith_error *err);
 void ki_hnsw_remove(ki_structure *structure, const uint32_t *slots, size_t n);
 

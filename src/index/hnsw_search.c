@@ -9,7 +9,7 @@
  * bench on 128-d float32, a walk with ef = 64 scores some 1,000 rows at a fifth of the rate of a scan). */
 #define SCAN_BELOW 4
 
-/* Slots that are looked at to learn how many rows a filter lets through. */
+/* Nodes that are looked at to learn how many rows a filter lets through. */
 #define SAMPLE 256
 
 /* At this share a filter is met by a wider beam; below, by two hops. */
@@ -46,14 +46,16 @@ static size_t width(const ki_hnsw *h, size_t k, const double *settings)
 {
     size_t ef = (size_t)settings[KI_HNSW_EF];
     if (ef < k) ef = k;
-    return ef < h->n_nodes ? ef : h->n_nodes + 1;
+    size_t nodes = ki_hnsw_nodes(h);
+    return ef < nodes ? ef : nodes + 1;
 }
 
 /* The width that a filter which lets this share through asks for. */
 static size_t wider(const ki_hnsw *h, size_t ef, double share)
 {
     double wide = (double)ef / share;
-    return wide < (double)h->n_nodes ? (size_t)wide : h->n_nodes + 1;
+    size_t nodes = ki_hnsw_nodes(h);
+    return wide < (double)nodes ? (size_t)wide : nodes + 1;
 }
 
 kith_status ki_hnsw_prepare(const ki_structure *structure, ki_scratch *scratch, size_t k,
@@ -61,7 +63,7 @@ kith_status ki_hnsw_prepare(const ki_structure *structure, ki_scratch *scratch, 
 {
     const ki_hnsw *h = (const ki_hnsw *)structure;
     size_t ef = width(h, k, settings);
-    return ki_beam_reserve(&scratch->beam, h->n_nodes, wider(h, ef, WIDER_FROM), err);
+    return ki_beam_reserve(&scratch->beam, ki_hnsw_nodes(h), wider(h, ef, WIDER_FROM), err);
 }
 
 /* ---- Rows of a node ---- */
@@ -70,25 +72,25 @@ kith_status ki_hnsw_prepare(const ki_structure *structure, ki_scratch *scratch, 
 static int allowed(const void *ctx, const ki_query *query, uint32_t node)
 {
     const ki_hnsw *h = ctx;
-    uint32_t slot = h->first[node];
+    uint32_t first = ki_hnsw_first(h, node), slot = first;
     do {
         if (ki_query_allows(query, slot)) return 1;
-        slot = h->next ? h->next[slot] : h->first[node];
-    } while (slot != h->first[node]);
+        slot = ki_hnsw_next(h, slot);
+    } while (slot != first);
     return 0;
 }
 
 /* Offer the rows of a node. */
 static void offer(const ki_hnsw *h, ki_query *query, float dist, uint32_t node)
 {
-    uint32_t first = h->first[node], slot = first;
+    uint32_t first = ki_hnsw_first(h, node), slot = first;
     size_t most = query->found ? SIZE_MAX : query->top.k > EQUALS ? query->top.k : EQUALS;
     do {
         if (!ki_query_selective(query) || ki_query_allows(query, slot)) {
             ki_query_offer(query, dist, slot);
             most--;
         }
-        slot = h->next ? h->next[slot] : first;
+        slot = ki_hnsw_next(h, slot);
     } while (slot != first && most > 0 && !(query->found && query->found->failed));
 }
 
@@ -109,11 +111,13 @@ static void scan(const ki_hnsw *h, ki_scratch *s, ki_query *query)
     uint32_t node[KI_SCAN_BLOCK], near[KI_SCAN_BLOCK];
     float dist[KI_SCAN_BLOCK];
     int selective = ki_query_selective(query);
-    for (size_t first = 0; first < h->n_nodes && !ki_query_stop(query); first += KI_SCAN_BLOCK) {
-        size_t end = h->n_nodes - first < KI_SCAN_BLOCK ? h->n_nodes : first + KI_SCAN_BLOCK, n = 0;
+    size_t nodes = h->n_nodes;
+    for (size_t first = 0; first < nodes && !ki_query_stop(query); first += KI_SCAN_BLOCK) {
+        size_t end = nodes - first < KI_SCAN_BLOCK ? nodes : first + KI_SCAN_BLOCK, n = 0;
         for (size_t i = first; i < end; i++) {
             node[n] = (uint32_t)i;
-            n += h->first[i] != KI_GRAPH_NONE && (!selective || allowed(h, query, (uint32_t)i));
+            n += ki_hnsw_first(h, (uint32_t)i) != KI_GRAPH_NONE &&
+                 (!selective || allowed(h, query, (uint32_t)i));
         }
         s->scorer->ops->score(s->scorer, h->codes.codes, node, n, ki_query_limit(query), dist);
         query->scored += n;
@@ -132,7 +136,7 @@ static void enter(const ki_hnsw *h, ki_scratch *s, ki_query *query)
     s->scorer->ops->score(s->scorer, h->codes.codes, &node, 1, INFINITY, &dist);
     query->scored++;
     if (!(dist < INFINITY)) dist = INFINITY;
-    for (int level = h->top; level > 0; level--) {
+    for (int level = ki_hnsw_level(h, node); level > 0; level--) {
         ki_graph graph = ki_hnsw_graph(h, level);
         query->scored += ki_graph_descend(&graph, s->scorer, h->codes.codes, &node, &dist);
     }
@@ -165,13 +169,13 @@ static void harvest(const ki_hnsw *h, ki_scratch *s, ki_query *query)
     }
 }
 
-/* About the share of rows that may be returned: of some slots at equal distances. */
-static double share(const ki_query *query)
+/* About the share of rows that may be returned: of some nodes at equal distances. */
+static double share(const ki_hnsw *h, const ki_query *query)
 {
-    size_t n = query->rows->n_slots, sample = n < SAMPLE ? n : SAMPLE, used = 0, passed = 0;
+    size_t n = h->n_nodes, sample = n < SAMPLE ? n : SAMPLE, used = 0, passed = 0;
     for (size_t i = 0; i < sample; i++) {
-        uint32_t slot = (uint32_t)(i * n / sample);
-        if (!ki_rows_used(query->rows, slot)) continue;
+        uint32_t slot = ki_hnsw_first(h, (uint32_t)(i * n / sample));
+        if (slot == KI_GRAPH_NONE) continue;
         used++;
         passed += (size_t)ki_query_allows(query, slot);
     }
@@ -181,7 +185,7 @@ static double share(const ki_query *query)
 /* With a filter: a wider beam, two hops, or all rows that pass, whichever is least work. */
 static void search_filtered(const ki_hnsw *h, ki_scratch *s, ki_query *query, size_t ef)
 {
-    double part = share(query), n = (double)h->n_nodes;
+    double part = share(h, query), n = (double)h->n_nodes;
     if (SCORED_PER_ENTRY * (double)ef >= part * (part * n + n / 16)) {
         scan(h, s, query);
         return;
@@ -198,7 +202,7 @@ static void search_filtered(const ki_hnsw *h, ki_scratch *s, ki_query *query, si
 static void search_range(const ki_hnsw *h, ki_scratch *s, ki_query *query, size_t ef)
 {
     for (;;) {
-        kith_status status = ki_beam_reserve(&s->beam, h->n_nodes, ef, NULL);
+        kith_status status = ki_beam_reserve(&s->beam, ki_hnsw_nodes(h), ef, NULL);
         if (status != KITH_OK) {
             query->found->failed = query->stopped = 1;
             return;
@@ -218,7 +222,7 @@ void ki_hnsw_search(const ki_structure *structure, ki_scratch *s, ki_query *quer
 {
     const ki_hnsw *h = (const ki_hnsw *)structure;
     query->holes = 0; /* nodes have slots in use only */
-    if (h->n_used == 0) {
+    if (h->entry == KI_GRAPH_NONE) {
         (void)ki_query_stop(query);
         return;
     }

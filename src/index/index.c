@@ -453,6 +453,9 @@ static kith_status add(kith_index *index, const ki_input *input, const uint64_t 
     size_t n = input->n;
     ki_rows_plan plan;
     if (n == 0) return KITH_OK;
+    if (index->reserved > 0 && n > index->reserved - index->rows.n)
+        return ki_fail(err, KITH_INVALID, "%zu rows in addition to %zu, reserved are %llu in all", n,
+                       index->rows.n, (unsigned long long)index->reserved);
     /* What may fail comes first and changes nothing that can be seen: slots are only chosen, the refinement
      * writes to slots that nobody uses, the structure takes all rows or none. */
     kith_status status = ki_rows_plan_add(&index->rows, ids, n, &plan, err);
@@ -463,9 +466,12 @@ static kith_status add(kith_index *index, const ki_input *input, const uint64_t 
     ki_input inner;
     float *own = NULL;
     if (status == KITH_OK) status = ki_input_inner(index, input, run, &inner, &own, err);
-    if (status == KITH_OK)
+    if (status == KITH_OK) {
+        ki_rows_stage(&index->rows, &plan);
         status = index->structure->ops->add(index->structure, &inner, plan.slots, plan.first_slot,
                                             plan.n_slots, run, err);
+        if (status != KITH_OK) ki_rows_unstage(&index->rows, &plan);
+    }
     if (status == KITH_OK) {
         ki_rows_commit(&index->rows, &plan);
     } else if (plan.slots &&
@@ -485,6 +491,25 @@ kith_status kith_index_add(kith_index *index, const float *x, const uint64_t *id
     KI_TRY(check_addable(index, "x", x, n, err));
     KI_TRY(ki_input_floats(index, "x", x, n, &input, err));
     return add(index, &input, ids, run, err);
+}
+
+kith_status kith_index_reserve(kith_index *index, uint64_t rows, kith_error *err)
+{
+    KI_TRY(check_changeable(index, err));
+    if (!index->trained)
+        return ki_fail(err, KITH_UNTRAINED, "%s must be trained before rows are reserved",
+                       index->spec.canonical);
+    if (!index->structure->ops->reserve)
+        return ki_fail(err, KITH_UNSUPPORTED, "%s takes no rows during searches", index->spec.canonical);
+    if (rows > KITH_MAX_ROWS || rows < index->rows.n || rows == 0)
+        return ki_fail(err, KITH_INVALID, "rows is %llu, allowed %zu..%lu", (unsigned long long)rows,
+                       index->rows.n > 0 ? index->rows.n : 1, (unsigned long)KITH_MAX_ROWS);
+    size_t slots = index->rows.n_slots > rows ? index->rows.n_slots : (size_t)rows;
+    KI_TRY(ki_rows_reserve(&index->rows, slots, err));
+    if (index->refine_codec) KI_TRY(ki_row_codes_reserve(&index->refine, index->refine_codec, slots, err));
+    KI_TRY(index->structure->ops->reserve(index->structure, (size_t)rows, slots, err));
+    index->reserved = rows;
+    return KITH_OK;
 }
 
 kith_status kith_index_add_bits(kith_index *index, const uint8_t *bits, const uint64_t *ids, size_t n,

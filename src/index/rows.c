@@ -277,6 +277,35 @@ void ki_rows_plan_clear(const ki_rows *rows, ki_rows_plan *plan)
     plan->slots = NULL;
 }
 
+kith_status ki_rows_reserve(ki_rows *rows, size_t n_slots, kith_error *err)
+{
+    if (rows->owned && rows->capacity >= n_slots) return KITH_OK;
+    size_t room = rows->n_slots > n_slots ? rows->n_slots : n_slots;
+    uint64_t *ids = ki_alloc(rows->allocator, room, sizeof *ids);
+    if (!ids) return ki_fail_nomem(err, room * sizeof *ids);
+    for (size_t slot = 0; slot < rows->n_slots; slot++) ids[slot] = ki_rows_id(rows, (uint32_t)slot);
+    ki_free(rows->allocator, rows->owned);
+    rows->ids = rows->owned = ids;
+    rows->capacity = room;
+    return KITH_OK;
+}
+
+static uint32_t plan_slot(const ki_rows_plan *plan, size_t i)
+{
+    return plan->slots ? plan->slots[i] : plan->first_slot + (uint32_t)i;
+}
+
+void ki_rows_stage(ki_rows *rows, const ki_rows_plan *plan)
+{
+    for (size_t i = 0; plan->ids_kept && i < plan->n; i++)
+        rows->owned[plan_slot(plan, i)] = plan_id(rows, plan, i);
+}
+
+void ki_rows_unstage(ki_rows *rows, const ki_rows_plan *plan)
+{
+    for (size_t i = 0; plan->ids_kept && i < plan->n; i++) rows->owned[plan_slot(plan, i)] = KITH_NO_ID;
+}
+
 void ki_rows_commit(ki_rows *rows, const ki_rows_plan *plan)
 {
     if (plan->n == 0) return;
@@ -285,15 +314,9 @@ void ki_rows_commit(ki_rows *rows, const ki_rows_plan *plan)
         rows->ascending =
             !plan->slots && (plan->ids ? goes_on(rows, plan->ids, plan->n) : goes_on(rows, &first, 1));
         uint32_t *table = table_of(rows);
-        for (size_t slot = rows->n_slots; slot < plan->n_slots; slot++) rows->owned[slot] = KITH_NO_ID;
-        for (size_t i = 0; i < plan->n; i++) {
-            uint32_t slot = plan->slots ? plan->slots[i] : plan->first_slot + (uint32_t)i;
-            rows->owned[slot] = plan_id(rows, plan, i);
-        }
         if (table && rows->table_size >= table_places(rows->n + plan->n)) {
             for (size_t i = 0; i < plan->n; i++)
-                table_put(table, rows->table_size, plan_id(rows, plan, i),
-                          plan->slots ? plan->slots[i] : plan->first_slot + (uint32_t)i);
+                table_put(table, rows->table_size, plan_id(rows, plan, i), plan_slot(plan, i));
         } else {
             table_drop(rows); /* built again, larger, when it is needed */
         }

@@ -13,10 +13,11 @@
 
 typedef struct ki_rows {
     const kith_allocator *allocator;
-    const uint64_t *ids;     /* [n_slots], KITH_NO_ID in holes; NULL: slot i holds id i, no holes */
-    uint64_t *owned;         /* ids, where they are ours; NULL when they lie in a mapped file */
-    size_t capacity;         /* of owned */
-    size_t n, n_slots;       /* rows; slots up to the last one ever used */
+    const uint64_t *ids; /* [n_slots], KITH_NO_ID in holes; NULL: slot i holds id i, no holes */
+    uint64_t *owned;     /* ids, where they are ours; NULL when they lie in a mapped file */
+    size_t capacity;     /* of owned */
+    /* Rows; slots up to the last one ever used. Atomic because searches may run beside an add (kith_index_reserve). */
+    _Atomic size_t n, n_slots;
     uint64_t next_id;        /* of rows that come without ids: how many were ever added */
     int ascending;           /* ids ascend with the slots; no holes */
     size_t lowest_hole;      /* no hole is below it */
@@ -64,8 +65,14 @@ kith_status ki_rows_plan_add(ki_rows *rows, const uint64_t *ids, size_t n, ki_ro
                              kith_error *err);
 void ki_rows_plan_clear(const ki_rows *rows, ki_rows_plan *plan);
 
-/* Carry it out. Cannot fail. */
+/* Write the ids into their slots, before anybody can come upon these. Then carry the plan out, or take it back. None can
+ * fail. */
+void ki_rows_stage(ki_rows *rows, const ki_rows_plan *plan);
+void ki_rows_unstage(ki_rows *rows, const ki_rows_plan *plan);
 void ki_rows_commit(ki_rows *rows, const ki_rows_plan *plan);
+
+/* Keep ids in an array with room for n slots: until then adding moves nothing that readers look at. KITH_NOMEM. */
+kith_status ki_rows_reserve(ki_rows *rows, size_t n_slots, kith_error *err);
 
 /* The slots of those of ids[n] that are there, each once: slots[n] (scratch of n), *found. KITH_NOMEM. The rows can be
  * removed without failing afterwards. Ascending. */
