@@ -11,6 +11,7 @@
 #include <kith/hashing.h>
 #include <kith/index.h>
 #include <kith/io.h>
+#include <kith/iterate.h>
 #include <kith/kmeans.h>
 #include <kith/knng.h>
 #include <kith/metric.h>

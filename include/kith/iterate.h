@@ -1,0 +1,48 @@
+/* iterate.h - the rows of an index by distance, as many as are wanted and then the next ones.
+ *
+ * For when it is not known beforehand how many rows will do: pages of results, joins, conditions that only the caller can
+ * check. Works with every family, by searches that widen: each asks for twice as many rows as the one before. Plain
+ * searches pay nothing for it. */
+#ifndef KITH_ITERATE_H
+#define KITH_ITERATE_H
+
+#include <kith/index.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct kith_iterator kith_iterator;
+
+/* Begin at the rows nearest to a query.
+ * In:       query[dim] (copied); options as for kith_search, NULL for the defaults: settings, filter and what they point to
+ *           must stand as long as the iterator; a budget is that of each search inside.
+ * Out:      *iterator, NULL on failure.
+ * Errors:   KITH_INVALID (NULL), KITH_UNTRAINED, KITH_NOMEM.
+ * Threads:  as a searcher: one thread at a time, to be freed before its index. */
+KITH_API kith_status kith_iterator_create(const kith_index *index, const float *query,
+                                          const kith_search_options *options, kith_iterator **iterator,
+                                          kith_error *err);
+
+/* The same for an index over bits. */
+KITH_API kith_status kith_iterator_create_bits(const kith_index *index, const uint8_t *query,
+                                               const kith_search_options *options, kith_iterator **iterator,
+                                               kith_error *err);
+
+/* The next k rows: none that was handed out before, nearest first within the call. Exact families go on in the very order of
+ * one large search; others may hand out a row late that a narrow search had missed.
+ * Out:      ids[k], dist[k], *n: how many; fewer than k when no more rows match (among those that the family looks at),
+ *           or when the budget cut the search short: then the next call tries again.
+ * Errors:   KITH_INVALID (NULL, k is 0), KITH_NOMEM, and those of kith_search; what was found stays to be handed out.
+ * Memory:   some 30 bytes a row handed out.
+ * Cost:     all calls together some two searches for as many rows as were handed out. */
+KITH_API kith_status kith_iterator_next(kith_iterator *iterator, size_t k, uint64_t *ids, float *dist,
+                                        size_t *n, kith_error *err);
+
+/* NULL is allowed. */
+KITH_API void kith_iterator_free(kith_iterator *iterator);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

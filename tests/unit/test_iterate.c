@@ -1,0 +1,152 @@
+/* Rows by distance, the next and the next: none twice, all in the end, in the order of a search. */
+#include <stdlib.h>
+#include <string.h>
+
+#include <kith/iterate.h>
+
+#include "support.h"
+
+enum { N = 1200, DIM = 12 };
+
+static float *x;
+static kith_error err;
+
+static kith_index *index_of(const char *spec)
+{
+    kith_index *index;
+    assert_ok(kith_index_create(spec, DIM, NULL, &index, &err), &err);
+    assert_ok(kith_index_train(index, x, N, NULL, &err), &err);
+    assert_ok(kith_index_add(index, x, NULL, N, NULL, &err), &err);
+    return index;
+}
+
+/* All rows in portions of k; how many. ids[N] */
+static size_t all_of(const kith_index *index, const float *query, size_t k,
+                     const kith_search_options *options, uint64_t *ids)
+{
+    kith_iterator *it;
+    float dist[N];
+    unsigned char seen[N] = {0};
+    size_t total = 0, n;
+    assert_ok(kith_iterator_create(index, query, options, &it, &err), &err);
+    do {
+        assert_ok(
+            kith_iterator_next(it, total + k <= N ? k : 1, ids + (total < N ? total : N - 1), dist, &n, &err),
+            &err);
+        assert_true(total + n <= N);
+        for (size_t i = 0; i < n; i++) {
+            assert_true(ids[total + i] < N && !seen[ids[total + i]]);
+            seen[ids[total + i]] = 1;
+            assert_true(i == 0 || dist[i] >= dist[i - 1]);
+        }
+        total += n;
+    } while (n > 0);
+    kith_iterator_free(it);
+    return total;
+}
+
+static void test_exact(void **state)
+{
+    (void)state;
+    kith_index *flat = index_of("Flat");
+    kith_searcher *searcher;
+    uint64_t truth[N], ids[N];
+    float dist[N];
+    assert_ok(kith_searcher_create(flat, &searcher, &err), &err);
+    assert_ok(kith_search(searcher, x, 1, N, NULL, truth, dist, NULL, &err), &err);
+    static const size_t portions[] = {1, 7, 100, N};
+    for (size_t p = 0; p < 4; p++) {
+        assert_int_equal(all_of(flat, x, portions[p], NULL, ids), N);
+        assert_memory_equal(ids, truth, sizeof truth);
+    }
+    kith_searcher_free(searcher);
+    kith_index_free(flat);
+}
+
+static void test_families(void **state)
+{
+    (void)state;
+    static const char *const specs[] = {"HNSW8", "HNSW8,SQ8,RFlat", "SQ8,RFlat"};
+    uint64_t ids[N];
+    for (size_t s = 0; s < 3; s++) {
+        kith_index *index = index_of(specs[s]);
+        assert_int_equal(all_of(index, x + 5 * DIM, 10, NULL, ids), N);
+        assert_int_equal(ids[0], 5);
+        kith_index_free(index);
+    }
+    kith_index *cells = index_of("IVF16,Flat"); /* from one cell to all */
+    kith_setting one = {"nprobe", 1};
+    kith_search_options options;
+    kith_search_options_init(&options);
+    options.settings = &one;
+    options.n_settings = 1;
+    assert_int_equal(all_of(cells, x, 9, &options, ids), N);
+    kith_index_free(cells);
+}
+
+static int thirds(void *ctx, uint64_t id)
+{
+    (void)ctx;
+    return id % 3 == 0;
+}
+
+static void test_filtered(void **state)
+{
+    (void)state;
+    kith_index *index = index_of("HNSW8");
+    kith_filter filter;
+    kith_search_options options;
+    uint64_t ids[N];
+    kith_filter_init(&filter);
+    filter.allow = thirds;
+    kith_search_options_init(&options);
+    options.filter = &filter;
+    size_t n = all_of(index, x, 11, &options, ids);
+    assert_int_equal(n, N / 3);
+    for (size_t i = 0; i < n; i++) assert_int_equal(ids[i] % 3, 0);
+    kith_index_free(index);
+}
+
+static void test_refused(void **state)
+{
+    (void)state;
+    kith_index *flat = index_of("Flat"), *empty;
+    kith_iterator *it;
+    uint64_t id;
+    float dist;
+    size_t n;
+    assert_int_equal(kith_iterator_create(flat, NULL, NULL, &it, &err), KITH_INVALID);
+    assert_int_equal(kith_iterator_create(NULL, x, NULL, &it, &err), KITH_INVALID);
+    assert_ok(kith_iterator_create(flat, x, NULL, &it, &err), &err);
+    assert_int_equal(kith_iterator_next(it, 0, &id, &dist, &n, &err), KITH_INVALID);
+    assert_int_equal(kith_iterator_next(it, 1, NULL, &dist, &n, &err), KITH_INVALID);
+    kith_iterator_free(it);
+    assert_ok(kith_index_create("Flat", DIM, NULL, &empty, &err), &err);
+    assert_ok(kith_iterator_create(empty, x, NULL, &it, &err), &err);
+    assert_ok(kith_iterator_next(it, 1, &id, &dist, &n, &err), &err);
+    assert_int_equal(n, 0);
+    kith_iterator_free(it);
+    kith_index_free(empty);
+    kith_index_free(flat);
+}
+
+static int begin(void **state)
+{
+    (void)state;
+    x = test_vectors(N, DIM, 0, test_seed());
+    return x == NULL;
+}
+
+static int end(void **state)
+{
+    (void)state;
+    free(x);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_exact), cmocka_unit_test(test_families),
+                                       cmocka_unit_test(test_filtered), cmocka_unit_test(test_refused)};
+    return cmocka_run_group_tests(tests, begin, end);
+}
