@@ -450,6 +450,19 @@ KITH_API kith_status kith_collection_search_examples(kith_collection *collection
                                                      float *distances, kith_collection_answer *answer,
                                                      kith_error *err);
 
+/* The nearest rows in groups: of each of the k values of a field whose nearest rows are nearest, group_size rows.
+ * In:       vector[dim]; field, as a filter would write it; query->k groups, times group_size at most 10,000. Rows where
+ *           the field is missing or null belong to no group.
+ * Out:      keys[k][group_size], distances[k][group_size]: groups in the order of their nearest rows, rows nearest
+ *           first; tails are filled with key 0 and +INFINITY. *answer, may be NULL; complete is 0 also when the
+ *           65,536 nearest rows did not fill the groups.
+ * Errors:   as kith_collection_search; KITH_INVALID for a field that is no path. */
+KITH_API kith_status kith_collection_search_groups(kith_collection *collection, size_t dim,
+                                                   const float *vector, const char *field, size_t group_size,
+                                                   const kith_collection_query *query, int64_t *keys,
+                                                   float *distances, kith_collection_answer *answer,
+                                                   kith_error *err);
+
 /* Do beforehand what the first search of a handle would: verify the segment, read what it does not cover. */
 KITH_API kith_status kith_collection_warm(kith_collection *collection, kith_error *err);
 

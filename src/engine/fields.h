@@ -42,6 +42,10 @@ kith_status ki_fields_prove(kith_collection *c, kith_error *err);
 /* What stands at a path: nothing (or null), a value of the kind, another value, or no canonical JSON. */
 typedef enum ki_fit { KI_FIT_NOTHING, KI_FIT_GOOD, KI_FIT_WRONG, KI_FIT_BROKEN } ki_fit;
 
+/* The bytes of the value at a path, in canonical form. Returns 0 for nothing, null, and what is not canonical. */
+int ki_payload_value(const void *payload, size_t size, const void *path, size_t path_size, const char **value,
+                     size_t *value_size);
+
 ki_fit ki_payload_fit(const void *payload, size_t size, const void *path, size_t path_size,
                       kith_field_kind kind);
 

@@ -524,6 +524,17 @@ ki_fit ki_payload_fit(const void *payload, size_t size, const void *path, size_t
     return fit((span){text, text + size}, path, path_size, kind, &ignored);
 }
 
+int ki_payload_value(const void *payload, size_t size, const void *path, size_t path_size, const char **value,
+                     size_t *value_size)
+{
+    const char *text = payload;
+    span found = {text, text + size};
+    if (follow(&found, path, path_size) != FOUND || found.at >= found.end || *found.at == 'n') return 0;
+    *value = found.at;
+    *value_size = (size_t)(found.end - found.at);
+    return 1;
+}
+
 /* fit of the three arguments of kith_field and kith_fits; what is broken is an error of the SQL. */
 static ki_fit fit_arguments(sqlite3_context *context, sqlite3_value **arguments, typed *out)
 {

@@ -1,4 +1,4 @@
-/* Ways to search beside the plain one: by examples, page by page, in so much time, cancelled. */
+/* Ways to search beside the plain one: by examples, page by page, in groups, in so much time, cancelled. */
 #include "collections.h"
 
 #include <math.h>
@@ -114,6 +114,67 @@ static void page_by_page(void **state)
     free(x);
 }
 
+/* Groups against plain loops: of the rows in the order of their distance, the first of each of the first values. */
+static void in_groups(void **state)
+{
+    (void)state;
+    enum { GROUPS = 5, SIZE = 3, VALUES = 40 };
+    float *x = calloc((size_t)N * DIM, sizeof *x);
+    kith_collection *c = rows("groups.kith", KITH_L2SQ, x);
+    ki_rng rng;
+    int value[N];
+    ki_rng_init(&rng, test_seed(), 7);
+    assert_ok(kith_collection_begin(c, &err), &err);
+    for (int64_t key = 1; key <= N; key++) {
+        char patch[64];
+        value[key - 1] = (int)ki_rng_below(&rng, VALUES) - 1; /* -1: none */
+        if (value[key - 1] > 30) value[key - 1] = 30;
+        snprintf(patch, sizeof patch, value[key - 1] < 0 ? "{\"g\":null}" : "{\"g\":{\"v\":\"%d\"}}",
+                 value[key - 1]);
+        assert_ok(kith_collection_merge(c, key, patch, 0, &err), &err);
+    }
+    assert_ok(kith_collection_commit(c, &err), &err);
+    int64_t *order = calloc(N, sizeof *order), keys[GROUPS * SIZE], wanted[GROUPS * SIZE];
+    double *far = calloc(N, sizeof *far);
+    float distances[GROUPS * SIZE];
+    kith_collection_answer answer;
+    kith_collection_query q;
+    kith_collection_query_init(&q);
+    q.k = GROUPS;
+    for (size_t query = 0; query < 10; query++) {
+        int values[GROUPS], sizes[GROUPS] = {0};
+        size_t n = 0;
+        test_brute_force(x, NULL, N, DIM, KITH_L2SQ, x + query * DIM, N, order, far);
+        memset(wanted, 0, sizeof wanted);
+        for (size_t i = 0; i < N; i++) {
+            size_t group = 0;
+            int v = value[order[i] - 1];
+            if (v < 0) continue;
+            while (group < n && values[group] != v) group++;
+            if (group == GROUPS) continue;
+            if (group == n) values[n++] = v;
+            if (sizes[group] < SIZE) wanted[group * SIZE + (size_t)sizes[group]++] = order[i];
+        }
+        assert_ok(kith_collection_search_groups(c, DIM, x + query * DIM, "g.v", SIZE, &q, keys, distances,
+                                                &answer, &err),
+                  &err);
+        assert_memory_equal(keys, wanted, sizeof wanted);
+        assert_int_equal(answer.complete, 1);
+    }
+    q.expression = "g.v == \"3\""; /* one group, and no more rows */
+    assert_ok(kith_collection_search_groups(c, DIM, x, "g.v", SIZE, &q, keys, distances, &answer, &err),
+              &err);
+    assert_true(keys[SIZE - 1] != 0 && keys[SIZE] == 0);
+    refuse(kith_collection_search_groups(c, DIM, x, "g v", SIZE, &q, keys, distances, NULL, &err),
+           KITH_INVALID, "at byte 2");
+    refuse(kith_collection_search_groups(c, DIM, x, "g", 2001, &q, keys, distances, NULL, &err), KITH_INVALID,
+           "10000");
+    kith_collection_close(c);
+    free(order);
+    free(far);
+    free(x);
+}
+
 /* Whatever ends a search, the answer is KITH_OK, sorted, and says that it is not complete. */
 static void ends_early(void **state)
 {
@@ -157,6 +218,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(by_examples),
         cmocka_unit_test(page_by_page),
+        cmocka_unit_test(in_groups),
         cmocka_unit_test(ends_early),
     };
     test_folder_in_memory();
