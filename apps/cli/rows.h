@@ -36,7 +36,8 @@ typedef struct rows_query {
     const char *vector, *vectors; /* one of them: a JSON array, a vector file, */
     cli_list like, unlike;        /* or keys of rows */
     const char *filter;           /* NULL: all rows */
-    size_t k, offset;
+    const char *group_by;         /* NULL: no groups; with them k is their number */
+    size_t k, offset, group_size;
     double seconds; /* for each query; 0: as long as it takes */
     int exact, explain;
 } rows_query;

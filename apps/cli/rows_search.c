@@ -14,8 +14,9 @@ typedef struct search {
     float *vectors; /* [n][dim]; NULL for --like */
     size_t n, dim;
     int64_t *like;    /* [like.n + unlike.n] */
-    int64_t *keys;    /* [k] */
-    float *distances; /* [k] */
+    size_t room;      /* k, or with groups k times their size */
+    int64_t *keys;    /* [room] */
+    float *distances; /* [room] */
 } search;
 
 /* --vector '[0.1, 2]' */
@@ -99,7 +100,7 @@ json_t *rows_plan_json(const kith_collection_plan *plan)
 static json_t *results_json(search *s, kith_error *err)
 {
     json_t *results = json_array();
-    for (size_t i = 0; results && i < s->q->k && s->keys[i]; i++) {
+    for (size_t i = 0; results && i < s->room && s->keys[i]; i++) {
         kith_row row;
         json_t *line = NULL;
         if (kith_collection_get(s->collection, s->keys[i], KITH_ROW_PAYLOAD, &row, err) == KITH_OK)
@@ -148,7 +149,7 @@ static int print_table(cli_context *cli, search *s, size_t query)
     if (s->n > 1) printf("query %zu:\n", query);
     if (s->q->explain) rows_plan_print(cli, &s->plan);
     cli_table_init(&table, headings, 4);
-    for (size_t i = 0; i < s->q->k && s->keys[i]; i++) {
+    for (size_t i = 0; i < s->room && s->keys[i]; i++) {
         kith_row row;
         if (kith_collection_get(s->collection, s->keys[i], KITH_ROW_PAYLOAD, &row, &err) != KITH_OK) {
             (void)cli_table_print(cli, &table);
@@ -162,6 +163,22 @@ static int print_table(cli_context *cli, search *s, size_t query)
     return cli_table_print(cli, &table);
 }
 
+/* Groups one behind the other, without the places that were not filled. */
+static kith_status search_groups(search *s, const float *vector, kith_error *err)
+{
+    kith_status status =
+        kith_collection_search_groups(s->collection, s->dim, vector, s->q->group_by, s->q->group_size,
+                                      &s->how, s->keys, s->distances, &s->answer, err);
+    size_t kept = 0;
+    for (size_t i = 0; status == KITH_OK && i < s->room; i++) {
+        if (s->keys[i] == 0) continue;
+        s->keys[kept] = s->keys[i];
+        s->distances[kept++] = s->distances[i];
+    }
+    if (status == KITH_OK && kept < s->room) s->keys[kept] = 0;
+    return status;
+}
+
 /* One state answers all queries, and the rows that they find are of it. */
 static int search_all(cli_context *cli, search *s)
 {
@@ -170,7 +187,8 @@ static int search_all(cli_context *cli, search *s)
     for (size_t i = 0; i < s->n && status == CLI_OK; i++) {
         kith_collection_examples examples = {s->like, s->q->like.n, s->like ? s->like + s->q->like.n : NULL,
                                              s->q->unlike.n};
-        kith_status found = s->like
+        kith_status found = s->q->group_by ? search_groups(s, s->vectors + i * s->dim, &err)
+                            : s->like
                                 ? kith_collection_search_examples(s->collection, &examples, &s->how, s->keys,
                                                                   s->distances, &s->answer, &err)
                                 : kith_collection_search(s->collection, 1, s->dim, s->vectors + i * s->dim,
@@ -194,8 +212,9 @@ int rows_search(cli_context *cli, const rows_query *query)
     s.how.offset = query->offset;
     s.how.max_microseconds = (uint64_t)(query->seconds * 1e6);
     s.how.cancel = cli->run.cancel;
-    s.keys = malloc(query->k * sizeof *s.keys);
-    s.distances = malloc(query->k * sizeof *s.distances);
+    s.room = query->k * (query->group_by ? query->group_size : 1);
+    s.keys = malloc(s.room * sizeof *s.keys);
+    s.distances = malloc(s.room * sizeof *s.distances);
     int status = s.keys && s.distances ? take_queries(cli, &s) : cli_fail(cli, NULL, "out of memory");
     if (status == CLI_OK) status = rows_open(cli, true, &s.collection);
     if (status == CLI_OK && kith_collection_pin(s.collection, &err) != KITH_OK)

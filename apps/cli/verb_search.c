@@ -11,9 +11,9 @@
 #include "contact_sheet.h"
 
 struct options {
-    const char *html, *model, *filter, *vector, *vectors;
+    const char *html, *model, *filter, *vector, *vectors, *group_by;
     cli_list like, unlike;
-    uint64_t k, offset;
+    uint64_t k, offset, group_size;
     double min_score, seconds;
     int exact, explain;
 };
@@ -155,6 +155,8 @@ static int run(cli_context *cli, void *options)
     if (!by_rows && o->exact) return cli_usage(cli, "--exact", "is for --vector, --like and --vectors");
     if (o->unlike.n > 0 && o->like.n == 0)
         return cli_usage(cli, "--unlike", "needs a row to be like: --like");
+    if (o->group_by && !o->vector && !o->vectors)
+        return cli_usage(cli, "--group-by", "is for --vector and --vectors");
     if (!by_rows && (o->offset > 0 || o->seconds > 0))
         return cli_usage(cli, "--offset, --seconds", "are for --vector, --like and --vectors");
     if (!by_rows) return search_pictures(cli, o);
@@ -164,6 +166,8 @@ static int run(cli_context *cli, void *options)
                         .like = o->like,
                         .unlike = o->unlike,
                         .offset = (size_t)o->offset,
+                        .group_by = o->group_by,
+                        .group_size = (size_t)o->group_size,
                         .seconds = o->seconds,
                         .vectors = o->vectors,
                         .filter = o->filter,
@@ -243,6 +247,21 @@ const cli_verb verb_search = {
              .high = 999999,
              .into = offsetof(struct options, offset),
              .help = "leave out the N nearest: the next page"},
+            {.name = "group-by",
+             .kind = CLI_TEXT,
+             .argument = "FIELD",
+             .into = offsetof(struct options, group_by),
+             .help = "with --vector or --vectors: K values of this member of the payload, and the nearest "
+                     "rows of "
+                     "each"},
+            {.name = "group-size",
+             .kind = CLI_COUNT,
+             .argument = "N",
+             .fallback = "1",
+             .low = 1,
+             .high = 10000,
+             .into = offsetof(struct options, group_size),
+             .help = "with --group-by: how many rows of each value"},
             {.name = "seconds",
              .kind = CLI_NUMBER,
              .argument = "S",

@@ -98,6 +98,10 @@ kith search a.kith --like 150 -k 10 --exact --json | grep -oE '"key": ?[0-9]+' >
 kith search a.kith --like 150 -k 5 --exact --json | grep -oE '"key": ?[0-9]+' >pages
 kith search a.kith --like 150 -k 5 --offset 5 --exact --json --seconds 60 | grep -oE '"key": ?[0-9]+' >>pages
 cmp whole pages || fail "pages of a search are not the whole"
+kith search a.kith --vector '[1,2,3,4,5,6,7,8]' -k 3 --group-by 'tags[0]' --group-size 2 --json >found
+equals 6 bash -c "grep -o '\"rank\"' found | wc -l"
+equals 3 bash -c "grep -oE '\"tags\": ?\[\"t[0-9]\"' found | sort -u | wc -l"
+refuse 2 'is for --vector' kith search a.kith --like 150 --group-by odd
 kith recall a.kith --queries 20 >shown
 grep -qE '^recall@10 (0\.9|1\.0)' shown || fail "recall: $(cat shown)"
 kith recall a.kith --queries 20 --json >shown
