@@ -201,6 +201,37 @@ static kith_index *index_of_bits(const bench *b, const loop *l)
     return index;
 }
 
+/* Signs of RaBitQ in blocks with their factors, as an inverted file of 128-d rows reads them: 16 and 8 bytes a row. */
+static double scan_signs(const bench *b, const loop *l)
+{
+    size_t bytes = l->dim / 8, blocks = L2_BYTES / 2 / (KI_RABITQ_ROWS * bytes);
+    static uint8_t entries[1024 * 8];
+    static int8_t weights[1024];
+    float estimate[KI_RABITQ_ROWS], lower[KI_RABITQ_ROWS];
+    uint32_t near = 0;
+    for (size_t i = 0; i < l->dim; i++) weights[i] = (int8_t)(i % 63) - 31;
+    b->kernels->rabitq_tables(weights, bytes, entries);
+    ki_rabitq_query q = {.tables = entries, .weights = weights, .bytes = bytes, .total = 1000, .step = 1};
+    const uint8_t *from = (const uint8_t *)b->memory;
+    const float *factors = b->memory + L2_BYTES / 2 / sizeof(float);
+    for (size_t pass = 0; pass < l->n; pass++)
+        for (size_t i = 0; i < blocks; i++)
+            near += b->kernels->rabitq_block(&q, from + i * KI_RABITQ_ROWS * bytes,
+                                             factors + i * KI_RABITQ_ROWS * 2, -1e30f, estimate, lower);
+    out_floats[0] = (float)near;
+    return (double)(l->n * blocks * KI_RABITQ_ROWS);
+}
+
+static double run_signs(const bench *b, const loop *l)
+{
+    return scan_signs(b, l) * (double)(l->dim / 8 + 8) * 1e-9;
+}
+
+static double run_signs_lookups(const bench *b, const loop *l)
+{
+    return scan_signs(b, l) * (double)(l->dim / 4) * 1e-9;
+}
+
 static uint8_t *codes;
 static float *tables;
 
@@ -332,6 +363,10 @@ static const loop loops[] = {
     {"hamming rows, 32 bytes, RAM", "GB/s", run_hamming, RAM, KITH_HAMMING, 0, 0, 32, 1},
     {"hamming search (BFlat), 8 bytes, RAM", "GB/s", run_bflat, RAM, KITH_HAMMING, 0, 0, 8, 1},
     {"hamming search (BFlat), 32 bytes, RAM", "GB/s", run_bflat, RAM, KITH_HAMMING, 0, 0, 32, 1},
+    {"RaBitQ signs, dim 128, bytes from L2", "GB/s", run_signs, L2, KITH_L2SQ, 64, 0, 128, 1},
+    {"RaBitQ signs, dim 128, rows in L2", "Mrows/s", run_signs_lookups, SHUFFLE, KITH_L2SQ, 64, 0, 128,
+     1e3 / 32},
+    {"RaBitQ signs, dim 960, bytes from L2", "GB/s", run_signs, L2, KITH_L2SQ, 64, 0, 960, 1},
     {"hamming rows, 8 bytes, L2", "GB/s", run_hamming, L2, KITH_HAMMING, L2_BYTES, 0, 8, 1},
     {"pq scan, m 8, codes in L2", "Mcodes/s", run_scan8, LOOKUP, KITH_L2SQ, 16, 8, 0, 1e3 / 8},
     {"pq scan, m 16, codes in L2", "Mcodes/s", run_scan8, LOOKUP, KITH_L2SQ, 16, 16, 0, 1e3 / 16},

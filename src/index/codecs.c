@@ -48,6 +48,7 @@ const ki_codec_part ki_codec_part_f16 = {
                       .about = "codec: half floats, 2 bytes a component; distances to a thousandth of the "
                                "vector's length"}},
     .metrics = KI_FLOAT_METRICS,
+    .fine = 16,
     .make = make_f16,
 };
 
@@ -78,6 +79,7 @@ const ki_codec_part ki_codec_part_sq8 = {
     .part = {.info = {.pattern = "SQ8",
                       .about = "codec: a byte a component on a trained range; bytes are kept exactly"}},
     .metrics = KI_FLOAT_METRICS,
+    .fine = 8,
     .make = make_sq8,
     .train_rows = sq_train_rows,
 };
@@ -155,11 +157,43 @@ const ki_codec_part ki_codec_part_pqfs = {
     .train_rows = pqfs_train_rows,
 };
 
+/* ---- RaBitQ ---- */
+
+static const kith_param_info rabitq_params[] = {
+    {"rabitq_epsilon", KITH_PARAM_FLOAT, KITH_AT_BUILD, 0.5, 10, 1.9,
+     "how far lower bounds of RaBitQ lie below its estimates, in standard deviations: more is slower and "
+     "surer"},
+};
+
+static kith_status make_rabitq(const uint64_t *args, const double *params, size_t dim, kith_metric metric,
+                               int residual, const kith_allocator *allocator, ki_codec **codec,
+                               kith_error *err)
+{
+    return ki_codec_rabitq_create(dim, (size_t)args[0], params[0], metric, residual, allocator, codec, err);
+}
+
+const ki_codec_part ki_codec_part_rabitq = {
+    .part =
+        {.info =
+             {.pattern = "RaBitQ[<b>]",
+              .about =
+                  "codec: a bit a component (b bits, up to 8) after a random rotation; unbiased distances "
+                  "with error bounds",
+              .params = rabitq_params,
+              .n_params = sizeof rabitq_params / sizeof *rabitq_params},
+         .args = {{"b", 1, 8, 1}}},
+    .metrics = KI_METRIC_BIT(KITH_L2SQ) | KI_METRIC_BIT(KITH_DOT) | KI_METRIC_BIT(KITH_COSINE),
+    .residual = 1,
+    .make = make_rabitq,
+    .train_rows = sq_train_rows,
+};
+
 /* ---- Refinements ---- */
 
 static const kith_param_info refine_params[] = {
     {"refine_k", KITH_PARAM_FLOAT, KITH_AT_SEARCH, 1, 10000, 4,
-     "the best refine_k * k candidates are compared again with the better copy"},
+     "the best refine_k * k candidates are compared again with the better copy; without effect where "
+     "lower bounds decide (RaBitQ in Flat and IVF)"},
 };
 
 const ki_refinement_part ki_refinement_f32 = {
@@ -170,6 +204,7 @@ const ki_refinement_part ki_refinement_f32 = {
                       "4 more bytes a component",
                   .params = refine_params,
                   .n_params = sizeof refine_params / sizeof *refine_params}},
+    .fine = 32,
     .make = make_f32,
 };
 
@@ -181,6 +216,7 @@ const ki_refinement_part ki_refinement_f16 = {
                   "refinement: the best candidates compared again with half floats, 2 more bytes a component",
               .params = refine_params,
               .n_params = sizeof refine_params / sizeof *refine_params}},
+    .fine = 16,
     .make = make_f16,
 };
 
@@ -189,6 +225,7 @@ const ki_refinement_part ki_refinement_sq8 = {
                       .about = "refinement: the best candidates compared again with a byte a component",
                       .params = refine_params,
                       .n_params = sizeof refine_params / sizeof *refine_params}},
+    .fine = 8,
     .make = make_sq8,
 };
 

@@ -179,6 +179,7 @@ typedef struct ki_structure_part {
     int blocks;   /* it keeps codes in blocks of rows where the codec wants that (quant/codec.h) */
     /* The only codec it works with, not said in specs, made with the structure's own numbers; NULL: any of the list. */
     const struct ki_codec_part *codec;
+    int scans; /* it offers rows by ki_query_scan alone, which refines by lower bounds where the codec has them */
 } ki_structure_part;
 
 typedef struct ki_codec_part {
@@ -186,6 +187,7 @@ typedef struct ki_codec_part {
     unsigned metrics;
     int residual;                               /* codes of residuals are of use */
     int exact;                                  /* a refinement adds nothing */
+    int fine;                                   /* nor does one that is not finer than this (0: not known) */
     size_t (*train_rows)(const uint64_t *args); /* rows that training takes at most */
     kith_status (*make)(const uint64_t *args, const double *params, size_t dim, kith_metric metric,
                         int residual, const kith_allocator *allocator, ki_codec **codec, kith_error *err);
@@ -201,6 +203,7 @@ extern const ki_codec_part ki_codec_part_signatures;
  * refine_k. */
 typedef struct ki_refinement_part {
     ki_part part;
+    int fine; /* bits a component, to be compared with those of codecs */
     kith_status (*make)(const uint64_t *args, const double *params, size_t dim, kith_metric metric,
                         int residual, const kith_allocator *allocator, ki_codec **codec, kith_error *err);
 } ki_refinement_part;

@@ -274,4 +274,5 @@ const ki_structure_part ki_structure_flat = {
     .metrics = KI_FLOAT_METRICS,
     .ops = &flat_ops,
     .blocks = 1,
+    .scans = 1,
 };

@@ -172,6 +172,7 @@ static kith_status make_codecs(kith_index *index, kith_error *err)
     ki_codec *codec = NULL, *refine = NULL;
     KI_TRY(spec->codec->make(spec->codec_args, index->params + ki_spec_codec_params(spec), env->dim,
                              env->metric, residual, index->allocator, &codec, err));
+    if (codec->either && !spec->structure->blocks) codec->block = 0;
     if (codec->block && !spec->structure->blocks) {
         ki_codec_free(codec);
         return ki_fail(err, KITH_UNSUPPORTED, "%s keeps rows in blocks, which %s cannot",

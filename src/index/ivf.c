@@ -597,4 +597,5 @@ const ki_structure_part ki_structure_ivf = {
     .ops = &ivf_ops,
     .residual = 1,
     .blocks = 1,
+    .scans = 1,
 };

@@ -18,6 +18,7 @@ kith_status ki_postings_init(ki_postings *p, size_t n_lists, const ki_codec *cod
     p->code_size = codec->code_size;
     p->n_factors = codec->n_factors;
     p->block = codec->block;
+    p->together = codec->block ? codec->together : 0;
     p->start = ki_alloc_zero(allocator, n_lists, sizeof *p->start);
     p->size = ki_alloc_zero(allocator, n_lists, sizeof *p->size);
     p->room = ki_alloc_zero(allocator, n_lists, sizeof *p->room);
@@ -46,7 +47,7 @@ void ki_postings_clear(ki_postings *p)
 
 static ki_layout layout_of(const ki_postings *p)
 {
-    return (ki_layout){p->block, p->code_size, p->n_factors};
+    return (ki_layout){p->block, p->code_size, p->n_factors, p->together};
 }
 
 /* Room for a list that will hold `need` rows: exactly that in the first layout, a quarter more later; whole blocks. */
@@ -151,8 +152,8 @@ static uint64_t saved_positions(const ki_postings *p)
 /* One array of all lists, without the room between them. In blocks: elements of `width` bytes, `size` / `width` of them
  * a row, interleaved; tail[block * size] is scratch for the last block of a list, zero beyond its rows. */
 static kith_status save_array(const ki_postings *p, const char *prefix, const char *what, const void *data,
-                              size_t size, size_t width, uint8_t *tail, ki_store_writer *writer,
-                              kith_error *err)
+                              size_t size, size_t together, size_t width, uint8_t *tail,
+                              ki_store_writer *writer, kith_error *err)
 {
     char name[KI_STORE_NAME_BYTES];
     snprintf(name, sizeof name, "%s.%s", prefix, what);
@@ -162,7 +163,7 @@ static kith_status save_array(const ki_postings *p, const char *prefix, const ch
         size_t rest = p->block ? p->size[l] % p->block : 0, whole = p->size[l] - rest;
         if (whole > 0) KI_TRY(ki_store_append(writer, from, whole * size, err));
         if (rest == 0) continue;
-        ki_layout_tail(p->block, from + whole * size, size, width, rest, tail);
+        ki_layout_tail(p->block, from + whole * size, size, together, width, rest, tail);
         KI_TRY(ki_store_append(writer, tail, p->block * size, err));
     }
     return ki_store_end(writer, err);
@@ -172,10 +173,10 @@ static kith_status save_arrays(const ki_postings *p, const char *prefix, uint8_t
                                ki_store_writer *writer, kith_error *err)
 {
     size_t slot = sizeof *p->slots, factor = sizeof *p->factors;
-    KI_TRY(save_array(p, prefix, "slots", p->slots, slot, slot, tail, writer, err));
-    KI_TRY(save_array(p, prefix, "codes", p->codes, p->code_size, 1, tail, writer, err));
+    KI_TRY(save_array(p, prefix, "slots", p->slots, slot, 0, slot, tail, writer, err));
+    KI_TRY(save_array(p, prefix, "codes", p->codes, p->code_size, p->together, 1, tail, writer, err));
     if (p->n_factors == 0) return KITH_OK;
-    return save_array(p, prefix, "factors", p->factors, p->n_factors * factor, factor, tail, writer, err);
+    return save_array(p, prefix, "factors", p->factors, p->n_factors * factor, 0, factor, tail, writer, err);
 }
 
 kith_status ki_postings_save(const ki_postings *p, const char *prefix, ki_store_writer *writer,

@@ -19,7 +19,7 @@
 
 typedef struct ki_postings {
     const kith_allocator *allocator;
-    size_t n_lists, code_size, n_factors, block;
+    size_t n_lists, code_size, n_factors, block, together;
     uint64_t *start;       /* [n_lists] */
     uint32_t *size, *room; /* [n_lists] */
     const uint32_t *slots; /* [positions], views of our own arrays or of a mapped file */

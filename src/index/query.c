@@ -3,6 +3,7 @@
 #include "base/bitset.h"
 #include "base/memory.h"
 #include "base/run.h"
+#include "base/select.h"
 
 int ki_query_late(ki_query *query)
 {
@@ -84,6 +85,32 @@ void ki_query_offer(ki_query *query, float distance, uint32_t slot)
         found_push(query, distance, id);
 }
 
+/* Rows of the better copy that are fetched and compared at a time: enough for their fetching to overlap, few enough that
+ * the worst distance has come down before the next are looked at. */
+#define REFINE_ROWS 8
+
+/* The rows near[n] of a block by the better copy: bound[] holds their lower bounds. */
+static void refine_near(ki_query *query, const float *bound, const uint32_t *near, size_t n,
+                        const uint32_t *rows, const uint32_t *slots, uint32_t first)
+{
+    uint64_t keys[KI_SCAN_BLOCK];
+    for (size_t i = 0; i < n; i++) keys[i] = ki_key(bound[near[i]], near[i]);
+    ki_keys_sort(keys, n);
+    for (size_t done = 0; done < n;) {
+        uint32_t picked[REFINE_ROWS];
+        float dist[REFINE_ROWS], limit = ki_query_limit(query);
+        size_t count = 0;
+        for (; count < REFINE_ROWS && done + count < n && ki_key_dist(keys[done + count]) <= limit; count++) {
+            uint32_t at = ki_key_number(keys[done + count]), row = rows ? rows[at] : at;
+            picked[count] = slots ? slots[row] : first + row;
+        }
+        if (count == 0) return; /* all bounds to come are farther */
+        query->refine->ops->score(query->refine, query->refine_codes, picked, count, INFINITY, dist);
+        for (size_t i = 0; i < count; i++) ki_query_offer(query, dist[i], picked[i]);
+        done += count;
+    }
+}
+
 void ki_query_scan(ki_query *query, ki_scorer *scorer, ki_codes codes, const uint32_t *slots, uint32_t first,
                    size_t n)
 {
@@ -104,10 +131,12 @@ void ki_query_scan(ki_query *query, ki_scorer *scorer, ki_codes codes, const uin
         ki_codes here = {codes.code + done * code_size,
                          codes.factor ? codes.factor + done * n_factors : NULL};
         const uint32_t *rows = admitted < block ? pick : NULL;
-        scorer->ops->score(scorer, here, rows, admitted, ki_query_limit(query), dist);
+        (query->refine ? scorer->ops->bound : scorer->ops->score)(scorer, here, rows, admitted,
+                                                                  ki_query_limit(query), dist);
         query->scored += admitted;
         size_t n_near = query->kernels->select_le_f32(dist, admitted, ki_query_limit(query), near);
-        for (size_t i = 0; i < n_near; i++) {
+        if (query->refine) refine_near(query, dist, near, n_near, rows, block_slots, block_first);
+        for (size_t i = 0; i < n_near && !query->refine; i++) {
             size_t row = rows ? rows[near[i]] : near[i];
             ki_query_offer(query, dist[near[i]],
                            block_slots ? block_slots[row] : block_first + (uint32_t)row);

@@ -57,6 +57,11 @@ typedef struct ki_query {
 
     uint64_t scored, visited;
     const ki_kernels *kernels;
+
+    /* A refinement that goes by lower bounds (ki_query_scan): the better copies by slot, and their scorer, which knows the
+     * query. NULL: none, or one that the front door takes to what the structure found. */
+    ki_scorer *refine;
+    ki_codes refine_codes;
 } ki_query;
 
 /* Only rows at most this far, in the distance of the codec, can still enter. */
@@ -90,7 +95,8 @@ size_t ki_query_admit(const ki_query *query, const uint32_t *slots, uint32_t fir
 void ki_query_offer(ki_query *query, float distance, uint32_t slot);
 
 /* Score codes 0..n-1, which are those of slots[n] (NULL: of first, first + 1, ...), and offer them. Ends early
- * when time is up. */
+ * when time is up. With query->refine they are not scored: of each block the rows whose lower bound is near enough are
+ * compared by the better copy, in the order of bounds, until the next bound is beyond the worst distance kept. */
 void ki_query_scan(ki_query *query, ki_scorer *scorer, ki_codes codes, const uint32_t *slots, uint32_t first,
                    size_t n);
 

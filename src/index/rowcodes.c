@@ -128,7 +128,7 @@ void ki_row_codes_erase(ki_row_codes *rows, const ki_codec *codec, const uint32_
 
 /* Codes in blocks: the last block goes out with zeros beyond the rows. */
 static kith_status save_section(const ki_row_codes *rows, const ki_codec *codec, const char *name,
-                                const void *data, size_t n, size_t size, size_t width,
+                                const void *data, size_t n, size_t size, size_t together, size_t width,
                                 ki_store_writer *writer, kith_error *err)
 {
     size_t rest = codec->block ? n % codec->block : 0, whole = n - rest;
@@ -136,7 +136,7 @@ static kith_status save_section(const ki_row_codes *rows, const ki_codec *codec,
     uint8_t *tail = ki_alloc(rows->allocator, codec->block, size);
     if (!tail) return ki_fail_nomem(err, codec->block * size);
     const uint8_t *from = data;
-    ki_layout_tail(codec->block, from + whole * size, size, width, rest, tail);
+    ki_layout_tail(codec->block, from + whole * size, size, together, width, rest, tail);
     kith_status status = ki_store_begin(writer, name, size, (whole + codec->block) * size, err);
     if (status == KITH_OK && whole > 0) status = ki_store_append(writer, from, whole * size, err);
     if (status == KITH_OK) status = ki_store_append(writer, tail, codec->block * size, err);
@@ -150,10 +150,11 @@ kith_status ki_row_codes_save(const ki_row_codes *rows, const ki_codec *codec, c
 {
     char name[KI_STORE_NAME_BYTES];
     snprintf(name, sizeof name, "%s.codes", prefix);
-    KI_TRY(save_section(rows, codec, name, rows->codes.code, n_slots, codec->code_size, 1, writer, err));
+    KI_TRY(save_section(rows, codec, name, rows->codes.code, n_slots, codec->code_size,
+                        ki_layout_of(codec).together, 1, writer, err));
     if (codec->n_factors == 0) return KITH_OK;
     snprintf(name, sizeof name, "%s.factors", prefix);
-    return save_section(rows, codec, name, rows->codes.factor, n_slots, codec->n_factors * sizeof(float),
+    return save_section(rows, codec, name, rows->codes.factor, n_slots, codec->n_factors * sizeof(float), 0,
                         sizeof(float), writer, err);
 }
 

@@ -181,11 +181,19 @@ static kith_status read_options(kith_searcher *s, const kith_search_options *opt
     return KITH_OK;
 }
 
+/* Whether the better copies are looked at as the structure goes along, by lower bounds: then nothing is proposed. After a
+ * projection a bound holds for L2 alone. */
+static int refines_by_bounds(const kith_index *index)
+{
+    if (!index->refine_codec || !index->env.codec->bounded || !index->spec.structure->scans) return 0;
+    return !index->transform || index->env.dim == index->dim || index->metric == KITH_L2SQ;
+}
+
 /* Candidates that a structure should propose for k results. */
 static size_t candidates_for(const kith_searcher *s, size_t k)
 {
     const kith_index *index = s->index;
-    if (!index->refine_codec) return k;
+    if (!index->refine_codec || refines_by_bounds(index)) return k;
     double wanted = (double)k * s->settings[ki_spec_refinement_params(&index->spec)];
     size_t rows = index->rows.n_slots > 0 ? index->rows.n_slots : 1;
     return wanted >= (double)rows ? rows : (size_t)wanted;
@@ -273,7 +281,13 @@ static void refine(const kith_index *index, worker *w, ki_query *query, size_t k
 static void search_one(const kith_index *index, worker *w, ki_query *query, size_t k, size_t candidates,
                        uint64_t *ids, float *dist, kith_search_stats *stats)
 {
-    query->by_slot = index->refine_codec != NULL;
+    int by_bounds = refines_by_bounds(index);
+    query->by_slot = index->refine_codec != NULL && !by_bounds;
+    if (by_bounds) {
+        w->refine->ops->query(w->refine, query->whole);
+        query->refine = w->refine;
+        query->refine_codes = index->refine.codes;
+    }
     if (query->by_slot)
         ki_topk_init(&query->top, candidates, w->dist, w->id);
     else

@@ -266,6 +266,9 @@ kith_status ki_spec_parse(const char *text, ki_spec *spec, kith_error *err)
     if (spec->refinement && spec->codec->exact && (!spec->transform || fingerprint))
         return ki_fail(err, KITH_INVALID, "spec: %s needs no refinement, its codes are exact",
                        spec->codec->part.info.pattern);
+    if (spec->refinement && spec->codec->fine >= spec->refinement->fine && !spec->transform)
+        return ki_fail(err, KITH_INVALID, "spec: %s is no better copy than %s",
+                       spec->refinement->part.info.pattern, spec->codec->part.info.pattern);
     write_canonical(spec);
     return KITH_OK;
 }

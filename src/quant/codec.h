@@ -22,8 +22,10 @@
  *     that can (ki_structure_part.blocks: Flat, IVF) interleave and take apart, by quant/layout.h, which draws the layout;
  *   - score and check get `codes` at the beginning of a block, in that layout, factors interleaved likewise; the last
  *     block may be read to its end, its rows beyond n hold anything (any bytes: nothing there was checked);
+ *   - the last `together` bytes of a code stay together (0: none), for what only few rows of a block are asked for;
  *   - score with rows NULL is the fast case. With rows, which are ascending, score whole blocks and pick, or single rows.
- * A codec without a good single-row scorer is refused in structures that look at rows one by one (graphs, trees).
+ * A codec without a good single-row scorer is refused in structures that look at rows one by one (graphs, trees). One that
+ * has one sets `either`: block is set to 0 for such structures before the codec is used.
  */
 #ifndef KI_QUANT_CODEC_H
 #define KI_QUANT_CODEC_H
@@ -100,6 +102,9 @@ struct ki_codec {
     size_t code_size; /* bytes a row */
     size_t n_factors; /* float32 a row */
     size_t block;     /* 0: row after row; KI_BLOCK_ROWS: see Blocks above */
+    size_t together;  /* bytes at the end of a code, in blocks */
+    int either;       /* block may be taken back */
+    int bounded;      /* scorers have `bound` */
 };
 
 typedef struct ki_scorer_ops {
@@ -121,6 +126,10 @@ typedef struct ki_scorer_ops {
     /* out[i] = distance to row rows[i] (rows NULL: row i), i < n. Entries that are certainly beyond `worst`
      * may be left at +INFINITY. */
     void (*score)(ki_scorer *scorer, ki_codes codes, const uint32_t *rows, size_t n, float worst, float *out);
+
+    /* The same with lower bounds instead of distances, which hold with high probability; a refinement asks for them. NULL:
+     * the codec knows none. */
+    void (*bound)(ki_scorer *scorer, ki_codes codes, const uint32_t *rows, size_t n, float worst, float *out);
 } ki_scorer_ops;
 
 struct ki_scorer {
@@ -164,6 +173,13 @@ kith_status ki_codec_pqfs_create(size_t dim, size_t m, kith_metric metric, int r
 /* The quantiser inside, NULL for any other codec: for structures with a layout of their own. */
 struct kith_pq;
 const struct kith_pq *ki_codec_pq(const ki_codec *codec);
+
+/* RaBitQ: signs of the components of rows rotated at random, or `bits` 1..8 a component, 8 bytes more a row as two
+ * factors, and 2 with several bits; see the essay in codec_rabitq.c. L2SQ and DOT. epsilon > 0: how far a lower bound lies below the estimate,
+ * in standard deviations of the error (1.9: 97 in 100 hold). Either layout. Its sections are PREFIX.signs, .center, .grid. */
+#define KI_RABITQ_MAX_DIM 65536
+kith_status ki_codec_rabitq_create(size_t dim, size_t bits, double epsilon, kith_metric metric, int residual,
+                                   const kith_allocator *allocator, ki_codec **codec, kith_error *err);
 
 /* Rows of `dim` bits as they are: distances are numbers of differing bits, exact in float32 below 2^24. */
 kith_status ki_codec_bits_create(size_t dim, const kith_allocator *allocator, ki_codec **codec,

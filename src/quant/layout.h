@@ -10,7 +10,11 @@
  * so a register loaded at byte j holds that byte of 32 rows, which is what look-ups in registers take. With one
  * factor a row both layouts have the factors in the same places. Arrays are whole blocks long (ki_layout_padded), the last
  * may be read to its end, and what begins a list begins a block. Rows beyond the last one hold anything in memory and
- * zeros in files. */
+ * zeros in files.
+ *
+ * The last codec->together bytes of a code are not interleaved: behind the block's other bytes they lie row after row, byte
+ * j of them at code + (p / 32) * 32 * code_size + 32 * (code_size - together) + p % 32 * together + j, so that looking
+ * further into a few rows of a block costs a line or two each. */
 #ifndef KI_QUANT_LAYOUT_H
 #define KI_QUANT_LAYOUT_H
 
@@ -25,11 +29,12 @@
 typedef struct ki_layout {
     size_t block; /* 0 or KI_BLOCK_ROWS */
     size_t code_size, n_factors;
+    size_t together; /* bytes at the end of a code; 0 without blocks */
 } ki_layout;
 
 static inline ki_layout ki_layout_of(const ki_codec *codec)
 {
-    return (ki_layout){codec->block, codec->code_size, codec->n_factors};
+    return (ki_layout){codec->block, codec->code_size, codec->n_factors, codec->block ? codec->together : 0};
 }
 
 /* Rows for which an array of n rows has room. */
@@ -52,9 +57,10 @@ void ki_layout_move(const ki_layout *layout, uint8_t *codes, float *factors, siz
 void ki_layout_clear(const ki_layout *layout, uint8_t *codes, float *factors, size_t first, size_t end);
 
 /* The last block of an array with rows left in it, copied to tail[block * size], zeros in the places of the others: what
- * goes into files. Elements of `width` bytes, size / width of them a row. ki_layout_tail_bytes: the largest size that an
+ * goes into files. Elements of `width` bytes, (size - together) / width of them a row, and together. ki_layout_tail_bytes: the largest size that an
  * array of an index has (slots, codes, factors). */
-void ki_layout_tail(size_t block, const void *from, size_t size, size_t width, size_t rows, uint8_t *tail);
+void ki_layout_tail(size_t block, const void *from, size_t size, size_t together, size_t width, size_t rows,
+                    uint8_t *tail);
 static inline size_t ki_layout_tail_bytes(size_t code_size, size_t n_factors)
 {
     size_t size = code_size > sizeof(uint32_t) ? code_size : sizeof(uint32_t);

@@ -65,6 +65,48 @@ static inline size_t ki_sq_padded(size_t n)
     return (n + KI_SQ_PAD - 1) / KI_SQ_PAD * KI_SQ_PAD;
 }
 
+/* --- A query as RaBitQ codes see it (quant/codec_rabitq.c) ---
+ * Weights are the components of a rotated query, each a whole number within -KI_RABITQ_WEIGHT .. KI_RABITQ_WEIGHT. A row of
+ * signs (bit d % 8 of byte d / 8 of component d) sums the weights of its ones: `sum` below is that less the sum of the
+ * negative weights, so it lies within 0 .. total, total = sum |weight|. `tables` holds the same for each half byte and
+ * value: two bytes of a code have 128 bytes of tables, [low, high half][byte][twice][16], what a register looks up in.
+ * Of a sum and the row's two factors, add and (k, e) packed as two numbers of 16 bits, the upper halves of float32,
+ *
+ *     estimate = (base + add) + k * (step * (2 sum - total))        lower bound = estimate - e * norm
+ *
+ * fine weights: the same components in up to 14 bits, 128 * high + low. Arrays of weights are zero up to a multiple of
+ * KI_RABITQ_GROUP. */
+#define KI_RABITQ_WEIGHT 31
+#define KI_RABITQ_FINE 8000
+#define KI_RABITQ_GROUP 64
+#define KI_RABITQ_ROWS 32 /* of a block */
+typedef struct ki_rabitq_query {
+    const uint8_t *tables;
+    const int8_t *weights, *high, *low;
+    size_t bytes; /* of the signs of a row */
+    int32_t total, negative;
+    float step, base, norm;
+} ki_rabitq_query;
+
+/* What rabitq_weights found on its way. */
+typedef struct ki_rabitq_sums {
+    int32_t total, negative, fine; /* of |weight|, of negative weights, of the fine weights */
+} ki_rabitq_sums;
+
+static inline float ki_rabitq_estimate(const ki_rabitq_query *q, int32_t sum, float add, float packed,
+                                       float *lower)
+{
+    uint32_t bits;
+    float k, e;
+    __builtin_memcpy(&bits, &packed, sizeof bits);
+    uint32_t k_bits = bits & 0xffff0000u, e_bits = bits << 16;
+    __builtin_memcpy(&k, &k_bits, sizeof k);
+    __builtin_memcpy(&e, &e_bits, sizeof e);
+    float estimate = (q->base + add) + k * (q->step * (float)(2 * sum - q->total));
+    *lower = estimate - e * q->norm;
+    return estimate;
+}
+
 typedef struct ki_kernels {
     kith_simd level;
     size_t product_mr;

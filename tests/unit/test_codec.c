@@ -285,7 +285,7 @@ static void check_layout(const ki_codec *codec, const world *w, uint8_t *codes, 
     }
     uint8_t *tail = malloc(KI_BLOCK_ROWS * ki_layout_tail_bytes(size, codec->n_factors));
     size_t whole = N / KI_BLOCK_ROWS * KI_BLOCK_ROWS;
-    ki_layout_tail(codec->block, codes + whole * size, size, 1, N - whole, tail);
+    ki_layout_tail(codec->block, codes + whole * size, size, codec->together, 1, N - whole, tail);
     for (size_t i = 0; i < KI_BLOCK_ROWS; i++)
         for (size_t j = 0; j < size; j++)
             assert_int_equal(tail[j * KI_BLOCK_ROWS + i],

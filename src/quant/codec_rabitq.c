@@ -1,0 +1,789 @@
+/* RaBitQ: a sign a component after a random rotation, or b bits a component, with an unbiased estimate of the distance
+ * and a bound of its error that holds with a known probability.
+ *
+ * Papers. J. Gao and C. Long, "RaBitQ: Quantizing High-Dimensional Vectors with a Theoretical Error Bound for Approximate
+ * Nearest Neighbor Search", SIGMOD 2024 (one bit). J. Gao, Y. Gou, Y. Xu, Y. Yang, C. Long, R. C.-W. Wong, "Practical and
+ * Asymptotically Optimal Quantization of High-Dimensional Vectors in Euclidean Space for Approximate Nearest Neighbor
+ * Search", SIGMOD 2025 (b bits).
+ *
+ * The idea. Let r be a row less its origin, rotated at random, and p the query less the same origin, rotated alike. Of r
+ * the signs s are kept, and two numbers. Because the rotation is random, the part of p that lies across r has no
+ * preference for a direction, so that
+ *
+ *     <r, p>  =  <s, p> |r|^2 / <s, r>  +  error,    |error| <= epsilon |r| |p| sqrt((1 - c^2) / c^2) / sqrt(dim - 1)
+ *
+ * with c = <s, r> / (|s| |r|), some 0.8: the expectation of the error is 0, and epsilon 1.9 holds in 97 of 100 cases
+ * on the side that matters. The same is true of any other v instead of s. With b bits v is the point of the grid
+ * {.., -1.5, -0.5, 0.5, 1.5, ..}^dim, 2^b values an axis, whose direction is nearest to r's; its signs are s. Then
+ *
+ *     L2SQ   |q - x|^2 = |q - o|^2 + |r|^2 - 2 <r, p>        DOT   -q.x = -q.o - o.r - <r, p>
+ *
+ * Two stages. The signs of 32 rows are summed up by look-ups in registers (quant/layout.h draws the block). Of a code of
+ * several bits only rows whose lower bound by the signs is not beyond the worst distance still of interest are
+ * looked at further.
+ *
+ * Our ways apart from the papers
+ *   - The rotation is signs and Hadamard transforms (math/hadamard.h), dim log dim operations, so the query is
+ *     rotated anew for each origin and no row keeps products with its own.
+ *   - Weights of the look-ups are the nearest of 63 values, not rounded at random to 16: the error of that is a twentieth of
+ *     the code's. Those of the further bits have 14 bits.
+ *   - The grid is scaled by trying some factors about one learned from a sample, not by going through all critical ones.
+ *   - A row keeps 8 bytes beside its signs: |r|^2 (DOT: -o.r) as float32; -2 |r|^2 / <s, r> and the bound for epsilon 1 with
+ *     8 significant bits, what the first loses added to the second. With b bits 2 bytes more, <v, r> / <s, r>.
+ *
+ * Layout of a code: signs, bit d % 8 of byte d / 8; then, of b bits, b - 1 further bits of each component in groups of 64
+ * (kernels.def), and the ratio as a number of 16 bits. In blocks the signs are interleaved, the rest lies together by row.
+ * All arithmetic is in whole numbers or in unfused float32: codes and scores have the same bits at every SIMD level. */
+#include "quant/codec.h"
+
+#include <float.h>
+#include <math.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/memory.h"
+#include "base/pool.h"
+#include "base/run.h"
+#include "math/hadamard.h"
+#include "quant/layout.h"
+#include "simd/kernels.h"
+#include "store/index_file.h"
+
+#define BLOCK 1024 /* rows of a block of encoding */
+#define BATCH 256  /* rows of which survivors are gathered before they are looked at further */
+#define SAMPLE_ROWS \
+    512               /* that the grid is learned from: its scale changes by less than a percent with more */
+#define LEAST_ROWS 16 /* arbitrary: fewer say nothing of where rows are */
+#define TRIES 13      /* scales about the learned one that a row is tried with, 3 % apart */
+#define RATIO_ONE 65535 /* <v, r> / <s, r> is kept as a part of the largest that it can be, 2^(bits - 1) */
+
+/* Blocks ahead that are fetched while one is summed: 0.5 KB of signs each, which no hardware follows over the gaps. */
+#define AHEAD 2
+
+typedef struct rabitq_codec {
+    ki_codec base;
+    const ki_kernels *kernels;
+    size_t bits, extra; /* extra = bits - 1 */
+    size_t sign_bytes, extra_bytes, padded;
+    float epsilon;
+    ki_hadamard *rotation; /* NULL: untrained */
+    float *center;         /* [dim], what plain rows are counted from; 0 for residuals */
+    float learned
+        [2]; /* scale: of the grid, for rows of length sqrt(dim); narrow: bound of all bits / of the signs */
+} rabitq_codec;
+
+enum { SCALE, NARROW };
+
+typedef struct rabitq_scorer {
+    ki_scorer base;
+    ki_rabitq_query query;
+    float *raw;     /* [dim] the query */
+    float *rotated; /* [padded] */
+    uint8_t *tables;
+    int8_t *weights, *high, *low; /* [padded] each */
+    uint8_t *signs;               /* [sign_bytes] of one row */
+    float unit;                   /* of half a fine weight */
+    int64_t fine;                 /* sum of the fine weights times the doubled middle of the codes */
+} rabitq_scorer;
+
+/* 2 under L2SQ, 1 under DOT: how often <r, p> enters a distance. */
+static double times(const rabitq_codec *c)
+{
+    return c->base.metric == KITH_L2SQ ? 2 : 1;
+}
+
+/* ---- Numbers of 16 bits: the upper half of a float32 ---- */
+
+static uint32_t bits_of(float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+static float of_bits(uint32_t bits)
+{
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+/* Finite in, finite out. */
+static uint32_t half_nearest(float value)
+{
+    uint32_t bits = bits_of(value), rounded = bits + 0x7fffu + (bits >> 16 & 1);
+    return (rounded & 0x7fffffffu) >= 0x7f800000u ? bits >> 16 : rounded >> 16;
+}
+static uint32_t half_above(float value) /* value >= 0 */
+{
+    uint32_t bits = bits_of(value), rounded = bits + 0xffffu;
+    return rounded >= 0x7f800000u ? bits >> 16 : rounded >> 16;
+}
+
+/* ---- A query ---- */
+
+static void scorer_free(ki_scorer *scorer)
+{
+    rabitq_scorer *s = (rabitq_scorer *)scorer;
+    ki_free(scorer->allocator, s->raw);
+    ki_free(scorer->allocator, s->rotated);
+    ki_free(scorer->allocator, s->tables);
+    ki_free(scorer->allocator, s->weights);
+    ki_free(scorer->allocator, s->signs);
+    ki_free(scorer->allocator, s);
+}
+
+/* The largest fine weight, so that sums of products with codes of 8 bits stay within 31. */
+static float fine_limit(size_t padded)
+{
+    double most = 0x7fffffff / (255 * (double)padded) - 1;
+    return (float)fmin(KI_RABITQ_FINE, floor(most));
+}
+
+/* rotated[] holds the query less the origin: rotate it, and make weights and tables of it. base: its distance to the
+ * origin as the metric counts. */
+static void prepare(rabitq_scorer *s, float base)
+{
+    const rabitq_codec *c = (const rabitq_codec *)s->base.codec;
+    const ki_kernels *k = c->kernels;
+    size_t dim = c->base.dim;
+    ki_hadamard_apply(c->rotation, s->rotated);
+    float most = k->absmax_f32(s->rotated, dim), limit = fine_limit(c->padded);
+    float coarse = most > 0 ? KI_RABITQ_WEIGHT / most : 0, fine = most > 0 ? limit / most : 0;
+    if (!isfinite(coarse) || !isfinite(fine)) coarse = fine = most = 0; /* too small for weights */
+    ki_rabitq_sums sums = k->rabitq_weights(s->rotated, c->padded, coarse, fine, s->weights, s->high, s->low);
+    k->rabitq_tables(s->weights, c->sign_bytes, s->tables);
+    double norm2 = c->base.metric == KITH_L2SQ ? (double)base : (double)k->norm2_f32(s->rotated, dim);
+    s->query.base = base;
+    s->query.norm = c->epsilon * (float)sqrt(norm2 > 0 ? norm2 : 0);
+    s->query.step = most / KI_RABITQ_WEIGHT;
+    s->query.total = sums.total;
+    s->query.negative = sums.negative;
+    s->unit = most / (2 * limit);
+    s->fine = (int64_t)sums.fine * (((int64_t)1 << c->bits) - 1);
+}
+
+static void scorer_query(ki_scorer *scorer, const float *query)
+{
+    rabitq_scorer *s = (rabitq_scorer *)scorer;
+    const rabitq_codec *c = (const rabitq_codec *)scorer->codec;
+    if (c->base.residual) {
+        memcpy(s->raw, query, c->base.dim * sizeof *query);
+        return;
+    }
+    c->kernels->sub_f32(s->rotated, query, c->center, c->base.dim);
+    prepare(s, ki_distance(c->kernels, c->base.metric, query, c->center, c->base.dim));
+}
+
+static void scorer_rebase(ki_scorer *scorer, const float *origin, float distance)
+{
+    rabitq_scorer *s = (rabitq_scorer *)scorer;
+    const rabitq_codec *c = (const rabitq_codec *)scorer->codec;
+    c->kernels->sub_f32(s->rotated, s->raw, origin, c->base.dim);
+    prepare(s, distance);
+}
+
+static void scorer_row(ki_scorer *scorer, const uint8_t *code, const float *factor, const float *origin)
+{
+    rabitq_scorer *s = (rabitq_scorer *)scorer;
+    scorer->codec->ops->decode(scorer->codec, code, factor, origin, s->raw);
+    if (!scorer->codec->residual) scorer_query(scorer, s->raw);
+}
+
+/* ---- Scores ---- */
+
+/* One row by all its bits; lower: the bound instead of the estimate. */
+static float by_all_bits(const rabitq_scorer *s, const uint8_t *signs, const uint8_t *extra, float add,
+                         float packed, int lower)
+{
+    const rabitq_codec *c = (const rabitq_codec *)s->base.codec;
+    uint16_t ratio;
+    memcpy(&ratio, extra + c->extra_bytes, sizeof ratio);
+    int64_t sum = c->kernels->rabitq_extra(&s->query, signs, extra, c->extra);
+    float along = s->unit * (float)(2 * sum - s->fine);
+    float k = of_bits(bits_of(packed) & 0xffff0000u), e = of_bits(bits_of(packed) << 16);
+    k *= (float)RATIO_ONE / (float)((uint32_t)(ratio ? ratio : 1) << c->extra);
+    float estimate = (s->query.base + add) + k * along;
+    return lower ? estimate - e * s->query.norm * c->learned[NARROW] : estimate;
+}
+
+/* Row r of a block, by all its bits. */
+static float block_row(const rabitq_scorer *s, const uint8_t *block, const float *factor, size_t r, int lower)
+{
+    const rabitq_codec *c = (const rabitq_codec *)s->base.codec;
+    const uint8_t *extra = block + KI_BLOCK_ROWS * c->sign_bytes + r * (c->base.together);
+    for (size_t j = 0; j < c->sign_bytes; j++) s->signs[j] = block[KI_BLOCK_ROWS * j + r];
+    return by_all_bits(s, s->signs, extra, factor[r], factor[KI_BLOCK_ROWS + r], lower);
+}
+
+static void prefetch(const void *from, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i += KI_CACHE_LINE) __builtin_prefetch((const char *)from + i);
+    __builtin_prefetch((const char *)from + bytes - 1); /* of an odd address one line more */
+}
+
+/* What a block's sums will need. Addresses beyond the end are no harm. */
+static void prefetch_block(const rabitq_codec *c, ki_codes codes, size_t block)
+{
+    prefetch(codes.code + block * KI_BLOCK_ROWS * c->base.code_size, KI_BLOCK_ROWS * c->sign_bytes);
+    prefetch(codes.factor + block * KI_BLOCK_ROWS * 2, KI_BLOCK_ROWS * 2 * sizeof(float));
+}
+
+/* Rows first .. first + n - 1, first a multiple of 32 and n at most BATCH, in order. */
+static void score_blocks(const rabitq_scorer *s, ki_codes codes, size_t first, size_t n, float worst,
+                         int lower, float *out)
+{
+    const rabitq_codec *c = (const rabitq_codec *)s->base.codec;
+    size_t code_size = c->base.code_size, rest = code_size - c->sign_bytes, n_near = 0;
+    uint16_t near[BATCH];
+    for (size_t i = 0; i < n; i += KI_BLOCK_ROWS) {
+        size_t block = (first + i) / KI_BLOCK_ROWS, count = n - i < KI_BLOCK_ROWS ? n - i : KI_BLOCK_ROWS;
+        const uint8_t *code = codes.code + block * KI_BLOCK_ROWS * code_size;
+        float estimate[KI_BLOCK_ROWS], bound[KI_BLOCK_ROWS];
+        prefetch_block(c, codes, block + AHEAD);
+        uint32_t mask = c->kernels->rabitq_block(&s->query, code, codes.factor + block * KI_BLOCK_ROWS * 2,
+                                                 worst, estimate, bound);
+        if (c->extra == 0) {
+            memcpy(out + i, lower ? bound : estimate, count * sizeof *out);
+            continue;
+        }
+        for (size_t r = 0; r < count; r++) out[i + r] = INFINITY;
+        if (count < KI_BLOCK_ROWS) mask &= ((uint32_t)1 << count) - 1;
+        for (; mask; mask &= mask - 1) {
+            size_t r = (size_t)__builtin_ctz(mask);
+            near[n_near++] = (uint16_t)(i + r);
+            prefetch(code + KI_BLOCK_ROWS * c->sign_bytes + r * rest, rest);
+        }
+    }
+    for (size_t i = 0; i < n_near; i++) {
+        size_t row = first + near[i], block = row / KI_BLOCK_ROWS;
+        out[near[i]] = block_row(s, codes.code + block * KI_BLOCK_ROWS * code_size,
+                                 codes.factor + block * KI_BLOCK_ROWS * 2, row % KI_BLOCK_ROWS, lower);
+    }
+}
+
+/* Rows rows[n], ascending: each block once. */
+static void score_picked(const rabitq_scorer *s, ki_codes codes, const uint32_t *rows, size_t n, float worst,
+                         int lower, float *out)
+{
+    const rabitq_codec *c = (const rabitq_codec *)s->base.codec;
+    float estimate[KI_BLOCK_ROWS], bound[KI_BLOCK_ROWS];
+    size_t summed = SIZE_MAX;
+    for (size_t i = 0; i < n; i++) {
+        size_t block = rows[i] / KI_BLOCK_ROWS, r = rows[i] % KI_BLOCK_ROWS;
+        const uint8_t *code = codes.code + block * KI_BLOCK_ROWS * c->base.code_size;
+        const float *factor = codes.factor + block * KI_BLOCK_ROWS * 2;
+        if (block != summed) c->kernels->rabitq_block(&s->query, code, factor, worst, estimate, bound);
+        summed = block;
+        if (c->extra == 0)
+            out[i] = lower ? bound[r] : estimate[r];
+        else
+            out[i] = bound[r] > worst ? INFINITY : block_row(s, code, factor, r, lower);
+    }
+}
+
+/* Rows one after the other, or by number, not in blocks. */
+static void score_rows(const rabitq_scorer *s, ki_codes codes, const uint32_t *rows, size_t n, float worst,
+                       int lower, float *out)
+{
+    const rabitq_codec *c = (const rabitq_codec *)s->base.codec;
+    size_t code_size = c->base.code_size;
+    int32_t sum[BATCH];
+    for (size_t i = 0; i < n && rows; i++) {
+        prefetch(codes.code + (size_t)rows[i] * code_size, c->sign_bytes);
+        __builtin_prefetch(codes.factor + (size_t)rows[i] * 2);
+    }
+    c->kernels->rabitq_rows(&s->query, codes.code, code_size, rows, n, sum);
+    for (size_t i = 0; i < n; i++) {
+        size_t row = rows ? rows[i] : i;
+        const uint8_t *code = codes.code + row * code_size;
+        float add = codes.factor[row * 2], packed = codes.factor[row * 2 + 1], bound;
+        float estimate = ki_rabitq_estimate(&s->query, sum[i], add, packed, &bound);
+        if (c->extra == 0)
+            out[i] = lower ? bound : estimate;
+        else
+            out[i] =
+                bound > worst ? INFINITY : by_all_bits(s, code, code + c->sign_bytes, add, packed, lower);
+    }
+}
+
+static void score_any(const ki_scorer *scorer, ki_codes codes, const uint32_t *rows, size_t n, float worst,
+                      int lower, float *out)
+{
+    const rabitq_scorer *s = (const rabitq_scorer *)scorer;
+    size_t code_size = scorer->codec->code_size;
+    for (size_t i = 0; i < n; i += BATCH) {
+        size_t count = n - i < BATCH ? n - i : BATCH;
+        if (scorer->codec->block && rows)
+            score_picked(s, codes, rows + i, count, worst, lower, out + i);
+        else if (scorer->codec->block)
+            score_blocks(s, codes, i, count, worst, lower, out + i);
+        else if (rows)
+            score_rows(s, codes, rows + i, count, worst, lower, out + i);
+        else
+            score_rows(s, (ki_codes){codes.code + i * code_size, codes.factor + i * 2}, NULL, count, worst,
+                       lower, out + i);
+    }
+}
+
+static void scorer_score(ki_scorer *scorer, ki_codes codes, const uint32_t *rows, size_t n, float worst,
+                         float *out)
+{
+    score_any(scorer, codes, rows, n, worst, 0, out);
+}
+
+static void scorer_bound(ki_scorer *scorer, ki_codes codes, const uint32_t *rows, size_t n, float worst,
+                         float *out)
+{
+    score_any(scorer, codes, rows, n, worst, 1, out);
+}
+
+static const ki_scorer_ops plain_scorer_ops = {.free = scorer_free,
+                                               .query = scorer_query,
+                                               .row = scorer_row,
+                                               .score = scorer_score,
+                                               .bound = scorer_bound};
+static const ki_scorer_ops residual_scorer_ops = {.free = scorer_free,
+                                                  .query = scorer_query,
+                                                  .row = scorer_row,
+                                                  .rebase = scorer_rebase,
+                                                  .score = scorer_score,
+                                                  .bound = scorer_bound};
+
+static kith_status untrained(kith_error *err)
+{
+    return ki_fail(err, KITH_UNTRAINED, "the RaBitQ codec is not trained");
+}
+
+static kith_status make_scorer(const ki_codec *codec, const kith_allocator *allocator, ki_scorer **out,
+                               kith_error *err)
+{
+    const rabitq_codec *c = (const rabitq_codec *)codec;
+    *out = NULL;
+    if (!codec->trained) return untrained(err);
+    rabitq_scorer *s = ki_alloc_zero(allocator, 1, sizeof *s);
+    if (!s) return ki_fail_nomem(err, sizeof *s);
+    s->base = (ki_scorer){codec->residual ? &residual_scorer_ops : &plain_scorer_ops, codec, allocator};
+    s->raw = ki_alloc(allocator, codec->dim, sizeof *s->raw);
+    s->rotated = ki_alloc_zero(allocator, c->padded, sizeof *s->rotated);
+    s->tables = ki_alloc_zero(allocator, (c->sign_bytes + 1) / 2, 128);
+    s->weights = ki_alloc_zero(allocator, 3, c->padded);
+    s->signs = ki_alloc_zero(allocator, c->sign_bytes, 1);
+    if (!s->raw || !s->rotated || !s->tables || !s->weights || !s->signs) {
+        scorer_free(&s->base);
+        return ki_fail_nomem(err, c->padded * 16);
+    }
+    s->high = s->weights + c->padded;
+    s->low = s->high + c->padded;
+    s->query = (ki_rabitq_query){
+        .tables = s->tables, .weights = s->weights, .high = s->high, .low = s->low, .bytes = c->sign_bytes};
+    *out = &s->base;
+    return KITH_OK;
+}
+
+/* ---- Encoding ---- */
+
+/* What is found out about a rotated row r on its way to a code. */
+typedef struct found {
+    double norm2, signs, grid; /* |r|^2, <s, r>, <v, r> */
+    double length2;            /* |v|^2 */
+} found;
+
+/* The grid point of a scale: magnitudes m (of v = m + 0.5) of the components' absolute values a[dim], or only how good. */
+static double grid_at(const rabitq_codec *c, const float *a, float scale, found *f, uint8_t *m)
+{
+    int most = (1 << c->extra) - 1;
+    double along = 0;
+    int64_t squares = 0; /* of 2 m + 1 */
+    for (size_t d = 0; d < c->base.dim; d++) {
+        float at = a[d] * scale;
+        int code = at < (float)most ? (int)at : most;
+        if (m) m[d] = (uint8_t)code;
+        along += (double)a[d] * (2 * code + 1);
+        squares += (int64_t)(2 * code + 1) * (2 * code + 1);
+    }
+    f->grid = along / 2;
+    f->length2 = (double)squares / 4;
+    return squares > 0 ? along * along / (double)squares : 0;
+}
+
+/* The magnitudes whose direction is nearest to a's. */
+static void best_grid(const rabitq_codec *c, const float *a, float scale, found *f, uint8_t *m)
+{
+    double best = -1;
+    float chosen = scale;
+    for (int i = -(TRIES / 2); i <= TRIES / 2; i++) {
+        float at = scale * (1 + 0.03f * (float)i);
+        double good = grid_at(c, a, at, f, NULL);
+        if (good > best) best = good, chosen = at;
+    }
+    grid_at(c, a, chosen, f, m);
+}
+
+/* What scale stands for in a row: the learned one is for rows of length sqrt(dim). */
+static float row_scale(const rabitq_codec *c, double norm2)
+{
+    double scale = norm2 > 0 ? (double)c->learned[SCALE] * sqrt((double)c->base.dim / norm2) : 0;
+    return isfinite((float)scale) ? (float)scale : 0;
+}
+
+static void measure(const rabitq_codec *c, const float *r, float *a, found *f)
+{
+    *f = (found){0, 0, 0, 0};
+    for (size_t d = 0; d < c->base.dim; d++) {
+        a[d] = fabsf(r[d]);
+        f->norm2 += (double)r[d] * (double)r[d];
+        f->signs += (double)a[d];
+    }
+}
+
+/* The bound for epsilon 1 and a query of length 1, of an estimate by a vector with this product and squared length. */
+static double bound_of(const rabitq_codec *c, double norm2, double product, double length2)
+{
+    double c2 = product * product / (length2 * norm2),
+           freedom = c->base.dim > 1 ? (double)c->base.dim - 1 : 1;
+    return c2 > 0 && c2 < 1 ? times(c) * sqrt(norm2 * (1 / c2 - 1) / freedom) : 0;
+}
+
+static float clamped(double value)
+{
+    return (float)fmin(fmax(value, -(double)FLT_MAX), (double)FLT_MAX);
+}
+
+/* One bit a component, or several: see the layout in kernels.def. */
+static void put_extra(const rabitq_codec *c, const float *r, const uint8_t *m, uint8_t *extra)
+{
+    int most = (1 << c->extra) - 1;
+    for (size_t d = 0; d < c->base.dim; d++) {
+        uint8_t *group = extra + d / KI_RABITQ_GROUP * (c->extra * KI_RABITQ_GROUP / 8);
+        size_t i = d % KI_RABITQ_GROUP;
+        unsigned value = (unsigned)(signbit(r[d]) ? most - m[d] : m[d]);
+        if (c->extra & 4) {
+            group[i % 32] |= (uint8_t)((value & 15) << (i / 32 * 4));
+            group += 32;
+            value >>= 4;
+        }
+        if (c->extra & 2) {
+            group[i % 16] |= (uint8_t)((value & 3) << (i / 16 * 2));
+            group += 16;
+            value >>= 2;
+        }
+        if (c->extra & 1) group[i / 8] |= (uint8_t)((value & 1) << i % 8);
+    }
+}
+
+/* scratch[2][dim] */
+static void encode_row(const rabitq_codec *c, const float *x, const float *origin, float *scratch, uint8_t *m,
+                       uint8_t *code, float *factor)
+{
+    size_t dim = c->base.dim;
+    float *r = scratch, *a = scratch + dim;
+    const float *from = c->base.residual ? origin : c->center;
+    double along = 0; /* o.r */
+    for (size_t d = 0; d < dim; d++) {
+        r[d] = from ? x[d] - from[d] : x[d];
+        along += from ? (double)from[d] * (double)r[d] : 0;
+    }
+    ki_hadamard_apply(c->rotation, r);
+    found f;
+    measure(c, r, a, &f);
+    memset(code, 0, c->base.code_size);
+    for (size_t d = 0; d < dim; d++) code[d / 8] |= (uint8_t)(!signbit(r[d]) << d % 8);
+    double k = f.signs > 0 ? -times(c) * f.norm2 / f.signs : 0;
+    uint32_t k_half = half_nearest(clamped(k));
+    double kept = (double)of_bits(k_half << 16);
+    double e =
+        bound_of(c, f.norm2, f.signs, (double)dim) + fabs(kept - (double)clamped(k)) * sqrt((double)dim);
+    factor[0] = clamped(c->base.metric == KITH_L2SQ ? f.norm2 : -along);
+    factor[1] = of_bits(k_half << 16 | half_above(clamped(e)));
+    if (c->extra == 0) return;
+    best_grid(c, a, row_scale(c, f.norm2), &f, m);
+    put_extra(c, r, m, code + c->sign_bytes);
+    double wanted = f.grid > 0 ? -times(c) * f.norm2 / f.grid : 0;
+    double ratio = wanted < 0 ? rint(kept / wanted * RATIO_ONE / (1 << c->extra)) : RATIO_ONE;
+    uint16_t number = (uint16_t)fmin(fmax(ratio, 1), RATIO_ONE);
+    memcpy(code + c->sign_bytes + c->extra_bytes, &number, sizeof number);
+}
+
+typedef struct encode_job {
+    const rabitq_codec *c;
+    const float *x;
+    size_t n;
+    ki_origins from;
+    const kith_run *run;
+    uint8_t *code;
+    float *factor;
+    float *scratch; /* [threads][3][dim], the last for bytes */
+} encode_job;
+
+static void encode_block(void *ctx, size_t block, size_t worker)
+{
+    const encode_job *job = ctx;
+    const rabitq_codec *c = job->c;
+    size_t dim = c->base.dim, end = (block + 1) * BLOCK < job->n ? (block + 1) * BLOCK : job->n;
+    float *scratch = job->scratch + worker * 3 * dim;
+    if (job->run && kith_cancel_raised(job->run->cancel)) return;
+    for (size_t i = block * BLOCK; i < end; i++)
+        encode_row(c, job->x + i * dim,
+                   job->from.origins ? job->from.origins + job->from.which[i] * dim : NULL, scratch,
+                   (uint8_t *)(scratch + 2 * dim), job->code + i * c->base.code_size, job->factor + i * 2);
+}
+
+static kith_status encode(const ki_codec *codec, const float *x, size_t n, ki_origins from,
+                          const kith_run *run, uint8_t *code, float *factor, kith_error *err)
+{
+    if (!codec->trained) return untrained(err);
+    kith_pool *pool = ki_run_pool(run);
+    size_t floats = kith_pool_threads(pool) * 3 * codec->dim;
+    encode_job job = {(const rabitq_codec *)codec, x, n, from, run, code, factor, NULL};
+    job.scratch = ki_alloc(codec->allocator, floats, sizeof *job.scratch);
+    if (!job.scratch) return ki_fail_nomem(err, floats * sizeof *job.scratch);
+    ki_pool_run(pool, (n + BLOCK - 1) / BLOCK, encode_block, &job);
+    ki_free(codec->allocator, job.scratch);
+    return ki_run_check(run, err);
+}
+
+/* ---- Decoding ---- */
+
+/* The number of b bits of a component, signs in front. */
+static unsigned code_at(const rabitq_codec *c, const uint8_t *code, size_t d)
+{
+    const uint8_t *group = code + c->sign_bytes + d / KI_RABITQ_GROUP * (c->extra * KI_RABITQ_GROUP / 8);
+    size_t i = d % KI_RABITQ_GROUP, shift = 0;
+    unsigned value = 0;
+    if (c->extra & 4) value = group[i % 32] >> (i / 32 * 4) & 15u, shift = 4, group += 32;
+    if (c->extra & 2) value |= (group[i % 16] >> (i / 16 * 2) & 3u) << shift, shift += 2, group += 16;
+    if (c->extra & 1) value |= (group[i / 8] >> i % 8 & 1u) << shift;
+    return value | (code[d / 8] >> d % 8 & 1u) << c->extra;
+}
+
+/* The multiple of v that is nearest to r, <v, r> / |v|^2; |r|^2 / <v, r> where v is so near that they are alike. Of r only what the factors tell is known: with K = |r|^2 / <s, r> and the bound e
+ * of the signs, 1 - c^2 = e^2 (dim - 1) / (K^2 dim), and |r| = K c sqrt(dim). */
+static void decode(const ki_codec *codec, const uint8_t *code, const float *factor, const float *origin,
+                   float *out)
+{
+    const rabitq_codec *c = (const rabitq_codec *)codec;
+    size_t dim = codec->dim;
+    double k = -(double)of_bits(bits_of(factor[1]) & 0xffff0000u) / times(c),
+           e = (double)of_bits(bits_of(factor[1]) << 16) / times(c), n = (double)dim;
+    double c2 = k > 0 ? 1 - e * e * (n - 1) / (k * k * n) : 0, length2 = 0,
+           middle = ((1 << c->bits) - 1) / 2.0;
+    double norm2 = k * k * fmax(c2, 0) * n;
+    for (size_t d = 0; d < dim; d++) {
+        double v = (double)code_at(c, code, d) - middle;
+        out[d] = (float)v;
+        length2 += v * v;
+    }
+    if (c->extra > 0) {
+        uint16_t ratio;
+        memcpy(&ratio, code + c->sign_bytes + c->extra_bytes, sizeof ratio);
+        k *= (double)RATIO_ONE / ((ratio ? ratio : 1) * (double)(1 << c->extra));
+    } else {
+        k *= 2; /* v is half of the signs here */
+    }
+    double scale = c->extra >= 3 ? k : k * length2 > 0 ? norm2 / (k * length2) : 0;
+    c->kernels->scale_f32(out, clamped(scale), dim);
+    ki_hadamard_reverse(c->rotation, out);
+    const float *from = codec->residual ? origin : c->center;
+    if (from) c->kernels->add_f32(out, from, dim);
+}
+
+/* ---- Training ---- */
+
+static void forget(rabitq_codec *c)
+{
+    ki_hadamard_free(c->rotation);
+    c->rotation = NULL;
+    c->base.trained = 0;
+}
+
+/* Row i of the sample rotated, and what measure finds; 0 for one without direction. */
+static int sample_row(const rabitq_codec *c, const float *x, size_t i, float *r, float *a, found *f)
+{
+    c->kernels->sub_f32(r, x + i * c->base.dim, c->center, c->base.dim);
+    ki_hadamard_apply(c->rotation, r);
+    measure(c, r, a, f);
+    return f->norm2 > 0 && isfinite(f->norm2);
+}
+
+/* The scale that is best on average, and the largest part of the signs' bound that the bound of all bits was; some tenth
+ * more, since it is a sample. The largest component of a row is 1 to 7 times its root mean square. */
+static void learn_from(rabitq_codec *c, const float *x, size_t n, float *r, float *a, uint8_t *m)
+{
+    enum { STEPS = 64 };
+    double good[STEPS] = {0}, dim = (double)c->base.dim, widest = 0;
+    size_t step = n > SAMPLE_ROWS ? n / SAMPLE_ROWS : 1, best = 0;
+    found f;
+    float scale[STEPS];
+    for (size_t t = 0; t < STEPS; t++) scale[t] = (float)(1 << c->extra) / (1 + 0.1f * (float)t);
+    for (size_t i = 0; i < n; i += step)
+        for (size_t t = 0; t < STEPS && sample_row(c, x, i, r, a, &f); t++)
+            good[t] += grid_at(c, a, scale[t] * (float)sqrt(dim / f.norm2), &f, NULL) / f.norm2;
+    for (size_t t = 1; t < STEPS; t++) best = good[t] > good[best] ? t : best;
+    c->learned[SCALE] = scale[best];
+    for (size_t i = 0; i < n; i += step) {
+        if (!sample_row(c, x, i, r, a, &f)) continue;
+        best_grid(c, a, row_scale(c, f.norm2), &f, m);
+        double signs = bound_of(c, f.norm2, f.signs, dim);
+        if (signs > 0) widest = fmax(widest, bound_of(c, f.norm2, f.grid, f.length2) / signs);
+    }
+    c->learned[NARROW] = (float)fmin(widest * 1.1, 1);
+}
+
+static void learn_center(rabitq_codec *c, const float *x, size_t n)
+{
+    size_t dim = c->base.dim;
+    for (size_t d = 0; d < dim; d++) {
+        double sum = 0;
+        for (size_t i = 0; i < n && !c->base.residual; i++) sum += (double)x[i * dim + d];
+        c->center[d] = clamped(sum / (double)n);
+    }
+}
+
+static kith_status train(ki_codec *codec, const float *x, size_t n, uint64_t seed, const kith_run *run,
+                         kith_error *err)
+{
+    rabitq_codec *c = (rabitq_codec *)codec;
+    size_t dim = codec->dim;
+    forget(c);
+    if (!x) return ki_fail(err, KITH_INVALID, "x is NULL");
+    if (n < LEAST_ROWS)
+        return ki_fail(err, KITH_INVALID, "n is %zu, RaBitQ takes %d rows and more to train", n, LEAST_ROWS);
+    ki_stage stage;
+    ki_stage_begin(&stage, run, "training RaBitQ", 1);
+    KI_TRY(ki_run_check(run, err));
+    float *scratch = ki_alloc(codec->allocator, 3 * dim, sizeof *scratch);
+    if (!scratch) return ki_fail_nomem(err, 3 * dim * sizeof *scratch);
+    kith_status status = ki_hadamard_create(dim, NULL, seed, codec->allocator, &c->rotation, err);
+    if (status == KITH_OK) {
+        learn_center(c, x, n);
+        c->learned[SCALE] = c->learned[NARROW] = 1;
+        if (c->extra > 0) learn_from(c, x, n, scratch, scratch + dim, (uint8_t *)(scratch + 2 * dim));
+        codec->trained = 1;
+        ki_stage_report(&stage, 1);
+    }
+    ki_free(codec->allocator, scratch);
+    return status;
+}
+
+/* ---- Save, load, check: PREFIX.signs, u8, of the rotation; PREFIX.center, f32 [dim]; PREFIX.grid, f32 [2] ---- */
+
+static void section_name(const char *prefix, const char *what, char name[KI_STORE_NAME_BYTES])
+{
+    snprintf(name, KI_STORE_NAME_BYTES, "%s.%s", prefix, what);
+}
+
+static kith_status save(const ki_codec *codec, const char *prefix, struct ki_store_writer *writer,
+                        kith_error *err)
+{
+    const rabitq_codec *c = (const rabitq_codec *)codec;
+    char name[KI_STORE_NAME_BYTES];
+    if (!codec->trained) return untrained(err);
+    section_name(prefix, "signs", name);
+    KI_TRY(ki_store_put(writer, name, ki_hadamard_signs(c->rotation), ki_hadamard_sign_bytes(codec->dim), 1,
+                        err));
+    section_name(prefix, "center", name);
+    KI_TRY(ki_store_put(writer, name, c->center, codec->dim, sizeof *c->center, err));
+    section_name(prefix, "grid", name);
+    return ki_store_put(writer, name, c->learned, 2, sizeof *c->learned, err);
+}
+
+static kith_status load_rotation(rabitq_codec *c, const char *prefix, struct ki_store *store, kith_error *err)
+{
+    char name[KI_STORE_NAME_BYTES];
+    size_t bytes = ki_hadamard_sign_bytes(c->base.dim);
+    uint8_t *signs = ki_alloc(c->base.allocator, bytes, 1);
+    if (!signs) return ki_fail_nomem(err, bytes);
+    section_name(prefix, "signs", name);
+    kith_status status = ki_store_load(store, name, bytes, 1, signs, err);
+    if (status == KITH_OK)
+        status = ki_hadamard_create(c->base.dim, signs, 0, c->base.allocator, &c->rotation, err);
+    ki_free(c->base.allocator, signs);
+    return status;
+}
+
+static kith_status load(ki_codec *codec, const char *prefix, struct ki_store *store, kith_error *err)
+{
+    rabitq_codec *c = (rabitq_codec *)codec;
+    char name[KI_STORE_NAME_BYTES];
+    forget(c);
+    section_name(prefix, "center", name);
+    KI_TRY(ki_store_load(store, name, codec->dim, sizeof *c->center, c->center, err));
+    if (!c->kernels->finite_f32(c->center, codec->dim))
+        return ki_fail(err, KITH_CORRUPT, "section %s holds NaN or infinity", name);
+    section_name(prefix, "grid", name);
+    KI_TRY(ki_store_load(store, name, 2, sizeof *c->learned, c->learned, err));
+    if (!(c->learned[SCALE] > 0 && isfinite(c->learned[SCALE]) && c->learned[NARROW] >= 0 &&
+          c->learned[NARROW] <= 1))
+        return ki_fail(err, KITH_CORRUPT, "section %s: no scale of a grid", name);
+    KI_TRY(load_rotation(c, prefix, store, err));
+    codec->trained = 1;
+    return KITH_OK;
+}
+
+static kith_status check(const ki_codec *codec, ki_codes codes, size_t n, int deep, kith_error *err)
+{
+    for (size_t i = 0; i < n && deep; i++) {
+        size_t at = codec->block ? i / KI_BLOCK_ROWS * KI_BLOCK_ROWS * 2 + i % KI_BLOCK_ROWS : 2 * i;
+        float add = codes.factor[at], packed = codes.factor[at + (codec->block ? KI_BLOCK_ROWS : 1)];
+        if (!isfinite(add) || !isfinite(of_bits(bits_of(packed) & 0xffff0000u)) ||
+            !isfinite(of_bits(bits_of(packed) << 16)))
+            return ki_fail(err, KITH_CORRUPT, "the factors of row %zu are not finite", i);
+    }
+    return KITH_OK;
+}
+
+/* ---- The codec ---- */
+
+static void codec_free(ki_codec *codec)
+{
+    rabitq_codec *c = (rabitq_codec *)codec;
+    ki_hadamard_free(c->rotation);
+    ki_free(codec->allocator, c->center);
+    ki_free(codec->allocator, c);
+}
+
+static const ki_codec_ops rabitq_ops = {.name = "rabitq",
+                                        .free = codec_free,
+                                        .train = train,
+                                        .encode = encode,
+                                        .decode = decode,
+                                        .scorer = make_scorer,
+                                        .save = save,
+                                        .load = load,
+                                        .check = check};
+
+kith_status ki_codec_rabitq_create(size_t dim, size_t bits, double epsilon, kith_metric metric, int residual,
+                                   const kith_allocator *allocator, ki_codec **out, kith_error *err)
+{
+    *out = NULL;
+    if (dim == 0 || dim > KI_RABITQ_MAX_DIM)
+        return ki_fail(err, KITH_INVALID, "dim is %zu, allowed 1..%d", dim, KI_RABITQ_MAX_DIM);
+    if (bits < 1 || bits > 8) return ki_fail(err, KITH_INVALID, "bits is %zu, allowed 1..8", bits);
+    if (metric != KITH_L2SQ && metric != KITH_DOT)
+        return ki_fail(err, KITH_UNSUPPORTED, "metric %d is not one of l2, dot", (int)metric);
+    rabitq_codec *c = ki_alloc_zero(allocator, 1, sizeof *c);
+    if (!c) return ki_fail_nomem(err, sizeof *c);
+    c->base = (ki_codec){.ops = &rabitq_ops, .allocator = allocator, .dim = dim, .metric = metric};
+    c->base.residual = residual != 0;
+    c->kernels = ki_kernels_get();
+    c->bits = bits;
+    c->extra = bits - 1;
+    c->epsilon = (float)epsilon;
+    c->sign_bytes = (dim + 7) / 8;
+    c->padded = (dim + KI_RABITQ_GROUP - 1) / KI_RABITQ_GROUP * KI_RABITQ_GROUP;
+    c->extra_bytes = c->padded / 8 * c->extra;
+    c->base.code_size = c->sign_bytes + c->extra_bytes + (c->extra > 0 ? sizeof(uint16_t) : 0);
+    c->base.n_factors = 2;
+    c->base.bounded = c->base.either = 1;
+    c->base.block = c->base.code_size <= KI_BLOCK_MAX_CODE ? KI_BLOCK_ROWS : 0;
+    c->base.together = c->base.code_size - c->sign_bytes;
+    c->center = ki_alloc_zero(allocator, dim, sizeof *c->center);
+    if (!c->center) {
+        codec_free(&c->base);
+        return ki_fail_nomem(err, dim * sizeof *c->center);
+    }
+    *out = &c->base;
+    return KITH_OK;
+}
