@@ -107,6 +107,20 @@ static inline float ki_rabitq_estimate(const ki_rabitq_query *q, int32_t sum, fl
     return estimate;
 }
 
+/* --- A query as the codes of a quantized graph see it (index/qg_point.c) ---
+ * table[steps][2][4][16]: for step t, half h and lane l the entries of components 32 t + 8 l + 4 h + 0..3, by the bits
+ * of these; none above 127, and the sums of the greatest ones below 2^16. */
+#define KI_QG_BLOCK 16
+#define KI_QG_STEP 32        /* components of a step */
+#define KI_QG_STEPS 64       /* at most */
+#define KI_QG_STEP_BYTES 64  /* codes of a block */
+#define KI_QG_STEP_TABLE 128 /* entries */
+typedef struct ki_qg_query {
+    const uint8_t *table;
+    size_t steps;
+    float bias, scale, unit;
+} ki_qg_query;
+
 typedef struct ki_kernels {
     kith_simd level;
     size_t product_mr;

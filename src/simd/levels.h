@@ -36,15 +36,16 @@ typedef struct ki_cpu {
  * <topic>_<isa>.c, which sets the entries that it has and leaves the others as the level below had them. */
 #define KI_SCALAR_TOPICS(X) \
     X(distance)             \
-    X(hamming) X(pqscan) X(pq4scan) X(pq8sum) X(elementwise) X(product) X(screen) X(sq) X(hadamard) X(rabitq)
+    X(hamming)              \
+    X(pqscan) X(pq4scan) X(pq8sum) X(elementwise) X(product) X(screen) X(sq) X(hadamard) X(rabitq) X(qg)
 #define KI_AVX2_TOPICS(X) \
     X(distance)           \
-    X(hamming) X(pqscan) X(pq4scan) X(elementwise) X(product) X(screen) X(sq) X(hadamard) X(rabitq)
+    X(hamming) X(pqscan) X(pq4scan) X(elementwise) X(product) X(screen) X(sq) X(hadamard) X(rabitq) X(qg)
 #define KI_AVX512_TOPICS(X) \
     X(distance)             \
-    X(hamming) X(pq4scan) X(pq8sum) X(elementwise) X(product) X(screen) X(sq) X(hadamard) X(rabitq)
+    X(hamming) X(pq4scan) X(pq8sum) X(elementwise) X(product) X(screen) X(sq) X(hadamard) X(rabitq) X(qg)
 #define KI_NEON_TOPICS(X) \
-    X(distance) X(hamming) X(pqscan) X(pq4scan) X(elementwise) X(product) X(sq) X(hadamard) X(rabitq)
+    X(distance) X(hamming) X(pqscan) X(pq4scan) X(elementwise) X(product) X(sq) X(hadamard) X(rabitq) X(qg)
 
 #define KI_FILLER(topic, isa) void ki_simd_##topic##_##isa(ki_kernels *table, const ki_cpu *cpu);
 #define KI_SCALAR_FILLER(topic) KI_FILLER(topic, scalar)

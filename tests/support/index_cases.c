@@ -28,6 +28,8 @@ const family_case families[] = {
     {"PQ@x5,Refine(SQ8)", 1, 0, 0.85},
     {"HNSW8,Flat", 0, 1, 0.95},
     {"HNSW8,SQ8,RFlat", 0, 1, 0.95},
+    {"QG32,Flat", 0, 1, 0.95},
+    {"QG32,SQ8,RFlat", 0, 1, 0.95},
     {"PCA@,Flat,RFlat", 1, 1, 0.40},
     {"RR@,IVF40,Flat,RFlat", 0, 1, 0.70},
     {"HR,SQ4,RFlat", 1, 1, 0.93},
@@ -369,6 +371,7 @@ void case_quick(kith_index *index)
     static const char *const graphs[] = {"NSW", "NSG", "Vamana", "NNDescent"};
     for (size_t i = 0; i < sizeof graphs / sizeof *graphs; i++)
         if (strstr(info.spec, graphs[i])) assert_ok(kith_index_set(index, "ef_construction", 24, &err), &err);
+    if (strncmp(info.spec, "QG", 2) == 0) assert_ok(kith_index_set(index, "ef_construction", 64, &err), &err);
 }
 
 kith_index *case_create(const index_case *c, size_t dim, uint64_t seed, const kith_allocator *allocator)

@@ -685,6 +685,69 @@ static void every_table_is_complete(void **state)
     }
 }
 
+/* ---- Estimates of quantized graphs ---- */
+
+static void check_near(const ki_kernels *k, size_t steps, size_t blocks)
+{
+    size_t n = blocks * KI_QG_BLOCK, row = steps * KI_QG_STEP_BYTES;
+    block codes = block_make(blocks * row, 1), table = block_make(steps * KI_QG_STEP_TABLE, 1),
+          add = block_make(n * 2, 2), mul = block_make(n * 2, 2), dist = floats_make(n, 0),
+          place = block_make(n * 4, 4);
+    for (size_t i = 0; i < blocks * row; i++) ((uint8_t *)codes.data)[i] = (uint8_t)ki_rng_u64(&rng);
+    for (size_t i = 0; i < steps * KI_QG_STEP_TABLE; i++)
+        ((uint8_t *)table.data)[i] = i % 5 == 0 ? 127 : (uint8_t)ki_rng_below(&rng, 128);
+    for (size_t i = 0; i < n; i++) {
+        float factor[2] = {(float)ki_rng_gauss(&rng), (float)ki_rng_gauss(&rng)};
+        k->f32_to_f16(&factor[0], 1, (uint16_t *)add.data + i);
+        k->f32_to_f16(&factor[1], 1, (uint16_t *)mul.data + i);
+    }
+    if (n > 3) ((uint16_t *)add.data)[3] = 0x7c00; /* no link */
+    ki_qg_query q = {table.data, steps, -1.5f, 0.001f, 2};
+    double *want = calloc(n + 1, sizeof *want);
+    for (size_t i = 0; i < n; i++) {
+        unsigned sum = 0;
+        const uint8_t *code = (const uint8_t *)codes.data + i / KI_QG_BLOCK * row, *entry = table.data;
+        for (size_t c = 0; c < steps * 8; c++) { /* four components at a time */
+            unsigned byte = code[c / 8 * 64 + c % 8 / 2 * 16 + i % KI_QG_BLOCK],
+                     bits = c % 2 ? byte >> 4 : byte & 15;
+            sum += entry[c / 8 * 128 + c % 2 * 64 + c % 8 / 2 * 16 + bits];
+        }
+        float a, m;
+        k->f16_to_f32((uint16_t *)add.data + i, 1, &a);
+        k->f16_to_f32((uint16_t *)mul.data + i, 1, &m);
+        want[i] = 3 + 2 * ((double)a + (double)m * (-1.5 + 0.001 * sum));
+    }
+    for (int all = 0; all < 2; all++) {
+        float limit = all ? INFINITY : 3;
+        size_t found =
+                   k->qg_near(&q, codes.data, add.data, mul.data, blocks, 3, limit, dist.data, place.data),
+               at = 0;
+        for (size_t i = 0; i < n; i++) {
+            double slack = 1e-4 * (fabs(want[i]) + 30);
+            int named = at < found && ((uint32_t *)place.data)[at] == i;
+            if (isinf(want[i])) assert_false(named);
+            if (isinf(want[i])) continue;
+            if (named) assert_near(k, "qg_near", steps, ((float *)dist.data)[at++], want[i], slack);
+            assert_true(named ? want[i] < (double)limit + slack : want[i] >= (double)limit - slack);
+        }
+        assert_int_equal(at, found);
+    }
+    free(want), free(codes.memory), free(table.memory), free(add.memory), free(mul.memory), free(dist.memory),
+        free(place.memory);
+}
+
+static void check_all_near(const ki_kernels *k)
+{
+    for (size_t steps = 1; steps <= KI_QG_STEPS; steps += steps < 5 ? 1 : KI_QG_STEPS - 5)
+        for (size_t blocks = 0; blocks < 4; blocks++) check_near(k, steps, blocks);
+}
+
+static void estimates_of_quantized_graphs(void **state)
+{
+    (void)state;
+    for_every_level(check_all_near);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -697,6 +760,7 @@ int main(void)
         cmocka_unit_test(pq4_scans_are_within_their_bound),
         cmocka_unit_test(conversions_are_exact_or_round_to_even),
         cmocka_unit_test(rows_of_halves_and_whole_numbers),
+        cmocka_unit_test(estimates_of_quantized_graphs),
         cmocka_unit_test(elementwise_kernels_and_reductions),
         cmocka_unit_test(levels_can_be_forced),
     };

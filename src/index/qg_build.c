@@ -1,0 +1,337 @@
+/* qg_build.c - rows come into the graph: batch by batch, the walks of a batch on all threads. The essay is in qg.c.
+ *
+ * A batch goes through the following steps. Those marked || run in parallel, and what they compute does not depend on the
+ * number of threads:
+ *      1. encode
+ *   || 2. for each new row: walk to it in the graph as it was before the batch; what was expanded, and the rows of the
+ *         batch that came earlier, are its candidates; choose its links
+ *      3. the links back of those that are no fillers, sorted by the row that they start from
+ *   || 4. for each such row: fit them in
+ *      5. the entries, where the graph has grown by a quarter
+ * and after the last batch the rows that no path leads to become entries. */
+#include "index/qg_internal.h"
+
+#include <string.h>
+
+#include "base/error.h"
+#include "base/pool.h"
+#include "base/run.h"
+#include "base/select.h"
+
+/* Rows of a batch: few beside the rows that are there, and enough to keep some threads busy. Up to SINGLE rows they come
+ * one by one, so that small indexes do not depend on how the calls are cut. */
+#define BATCH 256
+#define SINGLE 1024
+#define BATCH_SHARE 64
+
+#define TWINS \
+    8 /* nearest candidates that may be the same vector: estimates of distance 0 may be out of order by rounding */
+
+#define GROUP_BLOCK 16 /* rows that links back lead from, one thread's share */
+
+typedef struct build_worker {
+    ki_qg_walker walker;
+    ki_qg_chooser chooser;
+} build_worker;
+
+typedef struct builder {
+    ki_qg *g;
+    size_t ef, n; /* n: rows of the batch */
+    uint32_t slot[BATCH];
+    uint32_t equal[BATCH]; /* the row whose vector is the same, KI_GRAPH_NONE: none was met */
+    const float *x;        /* [n][dim] of the batch */
+    build_worker *workers;
+    size_t n_workers;
+    float *block;
+    uint8_t *code;
+    float *factor;
+    uint64_t
+        *pairs; /* [pair_room] the row that a link back starts from, the number of its end in the batch */
+    uint32_t *group; /* [pair_room] where each row's pairs begin */
+    size_t n_pairs, n_groups, pair_room;
+    uint64_t *seen;
+    uint32_t *stack;
+} builder;
+
+static kith_status worker_init(const builder *b, build_worker *w, kith_error *err)
+{
+    const ki_qg *g = b->g;
+    const ki_structure_env *env = g->base.env;
+    KI_TRY(env->codec->ops->scorer(env->codec, env->allocator, &w->walker.scorer, err));
+    KI_TRY(ki_qg_walker_init(g, &w->walker, err));
+    w->walker.met_room = KI_QG_CANDIDATES - BATCH;
+    w->walker.met = ki_alloc(env->allocator, w->walker.met_room, sizeof *w->walker.met);
+    if (!w->walker.met) return ki_fail_nomem(err, w->walker.met_room * sizeof *w->walker.met);
+    return ki_qg_chooser_init(g, &w->chooser, err);
+}
+
+static void builder_clear(builder *b)
+{
+    const kith_allocator *allocator = b->g->base.env->allocator;
+    for (size_t i = 0; i < b->n_workers; i++) {
+        ki_qg_walker_clear(b->g, &b->workers[i].walker);
+        ki_qg_chooser_clear(b->g, &b->workers[i].chooser);
+    }
+    ki_free(allocator, b->workers);
+    ki_free(allocator, b->block);
+    ki_free(allocator, b->code);
+    ki_free(allocator, b->factor);
+    ki_free(allocator, b->pairs);
+    ki_free(allocator, b->group);
+    ki_free(allocator, b->seen);
+    ki_free(allocator, b->stack);
+}
+
+static kith_status builder_init(builder *b, const kith_run *run, size_t rows, kith_error *err)
+{
+    const ki_qg *g = b->g;
+    const ki_structure_env *env = g->base.env;
+    const ki_codec *codec = env->codec;
+    size_t threads = rows > 1 && g->n_used + rows > SINGLE ? kith_pool_threads(ki_run_pool(run)) : 1;
+    b->ef = (size_t)env->params[KI_QG_EF_CONSTRUCTION];
+    b->pair_room = BATCH * g->at.degree;
+    b->block = ki_alloc(env->allocator, env->unit ? BATCH * env->dim : 1, sizeof *b->block);
+    b->code = ki_alloc(env->allocator, BATCH, codec->code_size);
+    b->factor = ki_alloc(env->allocator, BATCH * codec->n_factors, sizeof *b->factor);
+    b->pairs = ki_alloc(env->allocator, b->pair_room, sizeof *b->pairs);
+    b->group = ki_alloc(env->allocator, b->pair_room + 1, sizeof *b->group);
+    b->seen = ki_alloc(env->allocator, ki_bits_words(g->room), sizeof *b->seen);
+    b->stack = ki_alloc(env->allocator, g->room, sizeof *b->stack);
+    b->workers = ki_alloc_zero(env->allocator, threads, sizeof *b->workers);
+    if (!b->block || !b->code || !b->factor || !b->pairs || !b->group || !b->seen || !b->stack || !b->workers)
+        return ki_fail_nomem(err, g->room * sizeof *b->stack);
+    while (b->n_workers < threads) KI_TRY(worker_init(b, &b->workers[b->n_workers++], err));
+    return KITH_OK;
+}
+
+static kith_status grow_rings(ki_qg *g, size_t room, kith_error *err)
+{
+    uint32_t **ring[] = {&g->next, &g->prev};
+    for (size_t r = 0; r < 2; r++) {
+        uint32_t *grown = ki_realloc(g->base.env->allocator, *ring[r], g->room, room, sizeof *grown);
+        if (!grown) return ki_fail_nomem(err, room * sizeof *grown);
+        for (size_t i = g->room; i < room; i++) grown[i] = (uint32_t)i;
+        *ring[r] = grown;
+    }
+    return KITH_OK;
+}
+
+/* Room for slots below n_slots; the new ones are holes. */
+static kith_status reserve(ki_qg *g, size_t n_slots, kith_error *err)
+{
+    const kith_allocator *allocator = g->base.env->allocator;
+    if (n_slots > KI_GRAPH_NODES)
+        return ki_fail(err, KITH_INVALID, "%zu rows in a graph, allowed %zu", n_slots, KI_GRAPH_NODES);
+    if (n_slots > g->room) {
+        size_t room = g->room == 0 ? n_slots : ki_grown(g->room, n_slots);
+        uint64_t *used =
+            ki_realloc(allocator, g->used, ki_bits_words(g->n_slots), ki_bits_words(room), sizeof *used);
+        if (!used) return ki_fail_nomem(err, ki_bits_words(room) * sizeof *used);
+        memset(used + ki_bits_words(g->n_slots), 0,
+               (ki_bits_words(room) - ki_bits_words(g->n_slots)) * sizeof *used);
+        g->used = used;
+        uint8_t *rows = ki_realloc(allocator, g->own_rows, g->n_slots, room, g->at.stride);
+        if (!rows) return ki_fail_nomem(err, room * g->at.stride);
+        g->rows = g->own_rows = rows;
+        if (g->next) KI_TRY(grow_rings(g, room, err));
+        g->room = room;
+    }
+    KI_TRY(ki_qg_root_reserve(g, g->room, err));
+    for (; g->n_slots < n_slots; g->n_slots++) ki_qg_erase(g, (uint32_t)g->n_slots);
+    return KITH_OK;
+}
+
+/* ---- 1. New rows ---- */
+
+static kith_status take_in(builder *b, const ki_input *input, size_t first, size_t n, const uint32_t *slots,
+                           uint32_t first_slot, const kith_run *run, kith_error *err)
+{
+    ki_qg *g = b->g;
+    const ki_codec *codec = g->base.env->codec;
+    b->x = ki_input_block(input, first, n, b->block);
+    KI_TRY(codec->ops->encode(codec, b->x, n, (ki_origins){0}, run, b->code, b->factor, err));
+    b->n = n;
+    for (size_t i = 0; i < n; i++) {
+        b->slot[i] = slots ? slots[first + i] : first_slot + (uint32_t)(first + i);
+        uint8_t *row = ki_qg_own_row(g, b->slot[i]);
+        memcpy(row + g->at.code, b->code + i * codec->code_size, codec->code_size);
+        if (codec->n_factors > 0)
+            memcpy(row + g->at.factor, b->factor + i * codec->n_factors, codec->n_factors * sizeof(float));
+    }
+    return KITH_OK;
+}
+
+/* ---- 2. Walking and choosing ---- */
+
+static void connect(void *ctx, size_t i, size_t worker)
+{
+    builder *b = ctx;
+    ki_qg *g = b->g;
+    ki_qg_walker *w = &b->workers[worker].walker;
+    ki_qg_chooser *c = &b->workers[worker].chooser;
+    float dist[BATCH];
+    size_t n = 0;
+    ki_qg_walk(g, w, b->x + i * g->turn.dim, b->ef, NULL);
+    for (; n < w->n_met; n++) c->near[n] = w->met[n];
+    w->scorer->ops->score(w->scorer, (ki_codes){b->code, b->factor}, NULL, i, INFINITY, dist);
+    for (size_t j = 0; j < i; j++)
+        c->near[n++] = (ki_near){dist[j] < INFINITY ? dist[j] : INFINITY, b->slot[j]};
+    ki_near_sort(c->near, n, NULL);
+    if (n > b->ef) n = b->ef;
+    b->equal[i] = KI_GRAPH_NONE;
+    for (size_t j = 0; j < n && j < TWINS && b->equal[i] == KI_GRAPH_NONE; j++)
+        if (ki_qg_equal(g, b->slot[i], c->near[j].node)) b->equal[i] = c->near[j].node;
+    if (b->equal[i] != KI_GRAPH_NONE) return;
+    ki_qg_choose(g, c, b->slot[i], n);
+}
+
+/* Rows that have an equal join its ring; the others come into the graph. */
+static kith_status settle(builder *b, kith_error *err)
+{
+    ki_qg *g = b->g;
+    for (size_t i = 0; i < b->n; i++)
+        if (b->equal[i] != KI_GRAPH_NONE) KI_TRY(ki_qg_rings_reserve(g, err));
+    for (size_t i = 0; i < b->n; i++) {
+        uint32_t node = b->equal[i];
+        for (size_t j = 0; j < i && node != KI_GRAPH_NONE;
+             j++) /* of the batch, and equal to another itself */
+            if (b->slot[j] == node && b->equal[j] != KI_GRAPH_NONE) node = b->equal[j], j = SIZE_MAX;
+        b->equal[i] = node;
+        if (node != KI_GRAPH_NONE) {
+            ki_qg_join(g, node, b->slot[i]);
+        } else {
+            ki_bits_set(g->used, b->slot[i]);
+            g->n_used++;
+        }
+    }
+    return KITH_OK;
+}
+
+/* Links to rows of the batch that did not come into the graph are given up: the rows they are equal to were candidates too. */
+static void drop_copies(builder *b)
+{
+    ki_qg *g = b->g;
+    size_t copies = 0;
+    for (size_t i = 0; i < b->n; i++) copies += b->equal[i] != KI_GRAPH_NONE;
+    for (size_t i = 0; i < b->n && copies > 0; i++) {
+        uint32_t *links = ki_qg_own_links(g, b->slot[i]);
+        for (size_t j = 0; j < g->at.degree && links[j] != KI_GRAPH_NONE && b->equal[i] == KI_GRAPH_NONE;) {
+            if (ki_bits_get(g->used, ki_qg_to(links[j])))
+                j++;
+            else
+                ki_qg_take_out(g, b->slot[i], j);
+        }
+    }
+}
+
+/* ---- 3. and 4. Links back ---- */
+
+static int pair_before(uint64_t a, uint64_t b)
+{
+    return a < b;
+}
+
+/* Sort ascending: a heap. */
+static void sort_pairs(uint64_t *p, size_t n)
+{
+    for (size_t i = n / 2, end = n; end > 1;) {
+        uint64_t moved;
+        if (i > 0) {
+            moved = p[--i];
+        } else {
+            moved = p[--end];
+            p[end] = p[0];
+        }
+        size_t root = i;
+        for (size_t child; (child = 2 * root + 1) < end; root = child) {
+            if (child + 1 < end && pair_before(p[child], p[child + 1])) child++;
+            if (!pair_before(moved, p[child])) break;
+            p[root] = p[child];
+        }
+        p[root] = moved;
+    }
+}
+
+static void find_links_back(builder *b)
+{
+    const ki_qg *g = b->g;
+    b->n_pairs = b->n_groups = 0;
+    for (size_t i = 0; i < b->n; i++) {
+        const uint32_t *links = ki_qg_links(g, b->slot[i]);
+        if (b->equal[i] != KI_GRAPH_NONE) continue;
+        for (size_t j = 0; j < g->at.degree && links[j] != KI_GRAPH_NONE; j++)
+            if (!(links[j] & KI_QG_FILLER)) b->pairs[b->n_pairs++] = (uint64_t)links[j] << 32 | i;
+    }
+    sort_pairs(b->pairs, b->n_pairs);
+    for (size_t p = 0; p < b->n_pairs; p++)
+        if (p == 0 || b->pairs[p] >> 32 != b->pairs[p - 1] >> 32) b->group[b->n_groups++] = (uint32_t)p;
+    b->group[b->n_groups] = (uint32_t)b->n_pairs;
+}
+
+static void link_back(void *ctx, size_t block, size_t worker)
+{
+    builder *b = ctx;
+    size_t end = (block + 1) * GROUP_BLOCK < b->n_groups ? (block + 1) * GROUP_BLOCK : b->n_groups;
+    for (size_t i = block * GROUP_BLOCK; i < end; i++)
+        for (size_t p = b->group[i]; p < b->group[i + 1]; p++)
+            ki_qg_offer_link(b->g, &b->workers[worker].chooser, (uint32_t)(b->pairs[p] >> 32),
+                             b->slot[(uint32_t)b->pairs[p]]);
+}
+
+/* ---- All of it ---- */
+
+/* Rows of the next batch. */
+static size_t batch_of(const ki_qg *g, size_t rows)
+{
+    size_t most = g->n_used < SINGLE ? 1 : g->n_used / BATCH_SHARE;
+    if (most > BATCH) most = BATCH;
+    return rows < most ? rows : most;
+}
+
+static kith_status add_batch(builder *b, kith_pool *pool, kith_error *err)
+{
+    ki_qg *g = b->g;
+    for (size_t i = 0; i < b->n_workers; i++)
+        KI_TRY(ki_qg_walker_reserve(g, &b->workers[i].walker, g->room, b->ef, err));
+    ki_pool_run(b->n_workers > 1 ? pool : NULL, b->n, connect, b);
+    KI_TRY(settle(b, err));
+    drop_copies(b);
+    find_links_back(b);
+    ki_pool_run(b->n_workers > 1 ? pool : NULL, (b->n_groups + GROUP_BLOCK - 1) / GROUP_BLOCK, link_back, b);
+    ki_qg_chooser *c = &b->workers[0].chooser;
+    ki_qg_root_sample(g, &c->self, &c->other, 0);
+    return KITH_OK;
+}
+
+kith_status ki_qg_add_rows(ki_structure *structure, const ki_input *input, const uint32_t *slots,
+                           uint32_t first_slot, size_t n_slots, const kith_run *run, kith_error *err)
+{
+    ki_qg *g = (ki_qg *)structure;
+    if (input->n == 0) return KITH_OK;
+    size_t slots_before = g->n_slots;
+    KI_TRY(reserve(g, n_slots, err));
+    builder b = {.g = g};
+    ki_stage stage;
+    size_t done = 0;
+    kith_status status = builder_init(&b, run, input->n, err);
+    if (status == KITH_OK) status = ki_qg_prepare_remove(structure, NULL, err);
+    ki_qg_root_forget_orphans(g); /* small graphs do not depend on how the calls are cut */
+    ki_stage_begin(&stage, run, "linking", input->n);
+    while (status == KITH_OK && done < input->n) {
+        status = ki_run_check(run, err);
+        size_t n = batch_of(g, input->n - done);
+        if (status == KITH_OK) status = take_in(&b, input, done, n, slots, first_slot, run, err);
+        if (status == KITH_OK) status = add_batch(&b, ki_run_pool(run), err);
+        if (status == KITH_OK) ki_stage_report(&stage, done += n);
+    }
+    if (status == KITH_OK) {
+        ki_qg_chooser *c = &b.workers[0].chooser;
+        ki_qg_root_orphans(g, &c->self, &c->other, b.seen, b.stack);
+    } else if (g->remover) {
+        ki_qg_drop(g, slots, first_slot, done);
+    }
+    if (status != KITH_OK) g->n_slots = slots_before;
+    ki_qg_remover_free(g);
+    builder_clear(&b);
+    return status;
+}

@@ -1,0 +1,398 @@
+/* qg_search.c - the walk through a quantized graph, and queries. The essay is in qg.c.
+ *
+ * A walk keeps one bounded pool of rows sorted by their estimated distances, and expands them: the true distance of a row
+ * is taken when it is expanded and never before, and the estimates of its neighbours enter the pool where they are below
+ * its worst. What a walk waits for is memory, so a row is asked for long before it is needed: the row to be expanded next
+ * is chosen, and its lines fetched, before this one is looked at. */
+#include "index/qg_internal.h"
+
+#include <string.h>
+
+#include "base/error.h"
+
+#define EXPANDED (UINT32_C(1) << 31)
+
+#define RANKED 96 /* entries of the pool that are compared one by one */
+#define MERGED 32 /* new entries at a time */
+
+/* Of the root this many entries begin a walk. */
+#define BEGIN 4
+
+/* Up to this many times ef rows are compared one by one instead: a step of a walk costs as much as ten distances of rows
+ * that lie side by side. With a filter, times the square of the share that it lets through. */
+#define SCAN_BELOW 10
+
+/* Slots that are looked at to learn how many rows a filter lets through; at this share it is met by a wider pool. */
+#define SAMPLE 256
+#define WIDER_FROM 0.05
+
+struct ki_scratch {
+    ki_qg_walker walker;
+};
+
+/* ---- Memory ---- */
+
+kith_status ki_qg_walker_init(const ki_qg *g, ki_qg_walker *w, kith_error *err)
+{
+    const kith_allocator *allocator = g->base.env->allocator;
+    w->near_room = 0;
+    w->z = ki_alloc(allocator, g->turn.width, sizeof *w->z);
+    w->table = ki_alloc(allocator, g->at.steps, KI_QG_STEP_TABLE);
+    if (w->z && w->table) return KITH_OK;
+    return ki_fail_nomem(err, g->turn.width * sizeof *w->z + g->at.steps * KI_QG_STEP_TABLE);
+}
+
+void ki_qg_walker_clear(const ki_qg *g, ki_qg_walker *w)
+{
+    const kith_allocator *allocator = g->base.env->allocator;
+    ki_scorer_free(w->scorer);
+    ki_free(allocator, w->z);
+    ki_free(allocator, w->table);
+    ki_free(allocator, w->pool);
+    ki_free(allocator, w->node);
+    ki_free(allocator, w->marks);
+    ki_free(allocator, w->marked);
+    ki_free(allocator, w->dist);
+    ki_free(allocator, w->place);
+    ki_free(allocator, w->met);
+}
+
+static kith_status reserve_marks(const ki_qg *g, ki_qg_walker *w, size_t nodes, kith_error *err)
+{
+    const kith_allocator *allocator = g->base.env->allocator;
+    if (nodes <= w->nodes) return KITH_OK;
+    size_t words = ki_bits_words(nodes), room = words < 64 ? 64 : words;
+    uint64_t *marks = ki_alloc_zero(allocator, words, sizeof *marks);
+    uint32_t *marked = marks ? ki_alloc(allocator, room, sizeof *marked) : NULL;
+    if (!marked) {
+        ki_free(allocator, marks);
+        return ki_fail_nomem(err, words * sizeof *marks + room * sizeof *marked);
+    }
+    ki_free(allocator, w->marks);
+    ki_free(allocator, w->marked);
+    w->marks = marks;
+    w->marked = marked;
+    w->marked_room = room;
+    w->n_marked = 0;
+    w->nodes = nodes;
+    return KITH_OK;
+}
+
+kith_status ki_qg_walker_reserve(const ki_qg *g, ki_qg_walker *w, size_t nodes, size_t limit, kith_error *err)
+{
+    const kith_allocator *allocator = g->base.env->allocator;
+    size_t near = g->root.n > g->at.degree ? g->root.n : g->at.degree;
+    near += KI_QG_BLOCK;
+    if (limit < BEGIN) limit = BEGIN;
+    if (limit > w->room) {
+        float *pool = ki_alloc(allocator, limit, sizeof *pool);
+        uint32_t *node = pool ? ki_alloc(allocator, limit, sizeof *node) : NULL;
+        if (!node) {
+            ki_free(allocator, pool);
+            return ki_fail_nomem(err, limit * (sizeof *pool + sizeof *node));
+        }
+        ki_free(allocator, w->pool);
+        ki_free(allocator, w->node);
+        w->pool = pool;
+        w->node = node;
+        w->room = limit;
+    }
+    if (near > w->near_room) {
+        float *dist = ki_alloc(allocator, near, sizeof *dist);
+        uint32_t *place = ki_alloc(allocator, near, sizeof *place);
+        ki_free(allocator, w->dist);
+        ki_free(allocator, w->place);
+        w->dist = dist;
+        w->place = place;
+        w->near_room = dist && place ? near : 0;
+        if (!w->near_room) return ki_fail_nomem(err, near * (sizeof *dist + sizeof *place));
+    }
+    return reserve_marks(g, w, nodes, err);
+}
+
+/* ---- The pool ---- */
+
+static void start(ki_qg_walker *w, size_t limit)
+{
+    if (w->n_marked < w->marked_room)
+        for (size_t i = 0; i < w->n_marked; i++) w->marks[w->marked[i] / 64] = 0;
+    else
+        memset(w->marks, 0, ki_bits_words(w->nodes) * sizeof *w->marks);
+    w->n_marked = w->entered = w->n = w->next = w->n_met = 0;
+    w->limit = limit;
+}
+
+/* Mark a row; whether it was not. */
+static inline int mark(ki_qg_walker *w, uint32_t node)
+{
+    uint64_t bit = (uint64_t)1 << (node % 64), *word = &w->marks[node / 64];
+    if (*word & bit) return 0;
+    *word |= bit;
+    w->entered++;
+    if (w->n_marked < w->marked_room) w->marked[w->n_marked++] = node;
+    return 1;
+}
+
+static inline float worst(const ki_qg_walker *w)
+{
+    return w->n == w->limit ? w->pool[w->n - 1] : INFINITY;
+}
+
+/* How many of the pool are no farther: halves while it is large, then all are compared side by side, because a chain of
+ * comparisons would wait for each. */
+static inline size_t rank(const ki_qg_walker *w, float dist)
+{
+    const float *pool = w->pool;
+    size_t first = 0, n = w->n;
+    int before = 0;
+    while (n > RANKED) {
+        size_t half = n / 2;
+        first += half * (size_t)(pool[first + half - 1] <= dist);
+        n -= half;
+    }
+    for (size_t i = 0; i < n; i++) before += pool[first + i] <= dist;
+    return first + (size_t)before;
+}
+
+/* Merge new[n], ascending. The places are all found before anything moves. */
+static void merge(ki_qg_walker *w, const ki_near *new, size_t n)
+{
+    size_t place[MERGED + 1];
+    for (size_t i = 0; i < n; i++) place[i] = rank(w, new[i].dist);
+    while (n > 0 && place[n - 1] + n > w->limit) n--;
+    if (n == 0) return;
+    if (place[0] < w->next) w->next = place[0];
+    size_t end = w->n + n > w->limit ? w->limit - n : w->n; /* old ones from here on are lost */
+    w->n = end + n;
+    for (size_t i = n; i-- > 0;) {
+        size_t moved = place[i] < end ? end - place[i] : 0;
+        memmove(w->pool + place[i] + i + 1, w->pool + place[i], moved * sizeof *w->pool);
+        memmove(w->node + place[i] + i + 1, w->node + place[i], moved * sizeof *w->node);
+        w->pool[place[i] + i] = new[i].dist;
+        w->node[place[i] + i] = new[i].node;
+        if (place[i] < end) end = place[i];
+    }
+}
+
+/* Offer rows that were not in the pool before: sorted a few at a time. */
+static void offer(ki_qg_walker *w, const float *dist, const uint32_t *place, const uint32_t *links, size_t n)
+{
+    ki_near new[MERGED];
+    size_t m = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t to = ki_qg_to(links[place[i]]);
+        if (!(dist[i] < worst(w)) || !mark(w, to)) continue;
+        size_t j = m++;
+        for (; j > 0 && new[j - 1].dist > dist[i]; j--) new[j] = new[j - 1];
+        new[j] = (ki_near){dist[i], to};
+        if (m < MERGED) continue;
+        merge(w, new, m);
+        m = 0;
+    }
+    merge(w, new, m);
+}
+
+static inline void fetch(const ki_qg *g, uint32_t node)
+{
+    const uint8_t *row = ki_qg_row(g, node);
+    for (size_t i = 0; i < g->at.stride; i += KI_CACHE_LINE) __builtin_prefetch(row + i);
+}
+
+/* The best row that was not expanded, marked so and on its way; KI_GRAPH_NONE: there is none. */
+static inline uint32_t take(const ki_qg *g, ki_qg_walker *w)
+{
+    size_t i = w->next;
+    while (i < w->n && w->node[i] & EXPANDED) i++;
+    w->next = i;
+    if (i == w->n) return KI_GRAPH_NONE;
+    uint32_t node = w->node[i];
+    w->node[i] |= EXPANDED;
+    w->next++;
+    fetch(g, node);
+    return node;
+}
+
+/* ---- The walk ---- */
+
+/* The few best entries. */
+static void begin(const ki_qg *g, ki_qg_walker *w, const float *vector, size_t limit)
+{
+    const ki_qg_root *root = &g->root;
+    (void)vector;
+    start(w, limit < BEGIN ? limit : BEGIN);
+    float base = 0;
+    size_t blocks = (root->n + KI_QG_BLOCK - 1) / KI_QG_BLOCK;
+    size_t n = g->base.env->kernels->qg_near(&w->query, root->codes, root->add, root->mul, blocks, base,
+                                             INFINITY, w->dist, w->place);
+    for (size_t i = 0; i < n; i++) {
+        if (!(w->dist[i] < worst(w))) continue;
+        ki_near entry = {w->dist[i], root->node[w->place[i]]};
+        merge(w, &entry, 1);
+    }
+    for (size_t i = 0; i < w->n; i++) {
+        (void)mark(w, w->node[i]);
+        w->pool[i] = INFINITY; /* counted from elsewhere */
+    }
+    w->limit = limit;
+}
+
+static void expand(const ki_qg *g, ki_qg_walker *w, uint32_t node, ki_query *query)
+{
+    float base = ki_qg_distance(g, w->scorer, node);
+    w->expanded++;
+    if (w->met && w->n_met < w->met_room) w->met[w->n_met++] = (ki_near){base, node};
+    if (query && base <= ki_query_limit(query)) ki_qg_offer(g, query, base, node);
+    const uint8_t *row = ki_qg_row(g, node);
+    size_t n = g->base.env->kernels->qg_near(&w->query, row, ki_qg_add(g, node), ki_qg_mul(g, node),
+                                             g->at.blocks, base, worst(w), w->dist, w->place);
+    offer(w, w->dist, w->place, ki_qg_links(g, node), n);
+}
+
+void ki_qg_walk(const ki_qg *g, ki_qg_walker *w, const float *vector, size_t limit, ki_query *query)
+{
+    w->scorer->ops->query(w->scorer, vector);
+    ki_qg_ask_codes(g, vector, w->z, w->table, &w->query);
+    w->expanded = 0;
+    begin(g, w, vector, limit);
+    uint32_t now = take(g, w), then;
+    while (now != KI_GRAPH_NONE && !(query && ki_query_stop(query))) {
+        then = take(g, w);
+        expand(g, w, now, query);
+        now = then != KI_GRAPH_NONE ? then : take(g, w);
+    }
+}
+
+/* ---- Queries ---- */
+
+kith_status ki_qg_scratch_create(const ki_structure *structure, ki_scratch **scratch, kith_error *err)
+{
+    const ki_qg *g = (const ki_qg *)structure;
+    KI_TRY(ki_scratch_make(structure, sizeof **scratch, scratch, err));
+    kith_status status = ki_qg_walker_init(g, &(*scratch)->walker, err);
+    if (status == KITH_OK) return status;
+    ki_qg_scratch_free(structure, *scratch);
+    *scratch = NULL;
+    return status;
+}
+
+void ki_qg_scratch_free(const ki_structure *structure, ki_scratch *scratch)
+{
+    ki_qg_walker_clear((const ki_qg *)structure, &scratch->walker);
+    ki_free(structure->env->allocator, scratch);
+}
+
+static size_t width(const ki_qg *g, size_t k, const double *settings)
+{
+    size_t ef = (size_t)settings[KI_QG_EF];
+    if (ef < k) ef = k;
+    return ef < g->n_slots ? ef : g->n_slots + 1;
+}
+
+/* The width that a filter which lets this share through asks for. */
+static size_t wider(const ki_qg *g, size_t ef, double share)
+{
+    double wide = (double)ef / share;
+    return wide < (double)g->n_slots ? (size_t)wide : g->n_slots + 1;
+}
+
+kith_status ki_qg_prepare(const ki_structure *structure, ki_scratch *scratch, size_t k,
+                          const double *settings, kith_error *err)
+{
+    const ki_qg *g = (const ki_qg *)structure;
+    size_t ef = width(g, k, settings);
+    return ki_qg_walker_reserve(g, &scratch->walker, g->n_slots, wider(g, ef, WIDER_FROM), err);
+}
+
+/* Compare every row that may be returned. */
+static void scan(const ki_qg *g, ki_scorer *scorer, ki_query *query)
+{
+    scorer->ops->query(scorer, query->vector);
+    for (size_t i = 0; i < g->n_slots; i++) {
+        if (i % KI_SCAN_BLOCK == 0 && ki_query_stop(query)) return;
+        if (!ki_bits_get(g->used, i)) continue;
+        if (ki_query_selective(query) && !ki_qg_allowed(g, query, (uint32_t)i)) continue;
+        float dist = ki_qg_distance(g, scorer, (uint32_t)i);
+        query->scored++;
+        if (dist <= ki_query_limit(query)) ki_qg_offer(g, query, dist, (uint32_t)i);
+    }
+}
+
+/* Forget what was offered: it will be offered again. */
+static void withdraw(ki_query *query)
+{
+    if (query->found)
+        query->found->n = 0;
+    else
+        query->top.n = 0;
+}
+
+static void walk(const ki_qg *g, ki_qg_walker *w, ki_query *query, size_t ef)
+{
+    ki_qg_walk(g, w, query->vector, ef, query);
+    query->scored += ki_query_selective(query) ? w->expanded : w->entered;
+    query->visited += w->expanded;
+}
+
+/* About the share of rows that may be returned: of some slots at equal distances. */
+static double share(const ki_query *query)
+{
+    size_t n = query->rows->n_slots, sample = n < SAMPLE ? n : SAMPLE, used = 0, passed = 0;
+    for (size_t i = 0; i < sample; i++) {
+        uint32_t slot = (uint32_t)(i * n / sample);
+        if (!ki_rows_used(query->rows, slot)) continue;
+        used++;
+        passed += (size_t)ki_query_allows(query, slot);
+    }
+    return used > 0 ? (double)passed / (double)used : 1;
+}
+
+/* With a filter: a wider pool, or all rows that pass where these are few or the walk met too few of them. */
+static void search_filtered(const ki_qg *g, ki_qg_walker *w, ki_query *query, size_t ef)
+{
+    double part = share(query);
+    if (part >= WIDER_FROM && (double)SCAN_BELOW * (double)ef < part * part * (double)g->n_slots) {
+        walk(g, w, query, wider(g, ef, part));
+        if (query->stopped || ki_query_taken(query) >= query->need) return;
+        withdraw(query);
+    }
+    scan(g, w->scorer, query);
+}
+
+/* Within a radius: the pool grows until it reaches beyond. */
+static void search_range(const ki_qg *g, ki_qg_walker *w, ki_query *query, size_t ef)
+{
+    for (;;) {
+        if (ki_qg_walker_reserve(g, w, g->n_slots, ef, NULL) != KITH_OK) {
+            query->found->failed = query->stopped = 1;
+            return;
+        }
+        walk(g, w, query, ef);
+        if (query->stopped || w->n < ef || query->by_slot) return;
+        if (w->pool[w->n - 1] > ki_query_limit(query)) return;
+        ef *= 4;
+        withdraw(query);
+        if (SCAN_BELOW * ef < g->n_slots) continue;
+        scan(g, w->scorer, query);
+        return;
+    }
+}
+
+void ki_qg_search(const ki_structure *structure, ki_scratch *scratch, ki_query *query)
+{
+    const ki_qg *g = (const ki_qg *)structure;
+    ki_qg_walker *w = &scratch->walker;
+    query->holes = 0; /* only slots in use are met */
+    if (g->n_used == 0) {
+        (void)ki_query_stop(query);
+        return;
+    }
+    size_t ef = width(g, query->top.k, query->settings);
+    if (SCAN_BELOW * ef >= g->n_used)
+        scan(g, w->scorer, query);
+    else if (query->found)
+        search_range(g, w, query, ef);
+    else if (ki_query_selective(query))
+        search_filtered(g, w, query, ef);
+    else
+        walk(g, w, query, ef);
+}

@@ -1,0 +1,229 @@
+/* QG where the contract's 700 rows do not reach: walks, batches, removals by the hundred, many equal rows, filters met by
+ * walking, an add that is cancelled half-way. */
+#include "support.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <kith/index.h>
+
+static kith_error err;
+
+enum { N = 3000, NQ = 100, K = 10, DIM = 24 };
+
+static float *x, *queries; /* [2 N][DIM]: rows, and rows to replace them by; [NQ][DIM] */
+
+static int begin(void **state)
+{
+    (void)state;
+    x = test_vectors(2 * N, DIM, 0, 5);
+    queries = test_vectors(NQ, DIM, 0, 6);
+    return 0;
+}
+static int end(void **state)
+{
+    (void)state;
+    free(x);
+    free(queries);
+    return 0;
+}
+
+static kith_index *made(const char *spec, size_t n, size_t threads)
+{
+    kith_index *index;
+    kith_run run;
+    kith_run_init(&run);
+    if (threads > 0) assert_ok(kith_pool_create(threads, NULL, &run.pool, &err), &err);
+    assert_ok(kith_index_create(spec, DIM, NULL, &index, &err), &err);
+    if (strncmp(spec, "QG", 2) == 0) assert_ok(kith_index_set(index, "ef_construction", 48, &err), &err);
+    assert_ok(kith_index_train(index, x, N, &run, &err), &err);
+    assert_ok(kith_index_add(index, x, NULL, n, &run, &err), &err);
+    assert_ok(kith_index_check(index, &err), &err);
+    kith_pool_free(run.pool);
+    return index;
+}
+
+static void ask(const kith_index *index, double ef, const kith_filter *filter, uint64_t *ids, float *dist,
+                kith_search_stats *stats)
+{
+    kith_searcher *searcher;
+    kith_setting setting = {"ef", ef};
+    kith_search_options options;
+    kith_search_options_init(&options);
+    options.filter = filter;
+    options.settings = &setting;
+    options.n_settings = ef > 0;
+    assert_ok(kith_searcher_create(index, &searcher, &err), &err);
+    assert_ok(kith_search(searcher, queries, NQ, K, &options, ids, dist, stats, &err), &err);
+    kith_searcher_free(searcher);
+}
+
+/* Against Flat over the same rows; what a walk looks at, too. */
+static double recall(const kith_index *index, const kith_index *flat, double ef, const kith_filter *filter)
+{
+    static uint64_t ids[NQ * K], true_ids[NQ * K];
+    static float dist[NQ * K], true_dist[NQ * K];
+    kith_search_stats stats[NQ];
+    size_t hits = 0;
+    ask(flat, 0, filter, true_ids, true_dist, NULL);
+    ask(index, ef, filter, ids, dist, stats);
+    for (size_t q = 0; q < NQ; q++) {
+        assert_int_equal(stats[q].found, K);
+        assert_true(stats[q].visited > 0 && stats[q].visited < N / 3); /* a walk it was */
+        for (size_t i = 0; i < K; i++) hits += dist[q * K + i] <= true_dist[q * K + K - 1];
+    }
+    return (double)hits / (NQ * K);
+}
+
+static unsigned char *saved(const kith_index *index, size_t *size)
+{
+    char path[1024];
+    snprintf(path, sizeof path, "%s/qg.kidx", test_folder());
+    assert_ok(kith_index_save(index, path, NULL, &err), &err);
+    FILE *f = fopen(path, "rb");
+    assert_non_null(f);
+    fseek(f, 0, SEEK_END);
+    *size = (size_t)ftell(f);
+    rewind(f);
+    unsigned char *bytes = malloc(*size);
+    assert_int_equal(fread(bytes, 1, *size, f), *size);
+    fclose(f);
+    return bytes;
+}
+
+static void walks_find_near_rows(void **state)
+{
+    (void)state;
+    kith_index *index = made("QG32", N, 2), *flat = made("Flat", N, 0);
+    double narrow = recall(index, flat, 20, NULL), wide = recall(index, flat, 150, NULL);
+    printf("recall %.3f at ef 20, %.3f at ef 150\n", narrow, wide);
+    assert_true(narrow > 0.6 && wide > 0.97);
+    kith_index_free(index);
+    kith_index_free(flat);
+}
+
+static void threads_do_not_show(void **state)
+{
+    (void)state;
+    size_t size[2];
+    kith_index *a = made("QG16,SQ8", N, 0), *b = made("QG16,SQ8", N, 3);
+    unsigned char *one = saved(a, &size[0]), *three = saved(b, &size[1]);
+    assert_int_equal(size[0], size[1]);
+    assert_memory_equal(one, three, size[0]);
+    free(one);
+    free(three);
+    kith_index_free(a);
+    kith_index_free(b);
+}
+
+/* A third of the rows is replaced, three times: recall stays that of a fresh build. */
+static void replaced_rows_are_found(void **state)
+{
+    (void)state;
+    kith_index *index = made("QG32", N, 0), *flat = made("Flat", N, 0);
+    double fresh = recall(index, flat, 60, NULL);
+    for (size_t round = 0; round < 3; round++) {
+        uint64_t ids[N / 3];
+        size_t removed, n = N / 3;
+        for (size_t i = 0; i < n; i++) ids[i] = 3 * i + round;
+        for (kith_index **each = (kith_index *[]){index, flat, NULL}; *each; each++) {
+            assert_ok(kith_index_remove(*each, ids, n, &removed, &err), &err);
+            assert_int_equal(removed, n);
+            assert_ok(kith_index_check(*each, &err), &err);
+            assert_ok(kith_index_add(*each, x + (N + round * n) * DIM, ids, n, NULL, &err), &err);
+            assert_ok(kith_index_check(*each, &err), &err);
+        }
+    }
+    double churned = recall(index, flat, 60, NULL);
+    printf("recall %.3f fresh, %.3f with all rows replaced\n", fresh, churned);
+    assert_true(churned > fresh - 0.02);
+    kith_index_free(index);
+    kith_index_free(flat);
+}
+
+/* 2,000 copies of one vector do not hide the others; the slot that stands in the graph for them may go. */
+static void equal_rows_share_a_vertex(void **state)
+{
+    (void)state;
+    enum { COPIES = 2000 };
+    kith_index *index = made("QG32", N, 0), *flat = made("Flat", N, 0);
+    float *copies = malloc(COPIES * DIM * sizeof *copies);
+    for (size_t i = 0; i < COPIES; i++) memcpy(copies + i * DIM, x, DIM * sizeof *copies);
+    assert_ok(kith_index_add(index, copies, NULL, COPIES, NULL, &err), &err);
+    assert_ok(kith_index_check(index, &err), &err);
+    assert_true(recall(index, flat, 150, NULL) > 0.97); /* the copies are nobody's neighbours here */
+    uint64_t gone[COPIES];
+    size_t removed;
+    for (size_t i = 0; i < COPIES; i++) gone[i] = i == 0 ? 0 : N + i; /* but one */
+    assert_ok(kith_index_remove(index, gone, COPIES, &removed, &err), &err);
+    assert_int_equal(removed, COPIES);
+    assert_ok(kith_index_check(index, &err), &err);
+    kith_searcher *searcher;
+    uint64_t id;
+    float dist;
+    assert_ok(kith_searcher_create(index, &searcher, &err), &err);
+    assert_ok(kith_search(searcher, x, 1, 1, NULL, &id, &dist, NULL, &err), &err);
+    assert_int_equal(id, N);
+    assert_true(dist == 0);
+    kith_searcher_free(searcher);
+    free(copies);
+    kith_index_free(index);
+    kith_index_free(flat);
+}
+
+static int most(void *ctx, uint64_t id)
+{
+    (void)ctx;
+    return id % 4 != 0;
+}
+
+static void filters_are_met_by_walking(void **state)
+{
+    (void)state;
+    kith_index *index = made("QG32", N, 0), *flat = made("Flat", N, 0);
+    kith_filter filter;
+    kith_filter_init(&filter);
+    filter.allow = most;
+    assert_true(recall(index, flat, 100, &filter) > 0.95);
+    kith_index_free(index);
+    kith_index_free(flat);
+}
+
+static void late_cancel(void *ctx, const char *stage, uint64_t done, uint64_t total)
+{
+    (void)stage;
+    (void)total;
+    /* Reports are a tenth of a second apart: a pause at the first one makes the next due after the first batch. */
+    if (done == 0) nanosleep(&(struct timespec){.tv_nsec = 120000000}, NULL);
+    if (done > 0) kith_cancel_raise(ctx);
+}
+
+static void cancelled_adds_leave_nothing(void **state)
+{
+    (void)state;
+    kith_index *index = made("QG32", N / 2, 0);
+    kith_cancel cancel = {0};
+    kith_run run;
+    kith_run_init(&run);
+    run.cancel = &cancel;
+    run.progress = late_cancel;
+    run.progress_ctx = &cancel;
+    assert_int_equal(kith_index_add(index, x + N / 2 * DIM, NULL, N / 2, &run, &err), KITH_CANCELLED);
+    assert_ok(kith_index_check(index, &err), &err);
+    kith_index_info info = {.struct_size = sizeof info};
+    assert_ok(kith_index_get_info(index, &info, &err), &err);
+    assert_int_equal(info.n, N / 2);
+    kith_index_free(index);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(walks_find_near_rows),       cmocka_unit_test(threads_do_not_show),
+        cmocka_unit_test(replaced_rows_are_found),    cmocka_unit_test(equal_rows_share_a_vertex),
+        cmocka_unit_test(filters_are_met_by_walking), cmocka_unit_test(cancelled_adds_leave_nothing),
+    };
+    return cmocka_run_group_tests(tests, begin, end);
+}
