@@ -23,6 +23,7 @@
 #include <kith/simd.h>
 #include <kith/simhash.h>
 #include <kith/status.h>
+#include <kith/tune.h>
 #include <kith/version.h>
 
 #endif

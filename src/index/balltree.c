@@ -146,6 +146,7 @@ const ki_structure_part ki_structure_balltree = {
                           "few; float32 rows only",
                       .params = params,
                       .n_params = sizeof params / sizeof *params}},
+    .main_param = "max_leaves",
     .metrics = KI_METRIC_BIT(KITH_L2SQ) | KI_METRIC_BIT(KITH_COSINE) | KI_METRIC_BIT(KITH_L1),
     .ops = &ops,
 };

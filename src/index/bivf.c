@@ -398,6 +398,7 @@ const ki_structure_part ki_structure_bivf = {
                   .params = params,
                   .n_params = sizeof params / sizeof *params},
          .args = {{"n", 1, MAX_CELLS, 0}}},
+    .main_param = "nprobe",
     .metrics = KI_METRIC_BIT(KITH_HAMMING),
     .ops = &bivf_ops,
     .codec = &ki_codec_part_bits,

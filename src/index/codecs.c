@@ -205,6 +205,7 @@ const ki_refinement_part ki_refinement_f32 = {
                   .params = refine_params,
                   .n_params = sizeof refine_params / sizeof *refine_params}},
     .fine = 32,
+    .exact = 1,
     .make = make_f32,
 };
 

@@ -180,6 +180,9 @@ typedef struct ki_structure_part {
     /* The only codec it works with, not said in specs, made with the structure's own numbers; NULL: any of the list. */
     const struct ki_codec_part *codec;
     int scans; /* it offers rows by ki_query_scan alone, which refines by lower bounds where the codec has them */
+    /* The search-time parameter by which it trades time for recall, more finding more (at 1 or above the low end of its
+     * range): what target_recall sets (kith/tune.h). NULL: none. */
+    const char *main_param;
 } ki_structure_part;
 
 typedef struct ki_codec_part {
@@ -204,6 +207,7 @@ extern const ki_codec_part ki_codec_part_signatures;
 typedef struct ki_refinement_part {
     ki_part part;
     int fine; /* bits a component, to be compared with those of codecs */
+    int exact; /* it keeps the rows as they came */
     kith_status (*make)(const uint64_t *args, const double *params, size_t dim, kith_metric metric,
                         int residual, const kith_allocator *allocator, ki_codec **codec, kith_error *err);
 } ki_refinement_part;

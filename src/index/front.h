@@ -2,6 +2,7 @@
 #ifndef KI_INDEX_FRONT_H
 #define KI_INDEX_FRONT_H
 
+#include "index/calibration.h"
 #include "index/family.h"
 #include "index/rowcodes.h"
 
@@ -19,6 +20,7 @@ struct kith_index {
     ki_rows rows;
     ki_codec *refine_codec; /* NULL: no refinement */
     ki_row_codes refine;
+    ki_calibration calibration;
     ki_store *store;   /* a mapped file, else NULL */
     uint64_t reserved; /* rows that may come beside searches, in all; 0: none */
 };
@@ -43,6 +45,14 @@ kith_status ki_input_sets(const kith_index *index, const char *name, const kith_
  * the caller's to free. Errors: KITH_NOMEM, KITH_CANCELLED. */
 kith_status ki_input_inner(const kith_index *index, const ki_input *input, const kith_run *run,
                            ki_input *inner, float **own, kith_error *err);
+
+/* The row of a slot in use, of an index whose refinement, or else codec without a transform, keeps float32 rows. */
+void ki_index_exact_row(const kith_index *index, uint32_t slot, float *out);
+
+/* kith_search without its checks of arrays and rows: queries of the kind of the index, k >= 1. */
+kith_status ki_search(kith_searcher *searcher, const ki_input *queries, size_t k,
+                      const kith_search_options *options, uint64_t *ids, float *dist,
+                      kith_search_stats *stats, kith_error *err);
 
 /* Whether nothing has to be learned before rows can be added. */
 int ki_index_needs_training(const kith_index *index);

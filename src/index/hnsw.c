@@ -560,6 +560,7 @@ const ki_structure_part ki_structure_hnsw = {
                       .params = params,
                       .n_params = sizeof params / sizeof *params},
              .args = {{"M", 2, 128, 0}}},
+    .main_param = "ef",
     .metrics = KI_FLOAT_METRICS,
     .ops = &hnsw_ops,
 };

@@ -109,6 +109,7 @@ const ki_structure_part ki_structure_hyperplane = {
                       .params = params,
                       .n_params = sizeof params / sizeof *params},
              .args = {{"L", 1, KI_LSH_MAX_TABLES, 0}, {"K", 1, KI_HYPERPLANE_MAX_K, 0}}},
+    .main_param = "probes",
     .metrics = KI_METRIC_BIT(KITH_COSINE),
     .ops = &hyperplane_ops,
 };

@@ -303,6 +303,7 @@ void kith_index_free(kith_index *index)
     ki_codec_free(index->env.codec);
     ki_codec_free(index->refine_codec);
     ki_transform_free(index->transform);
+    ki_calibration_clear(&index->calibration, index->allocator);
     ki_store_close(index->store); /* last: the others may point into it */
     ki_free(index->allocator, index->params);
     ki_free(index->allocator, index);
@@ -387,6 +388,7 @@ static kith_status train(kith_index *index, const ki_input *input, const kith_ru
     if (!ki_index_needs_training(index)) return KITH_OK;
     ki_structure_env *env = &index->env;
     index->trained = 0;
+    ki_calibration_clear(&index->calibration, index->allocator);
     KI_TRY(make_codecs(index, err)); /* a second training starts from nothing */
     if (index->transform) KI_TRY(train_transform(index, input, run, err));
     ki_input inner;
@@ -576,23 +578,28 @@ kith_status kith_index_reconstruct_bits(const kith_index *index, uint64_t id, ui
     return KITH_OK;
 }
 
+void ki_index_exact_row(const kith_index *index, uint32_t slot, float *out)
+{
+    const ki_codec *refine = index->refine_codec;
+    if (refine)
+        refine->ops->decode(refine, ki_row_code(&index->refine, refine, slot),
+                            ki_row_factor(&index->refine, refine, slot), NULL, out);
+    else
+        index->structure->ops->decode(index->structure, slot, out);
+}
+
 kith_status kith_index_reconstruct(const kith_index *index, uint64_t id, float *out, kith_error *err)
 {
     uint32_t slot;
     KI_TRY(find_row(index, KITH_ROWS_F32, id, out, &slot, err));
-    const ki_codec *refine = index->refine_codec;
-    if (refine) {
-        refine->ops->decode(refine, ki_row_code(&index->refine, refine, slot),
-                            ki_row_factor(&index->refine, refine, slot), NULL, out);
+    if (index->refine_codec || !index->transform) {
+        ki_index_exact_row(index, slot, out);
         return KITH_OK;
     }
-    float *inner = NULL;
-    if (index->transform) {
-        inner = ki_alloc(index->allocator, index->env.dim, sizeof *inner);
-        if (!inner) return ki_fail_nomem(err, index->env.dim * sizeof *inner);
-    }
-    index->structure->ops->decode(index->structure, slot, inner ? inner : out);
-    if (inner) ki_transform_reverse(index->transform, inner, out);
+    float *inner = ki_alloc(index->allocator, index->env.dim, sizeof *inner);
+    if (!inner) return ki_fail_nomem(err, index->env.dim * sizeof *inner);
+    index->structure->ops->decode(index->structure, slot, inner);
+    ki_transform_reverse(index->transform, inner, out);
     ki_free(index->allocator, inner);
     return KITH_OK;
 }

@@ -37,6 +37,7 @@ static kith_status save_sections(const kith_index *index, ki_store_writer *write
     if (index->transform) KI_TRY(ki_transform_save(index->transform, writer, err));
     if (codec->ops->save) KI_TRY(codec->ops->save(codec, CODEC, writer, err));
     KI_TRY(index->structure->ops->save(index->structure, index->rows.n_slots, writer, err));
+    KI_TRY(ki_calibration_save(&index->calibration, writer, err));
     if (!refine) return KITH_OK;
     if (refine->ops->save) KI_TRY(refine->ops->save(refine, REFINE, writer, err));
     return ki_row_codes_save(&index->refine, refine, REFINE, index->rows.n_slots, writer, err);
@@ -87,6 +88,17 @@ static kith_status make_as_headed(ki_store *store, const kith_allocator *allocat
     return KITH_CORRUPT;
 }
 
+/* What a parameter was called in files of earlier builds, or its name. */
+static const char *name_in(const ki_record_view *record, const char *name)
+{
+    static const struct {
+        const char *now, *before;
+    } renamed[] = {{"w_recall", "target_recall"}};
+    for (size_t i = 0; i < sizeof renamed / sizeof *renamed && !ki_record_has(record, name); i++)
+        if (strcmp(name, renamed[i].now) == 0) return renamed[i].before;
+    return name;
+}
+
 static kith_status load_params(kith_index *index, ki_store *store, kith_error *err)
 {
     ki_record_view record;
@@ -95,7 +107,7 @@ static kith_status load_params(kith_index *index, ki_store *store, kith_error *e
         const kith_param_info *info = ki_spec_param(&index->spec, i);
         if (info->when != KITH_AT_BUILD) continue;
         double value;
-        KI_TRY(ki_record_get_f64(&record, info->name, info->low, info->high, &value, err));
+        KI_TRY(ki_record_get_f64(&record, name_in(&record, info->name), info->low, info->high, &value, err));
         kith_status status = kith_index_set(index, info->name, value, err);
         if (status == KITH_NOMEM) return status;
         if (status != KITH_OK) {
@@ -115,6 +127,7 @@ static kith_status load_sections(kith_index *index, ki_store *store, int mapped,
     ki_codec *codec = index->env.codec, *refine = index->refine_codec;
     if (codec->ops->load) KI_TRY(codec->ops->load(codec, CODEC, store, err));
     KI_TRY(index->structure->ops->load(index->structure, store, mapped, &index->rows, err));
+    KI_TRY(ki_calibration_load(&index->calibration, &index->spec, store, index->allocator, err));
     if (!refine) return KITH_OK;
     if (refine->ops->load) KI_TRY(refine->ops->load(refine, REFINE, store, err));
     return ki_row_codes_load(&index->refine, refine, REFINE, index->rows.n_slots, mapped, store, err);

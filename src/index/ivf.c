@@ -593,6 +593,7 @@ const ki_structure_part ki_structure_ivf = {
                   .params = params,
                   .n_params = sizeof params / sizeof *params},
          .args = {{"n", 1, MAX_CELLS, 0}, {"b", 0, MAX_CELLS, 0}}},
+    .main_param = "nprobe",
     .metrics = KI_FLOAT_METRICS,
     .ops = &ivf_ops,
     .residual = 1,

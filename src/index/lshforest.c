@@ -280,6 +280,7 @@ const ki_structure_part ki_structure_lshforest = {
                       .params = params,
                       .n_params = sizeof params / sizeof *params},
              .args = {{"L", 1, KI_LSH_MAX_TABLES, 0}}},
+    .main_param = "candidates",
     .metrics = KI_METRIC_BIT(KITH_COSINE) | KI_METRIC_BIT(KITH_L2SQ),
     .ops = &forest_ops,
 };

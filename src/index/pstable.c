@@ -9,7 +9,7 @@
  * Distributions", SoCG 2004: the hash functions (hash/pstable.h). Q. Lv, W. Josephson, Z. Wang, M. Charikar, K. Li,
  * "Multi-Probe LSH", VLDB 2007: the sequence of buckets (hash/probes.h). Our ways apart from them:
  *   - w is measured, not computed from a model: training takes 64 rows of a sample with their 10 nearest, and
- *     bisects for the smallest w with which the share `target_recall` of these neighbours lies in the buckets that the initial
+ *     bisects for the smallest w with which the share `w_recall` of these neighbours lies in the buckets that the initial
  *     number of probes looks into. (The model of the papers needs the distribution of distances, and independence of
  *     the K cuts, which low-dimensional data does not give.)
  *   - A query that finds fewer than k rows that may be returned goes on to compare all others: an answer is short only when
@@ -50,7 +50,7 @@ static const kith_param_info params[] = {
                 "buckets looked into beside the query's own, per table; more is slower and finds more"},
     [WIDTH] = {"w", KITH_PARAM_FLOAT, KITH_AT_BUILD, 0, 1e12, 0,
                "width of a bucket in units of distance (not squared); 0: chosen from the training rows"},
-    [TARGET] = {"target_recall", KITH_PARAM_FLOAT, KITH_AT_BUILD, 0.01, 0.999, 0.9,
+    [TARGET] = {"w_recall", KITH_PARAM_FLOAT, KITH_AT_BUILD, 0.01, 0.999, 0.9,
                 "share of the 10 nearest that the initial probes should find, for choosing w"},
 };
 
@@ -335,6 +335,7 @@ const ki_structure_part ki_structure_pstable = {
                   .params = params,
                   .n_params = sizeof params / sizeof *params},
          .args = {{"L", 1, KI_LSH_MAX_TABLES, 0}, {"K", 1, KI_PSTABLE_MAX_K, 0}}},
+    .main_param = "probes",
     .metrics = KI_METRIC_BIT(KITH_L2SQ) | KI_METRIC_BIT(KITH_L1) | KI_METRIC_BIT(KITH_COSINE),
     .ops = &pstable_ops,
 };

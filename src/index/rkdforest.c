@@ -117,6 +117,7 @@ const ki_structure_part ki_structure_rkdforest = {
                       .params = params,
                       .n_params = sizeof params / sizeof *params},
              .args = {{"t", 1, 1024, 0}}},
+    .main_param = "max_leaves",
     .metrics = KI_METRIC_BIT(KITH_L2SQ) | KI_METRIC_BIT(KITH_COSINE) | KI_METRIC_BIT(KITH_L1),
     .ops = &ops,
 };

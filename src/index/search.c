@@ -160,7 +160,25 @@ void kith_searcher_free(kith_searcher *s)
 
 /* ---- What all searches begin with ---- */
 
-static kith_status read_options(kith_searcher *s, const kith_search_options *options, kith_error *err)
+/* Set the parameters that reach the recall that a search asks for. They may not be set by hand as well. */
+static kith_status aim(kith_searcher *s, const kith_search_options *options, size_t k, kith_error *err)
+{
+    const kith_index *index = s->index;
+    double target = s->settings[ki_spec_target_recall(&index->spec)];
+    if (target == 0) return KITH_OK;
+    const char *main_param = kith_index_main_param(index);
+    for (size_t i = 0; i < options->n_settings; i++) {
+        const char *name = options->settings[i].name;
+        if ((main_param && strcmp(name, main_param) == 0) ||
+            (index->refine_codec && strcmp(name, "refine_k") == 0))
+            return ki_fail(err, KITH_INVALID, "%s is given together with target_recall, which sets it", name);
+    }
+    return ki_calibration_resolve(&index->calibration, &index->spec, k, target, s->settings, err);
+}
+
+/* k: 0 for a range search. */
+static kith_status read_options(kith_searcher *s, const kith_search_options *options, size_t k,
+                                kith_error *err)
 {
     const ki_spec *spec = &s->index->spec;
     if (options->struct_size < sizeof *options)
@@ -178,7 +196,7 @@ static kith_status read_options(kith_searcher *s, const kith_search_options *opt
         KI_TRY(ki_spec_find(spec, setting->name, setting->value, KITH_AT_SEARCH, &position, err));
         s->settings[position] = setting->value;
     }
-    return KITH_OK;
+    return aim(s, options, k, err);
 }
 
 /* Whether the better copies are looked at as the structure goes along, by lower bounds: then nothing is proposed. After a
@@ -438,15 +456,14 @@ static kith_status check_search(const kith_searcher *s, const void *queries, siz
     return k > 0 ? KITH_OK : ki_fail(err, KITH_INVALID, "k is 0, allowed are 1 and more");
 }
 
-static kith_status search(kith_searcher *s, const ki_input *queries, size_t k,
-                          const kith_search_options *options, uint64_t *ids, float *dist,
-                          kith_search_stats *stats, kith_error *err)
+kith_status ki_search(kith_searcher *s, const ki_input *queries, size_t k, const kith_search_options *options,
+                      uint64_t *ids, float *dist, kith_search_stats *stats, kith_error *err)
 {
     size_t nq = queries->n;
     kith_search_options defaults;
     kith_search_options_init(&defaults);
     if (!options) options = &defaults;
-    KI_TRY(read_options(s, options, err));
+    KI_TRY(read_options(s, options, k, err));
     batch b = {.s = s,
                .options = options,
                .queries = queries,
@@ -470,7 +487,7 @@ kith_status kith_search(kith_searcher *s, const float *queries, size_t nq, size_
     ki_input input;
     KI_TRY(check_search(s, queries, k, ids, dist, err));
     KI_TRY(ki_input_floats(s->index, "queries", queries, nq, &input, err));
-    return search(s, &input, k, options, ids, dist, stats, err);
+    return ki_search(s, &input, k, options, ids, dist, stats, err);
 }
 
 kith_status kith_search_bits(kith_searcher *s, const uint8_t *queries, size_t nq, size_t k,
@@ -480,7 +497,7 @@ kith_status kith_search_bits(kith_searcher *s, const uint8_t *queries, size_t nq
     ki_input input;
     KI_TRY(check_search(s, queries, k, ids, dist, err));
     KI_TRY(ki_input_bits(s->index, "queries", queries, nq, &input, err));
-    return search(s, &input, k, options, ids, dist, stats, err);
+    return ki_search(s, &input, k, options, ids, dist, stats, err);
 }
 
 kith_status kith_search_sets(kith_searcher *s, const kith_sets *queries, size_t k,
@@ -556,7 +573,7 @@ static kith_status search_range(kith_searcher *s, const ki_input *input, float r
     kith_search_options_init(&defaults);
     if (!options) options = &defaults;
     const kith_index *index = s->index;
-    KI_TRY(read_options(s, options, err));
+    KI_TRY(read_options(s, options, 0, err));
     KI_TRY(prepare(s, 1, 1, err));
     ki_query query;
     query_init(s, options, input, 0, &s->workers[0], 0, &query);

@@ -290,9 +290,24 @@ size_t ki_spec_transform_params(const ki_spec *spec)
     return ki_spec_refinement_params(spec) + (spec->refinement ? spec->refinement->part.info.n_params : 0);
 }
 
-size_t ki_spec_param_count(const ki_spec *spec)
+/* What every index takes, whatever its parts are. */
+static const kith_param_info target_recall = {
+    "target_recall",
+    KITH_PARAM_FLOAT,
+    KITH_AT_SEARCH,
+    0,
+    1,
+    0,
+    "mean recall that is wanted: sets the parameters that reach it, in an index that is calibrated; 0: off"};
+
+size_t ki_spec_target_recall(const ki_spec *spec)
 {
     return ki_spec_transform_params(spec) + (spec->transform ? spec->transform->part.info.n_params : 0);
+}
+
+size_t ki_spec_param_count(const ki_spec *spec)
+{
+    return ki_spec_target_recall(spec) + 1;
 }
 
 const kith_param_info *ki_spec_param(const ki_spec *spec, size_t i)
@@ -302,6 +317,7 @@ const kith_param_info *ki_spec_param(const ki_spec *spec, size_t i)
         return &spec->codec->part.info.params[i - ki_spec_codec_params(spec)];
     if (i < ki_spec_transform_params(spec))
         return &spec->refinement->part.info.params[i - ki_spec_refinement_params(spec)];
+    if (i == ki_spec_target_recall(spec)) return &target_recall;
     return &spec->transform->part.info.params[i - ki_spec_transform_params(spec)];
 }
 

@@ -37,7 +37,8 @@ typedef struct ki_spec {
  * Errors:   KITH_INVALID; the message names the part, its position in the string (from 0) and what is allowed. */
 kith_status ki_spec_parse(const char *text, ki_spec *spec, kith_error *err);
 
-/* Every parameter that an index of a spec takes: structure, codec, refinement and transform one after the other. */
+/* Every parameter that an index of a spec takes: structure, codec, refinement and transform one after the other,
+ * then the one that every index takes, target_recall. */
 size_t ki_spec_param_count(const ki_spec *spec);
 const kith_param_info *ki_spec_param(const ki_spec *spec, size_t i);
 
@@ -45,6 +46,9 @@ const kith_param_info *ki_spec_param(const ki_spec *spec, size_t i);
 size_t ki_spec_codec_params(const ki_spec *spec);
 size_t ki_spec_refinement_params(const ki_spec *spec);
 size_t ki_spec_transform_params(const ki_spec *spec);
+
+/* Where target_recall stands among them: last, of no part. */
+size_t ki_spec_target_recall(const ki_spec *spec);
 
 /* The position of a parameter by name, checked against its range.
  * Errors:   KITH_INVALID for an unknown name (the known ones are listed), a value out of range or not whole,

@@ -296,6 +296,16 @@ kith_status case_search(kith_searcher *searcher, const float *queries, size_t nq
     return status;
 }
 
+kith_status case_calibrate(kith_index *index, const float *queries, size_t nq,
+                           const kith_calibrate_options *options, const kith_run *run, kith_error *err)
+{
+    if (now_metric != KITH_HAMMING) return kith_index_calibrate(index, queries, nq, options, run, err);
+    uint8_t *bits = pack(queries, nq);
+    kith_status status = kith_index_calibrate_bits(index, bits, nq, options, run, err);
+    free(bits);
+    return status;
+}
+
 kith_status case_search_range(kith_searcher *searcher, const float *query, float radius,
                               const kith_search_options *options, size_t *n, const uint64_t **ids,
                               const float **dist, kith_search_stats *stats, kith_error *err)

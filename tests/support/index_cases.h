@@ -5,6 +5,7 @@
 
 #include <kith/index.h>
 #include <kith/simd.h>
+#include <kith/tune.h>
 
 #include "support.h"
 
@@ -76,6 +77,8 @@ kith_status case_reconstruct(const kith_index *index, uint64_t id, float *out, k
 kith_status case_search(kith_searcher *searcher, const float *queries, size_t nq, size_t k,
                         const kith_search_options *options, uint64_t *ids, float *dist,
                         kith_search_stats *stats, kith_error *err);
+kith_status case_calibrate(kith_index *index, const float *queries, size_t nq,
+                           const kith_calibrate_options *options, const kith_run *run, kith_error *err);
 kith_status case_search_range(kith_searcher *searcher, const float *query, float radius,
                               const kith_search_options *options, size_t *n, const uint64_t **ids,
                               const float **dist, kith_search_stats *stats, kith_error *err);
