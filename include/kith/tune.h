@@ -6,8 +6,8 @@
  * say {"target_recall", 0.95}, whatever the family is, and gets the cheapest values that were measured to reach it.
  *
  * What is promised is a mean over queries like those calibrated with. Each point of a curve is the measured mean recall@k
- * less its standard error, so that a target is missed by chance only; a point between two measured ones is interpolated,
- * which errs on the side of recall where curves are concave, as they are. Curves are kept for several k: a search
+ * less its standard error, so that a target is missed by chance only; a search takes the first point that reaches it.
+ * Curves are kept for several k: a search
  * takes that of the smallest k that is not below its own. Rows added or removed later keep the curve; drifted data wants a
  * new calibration, filters that let few rows pass make recall differ from what was measured, and range searches have no
  * recall@k to aim at.

@@ -17,11 +17,13 @@
 #include "base/topk.h"
 #include "index/front.h"
 
-#define STEP 1.41421356 /* from one rung to the next: interpolation between them is good enough (arbitrary) */
+#define STEP 1.25       /* from one rung to the next: what a target between two costs at most (arbitrary) */
 #define FLOAT_RUNGS 256 /* the first rung of a real-valued parameter is this part of its range (arbitrary) */
-#define FLAT_STEPS 4    /* rungs without gain after which a ladder ends: the parameter has grown four-fold */
 #define FLAT_GAIN 0.0005
-#define FLAT_FLOOR 0.3 /* below this recall a ladder may be flat at its foot: within one leaf, say */
+#define FLAT_STEPS \
+    4 /* rungs without gain after which a ladder ends, if twice as many rows were scored meanwhile */
+#define IDLE_STEPS 24  /* rungs at which nothing changes: the foot of a ladder may lie within one leaf */
+#define ALL_ROWS 0.999 /* share of the rows; when a mean query has scored so many, no more are to come */
 #define MAX_RUNGS 512  /* of one k */
 #define REFINE_STEP 2  /* from one refine_k to the next */
 #define RANDOM_READ \
@@ -211,7 +213,7 @@ static kith_status climb(calibrator *c, size_t k, double start, double refine_k,
     size_t position, flat = 0, first = c->n_rungs;
     const kith_param_info *info =
         ki_calibration_main(&c->index->spec, &position) ? ki_spec_param(&c->index->spec, position) : NULL;
-    double rows = 4.0 * (double)c->index->rows.n_slots, value = start;
+    double rows = 4.0 * (double)c->index->rows.n_slots, value = start, scored = 0;
     *best = 0;
     while (c->n_rungs < MAX_RUNGS) {
         rung *r = &c->rungs[c->n_rungs];
@@ -220,10 +222,10 @@ static kith_status climb(calibrator *c, size_t k, double start, double refine_k,
         /* What is looked into is counted in rows at most: beyond their number a whole parameter says nothing new. */
         if (!info || r->mean >= 1 || value >= info->high) break;
         if (info->kind != KITH_PARAM_FLOAT && value > rows) break;
-        int gains = r->mean > *best + FLAT_GAIN;
-        flat = gains || (r->mean < FLAT_FLOOR && r->scored < 0.5 * (double)c->index->rows.n) ? 0 : flat + 1;
-        if (r->mean > *best) *best = r->mean;
-        if (flat >= FLAT_STEPS) break;
+        if (r->mean > *best + FLAT_GAIN) flat = 0, *best = r->mean, scored = r->scored;
+        if (r->scored >= ALL_ROWS * (double)c->index->rows.n) break;
+        flat++;
+        if (flat > IDLE_STEPS || (flat > FLAT_STEPS && r->scored >= 2 * scored)) break;
         value = next_value(info, value);
         if (value > info->high) value = info->high;
     }

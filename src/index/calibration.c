@@ -27,17 +27,6 @@ int ki_calibration_main(const ki_spec *spec, size_t *position)
     return 0;
 }
 
-/* The value between two measured points of the same refine_k: on the line between them, which lies below a concave
- * curve, so that the value is large enough. Whole numbers are rounded up. */
-static double value_between(const kith_param_info *info, const kith_calibration_point *low,
-                            const kith_calibration_point *high, double target)
-{
-    double value =
-        low->value + (high->value - low->value) * (target - low->recall) / (high->recall - low->recall);
-    if (info->kind != KITH_PARAM_FLOAT) value = ceil(value);
-    return value < high->value ? value : high->value;
-}
-
 kith_status ki_calibration_resolve(const ki_calibration *calibration, const ki_spec *spec, size_t k,
                                    double target, double *settings, kith_error *err)
 {
@@ -62,13 +51,9 @@ kith_status ki_calibration_resolve(const ki_calibration *calibration, const ki_s
         return ki_fail(err, KITH_INVALID,
                        "target_recall is %g, the calibration for k = %zu reached %.4f at most", target,
                        points[first].k, points[end - 1].recall);
-    const kith_calibration_point *p = &points[i], *before = i > first ? p - 1 : NULL;
-    if (ki_calibration_main(spec, &main_position)) {
-        const kith_param_info *info = ki_spec_param(spec, main_position);
-        settings[main_position] = before && before->refine_k == p->refine_k && before->value < p->value
-                                      ? value_between(info, before, p, target)
-                                      : p->value;
-    }
+    /* A measured point, not one between two: a count of leaves or rows may have steps between them. */
+    const kith_calibration_point *p = &points[i];
+    if (ki_calibration_main(spec, &main_position)) settings[main_position] = p->value;
     if (spec->refinement) settings[ki_spec_refinement_params(spec)] = p->refine_k;
     return KITH_OK;
 }
