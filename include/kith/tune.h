@@ -63,6 +63,11 @@ KITH_API kith_status kith_index_calibrate_bits(kith_index *index, const uint8_t 
                                                const kith_calibrate_options *options, const kith_run *run,
                                                kith_error *err);
 
+/* The same for rows that are sets. Under KITH_JACCARD the truth must be given. */
+KITH_API kith_status kith_index_calibrate_sets(kith_index *index, const kith_sets *queries,
+                                               const kith_calibrate_options *options, const kith_run *run,
+                                               kith_error *err);
+
 /* One point of a curve. */
 typedef struct kith_calibration_point {
     size_t k;

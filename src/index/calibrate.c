@@ -399,6 +399,19 @@ kith_status kith_index_calibrate_bits(kith_index *index, const uint8_t *queries,
     return calibrate(index, &input, options, run, err);
 }
 
+kith_status kith_index_calibrate_sets(kith_index *index, const kith_sets *queries,
+                                      const kith_calibrate_options *options, const kith_run *run,
+                                      kith_error *err)
+{
+    ki_input input;
+    uint8_t *own = NULL;
+    KI_TRY(check_call(index, queries, queries ? queries->n : 0, err));
+    kith_status status = ki_input_sets(index, "queries", queries, run, &input, &own, err);
+    if (status == KITH_OK) status = calibrate(index, &input, options, run, err);
+    ki_free(index->allocator, own);
+    return status;
+}
+
 kith_status kith_index_calibration(const kith_index *index, kith_calibration_point *points, size_t *n,
                                    kith_error *err)
 {

@@ -575,6 +575,7 @@ const ki_structure_part ki_structure_bhnsw = {
                   .params = params,
                   .n_params = sizeof params / sizeof *params},
          .args = {{"M", 2, 128, 0}}},
+    .main_param = "ef",
     .metrics = KI_METRIC_BIT(KITH_HAMMING),
     .ops = &hnsw_ops,
     .codec = &ki_codec_part_bits,

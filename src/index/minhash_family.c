@@ -487,6 +487,7 @@ const ki_structure_part ki_structure_minhash = {
                       .params = minhash_params,
                       .n_params = N_PARAMS},
              .args = {{"K", 1, KITH_MINHASH_MAX_HASHES, 0}}},
+    .main_param = "candidates",
     .metrics = KI_METRIC_BIT(KITH_JACCARD),
     .ops = &minhash_ops,
     .codec = &ki_codec_part_signatures,

@@ -511,7 +511,7 @@ kith_status kith_search_sets(kith_searcher *s, const kith_sets *queries, size_t 
     kith_run_init(&run);
     run.pool = options && options->struct_size >= sizeof *options ? options->pool : NULL;
     kith_status status = ki_input_sets(s->index, "queries", queries, &run, &input, &own, err);
-    if (status == KITH_OK) status = search(s, &input, k, options, ids, dist, stats, err);
+    if (status == KITH_OK) status = ki_search(s, &input, k, options, ids, dist, stats, err);
     ki_free(s->index->allocator, own);
     return status;
 }

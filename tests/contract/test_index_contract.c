@@ -511,7 +511,7 @@ static void test_parameters(void **state)
 static float *more_queries(kith_metric metric, uint64_t seed)
 {
     float *queries = test_vectors(AIM_NQ, CASE_DIM, 0, seed);
-    int bits = metric == KITH_HAMMING;
+    int bits = metric == KITH_HAMMING || metric == KITH_JACCARD;
     for (size_t q = 0; q < AIM_NQ; q++)
         for (size_t d = 0; d < CASE_DIM; d++) {
             float *x = &queries[q * CASE_DIM + d];

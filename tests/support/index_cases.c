@@ -299,6 +299,12 @@ kith_status case_search(kith_searcher *searcher, const float *queries, size_t nq
 kith_status case_calibrate(kith_index *index, const float *queries, size_t nq,
                            const kith_calibrate_options *options, const kith_run *run, kith_error *err)
 {
+    if (now_metric == KITH_JACCARD) {
+        kith_sets sets = sets_of(queries, nq);
+        kith_status status = kith_index_calibrate_sets(index, &sets, options, run, err);
+        free_sets(&sets);
+        return status;
+    }
     if (now_metric != KITH_HAMMING) return kith_index_calibrate(index, queries, nq, options, run, err);
     uint8_t *bits = pack(queries, nq);
     kith_status status = kith_index_calibrate_bits(index, bits, nq, options, run, err);
