@@ -310,6 +310,20 @@ typedef struct kith_index_info {
 
 KITH_API kith_status kith_index_get_info(const kith_index *index, kith_index_info *info, kith_error *err);
 
+/* How the rows of an index with cells (IVF<n>) lie in them, and whether they have drifted from those trained with. */
+typedef struct kith_cells_info {
+    size_t struct_size;                   /* set by the caller */
+    uint64_t cells, rows, largest, empty; /* largest: rows of the fullest cell */
+    double mean_rows;                     /* of a cell */
+    /* The mean squared distance of a row to the centroid of its cell: of the rows trained with, and of those now in the
+     * index (rows removed count as the mean of their cell). Far above 1 apart, or cells of many times the mean size, and
+     * the index should be trained anew. NaN where it is not known: no rows, or a file written by an early version. */
+    double spread_trained, spread_now;
+} kith_cells_info;
+
+/* Errors:   KITH_UNSUPPORTED for a family without cells; KITH_UNTRAINED. Cost: one pass over the cells. */
+KITH_API kith_status kith_index_get_cells(const kith_index *index, kith_cells_info *info, kith_error *err);
+
 /* Prove the numbered invariants of the structure (they stand at the top of each family's source file).
  * Errors:   KITH_CORRUPT, naming the invariant. Cost: every row is looked at. */
 KITH_API kith_status kith_index_check(const kith_index *index, kith_error *err);

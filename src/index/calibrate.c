@@ -211,8 +211,9 @@ static kith_status climb(calibrator *c, size_t k, double start, double refine_k,
                          kith_error *err)
 {
     size_t position, flat = 0, first = c->n_rungs;
-    const kith_param_info *info =
-        ki_calibration_main(&c->index->spec, &position) ? ki_spec_param(&c->index->spec, position) : NULL;
+    const kith_param_info *info = ki_calibration_main(&c->index->spec, c->index->metric, &position)
+                                      ? ki_spec_param(&c->index->spec, position)
+                                      : NULL;
     double rows = 4.0 * (double)c->index->rows.n_slots, value = start, scored = 0;
     *best = 0;
     while (c->n_rungs < MAX_RUNGS) {
@@ -258,7 +259,9 @@ static kith_status calibrate_k(calibrator *c, size_t k, kith_error *err)
 {
     const ki_spec *spec = &c->index->spec;
     size_t position;
-    double start = ki_calibration_main(spec, &position) ? first_value(ki_spec_param(spec, position)) : 0;
+    double start = ki_calibration_main(spec, c->index->metric, &position)
+                       ? first_value(ki_spec_param(spec, position))
+                       : 0;
     c->n_rungs = 0;
     if (!spec->refinement) {
         double best;
@@ -426,5 +429,5 @@ kith_status kith_index_calibration(const kith_index *index, kith_calibration_poi
 
 const char *kith_index_main_param(const kith_index *index)
 {
-    return index ? index->spec.structure->main_param : NULL;
+    return index ? ki_calibration_param(&index->spec, index->metric) : NULL;
 }

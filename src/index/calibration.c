@@ -16,9 +16,16 @@ void ki_calibration_clear(ki_calibration *calibration, const kith_allocator *all
     *calibration = (ki_calibration){0};
 }
 
-int ki_calibration_main(const ki_spec *spec, size_t *position)
+const char *ki_calibration_param(const ki_spec *spec, kith_metric metric)
 {
-    const char *name = spec->structure->main_param;
+    const ki_structure_part *part = spec->structure;
+    return part->main_param_l2 && (metric == KITH_L2SQ || metric == KITH_COSINE) ? part->main_param_l2
+                                                                                 : part->main_param;
+}
+
+int ki_calibration_main(const ki_spec *spec, kith_metric metric, size_t *position)
+{
+    const char *name = ki_calibration_param(spec, metric);
     for (size_t i = 0; name && i < spec->structure->part.info.n_params; i++) {
         if (strcmp(spec->structure->part.info.params[i].name, name) != 0) continue;
         *position = i;
@@ -27,8 +34,8 @@ int ki_calibration_main(const ki_spec *spec, size_t *position)
     return 0;
 }
 
-kith_status ki_calibration_resolve(const ki_calibration *calibration, const ki_spec *spec, size_t k,
-                                   double target, double *settings, kith_error *err)
+kith_status ki_calibration_resolve(const ki_calibration *calibration, const ki_spec *spec, kith_metric metric,
+                                   size_t k, double target, double *settings, kith_error *err)
 {
     const kith_calibration_point *points = calibration->points;
     size_t n = calibration->n, first = 0, end, main_position;
@@ -53,7 +60,7 @@ kith_status ki_calibration_resolve(const ki_calibration *calibration, const ki_s
                        points[first].k, points[end - 1].recall);
     /* A measured point, not one between two: a count of leaves or rows may have steps between them. */
     const kith_calibration_point *p = &points[i];
-    if (ki_calibration_main(spec, &main_position)) settings[main_position] = p->value;
+    if (ki_calibration_main(spec, metric, &main_position)) settings[main_position] = p->value;
     if (spec->refinement) settings[ki_spec_refinement_params(spec)] = p->refine_k;
     return KITH_OK;
 }
@@ -80,12 +87,14 @@ static int in_range(double value, const kith_param_info *info)
 }
 
 /* Whether a row of the section may follow the point before it (NULL: is the first). */
-static int row_fits(const ki_spec *spec, const double *row, const kith_calibration_point *before)
+static int row_fits(const ki_spec *spec, kith_metric metric, const double *row,
+                    const kith_calibration_point *before)
 {
     size_t position;
     if (!(row[0] >= 1 && row[0] <= (double)KITH_MAX_ROWS && row[0] == floor(row[0]))) return 0;
     if (!(row[1] >= 0 && row[1] <= 1)) return 0;
-    if (ki_calibration_main(spec, &position) ? !in_range(row[2], ki_spec_param(spec, position)) : row[2] != 0)
+    if (ki_calibration_main(spec, metric, &position) ? !in_range(row[2], ki_spec_param(spec, position))
+                                                     : row[2] != 0)
         return 0;
     if (spec->refinement ? !in_range(row[3], ki_spec_param(spec, ki_spec_refinement_params(spec)))
                          : row[3] != 0)
@@ -94,8 +103,8 @@ static int row_fits(const ki_spec *spec, const double *row, const kith_calibrati
     return row[0] > (double)before->k || (row[0] == (double)before->k && row[1] > before->recall);
 }
 
-kith_status ki_calibration_load(ki_calibration *calibration, const ki_spec *spec, ki_store *store,
-                                const kith_allocator *allocator, kith_error *err)
+kith_status ki_calibration_load(ki_calibration *calibration, const ki_spec *spec, kith_metric metric,
+                                ki_store *store, const kith_allocator *allocator, kith_error *err)
 {
     uint64_t n;
     const void *data;
@@ -109,7 +118,7 @@ kith_status ki_calibration_load(ki_calibration *calibration, const ki_spec *spec
     if (!calibration->points) return ki_fail_nomem(err, n * sizeof *calibration->points);
     const double *row = data;
     for (size_t i = 0; i < n; i++, row += COLUMNS) {
-        if (!row_fits(spec, row, i > 0 ? &calibration->points[i - 1] : NULL))
+        if (!row_fits(spec, metric, row, i > 0 ? &calibration->points[i - 1] : NULL))
             return ki_fail(err, KITH_CORRUPT, "%s: point %zu of the calibration is out of range or order",
                            ki_store_path(store), i);
         calibration->points[i] = (kith_calibration_point){(size_t)row[0], row[1], row[2], row[3]};

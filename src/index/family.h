@@ -137,6 +137,9 @@ typedef struct ki_structure_ops {
     kith_status (*check)(const ki_structure *structure, const ki_rows *rows, kith_error *err);
 
     uint64_t (*bytes)(const ki_structure *structure);
+
+    /* Of structures with cells: how rows lie in them, into *info, which is zero. NULL: no cells. */
+    kith_status (*cells)(const ki_structure *structure, kith_cells_info *info, kith_error *err);
 } ki_structure_ops;
 
 /* The first member of every structure. */
@@ -183,6 +186,7 @@ typedef struct ki_structure_part {
     /* The search-time parameter by which it trades time for recall, more finding more (at 1 or above the low end of its
      * range): what target_recall sets (kith/tune.h). NULL: none. */
     const char *main_param;
+    const char *main_param_l2; /* where it is another under KITH_L2SQ and KITH_COSINE, else NULL */
 } ki_structure_part;
 
 typedef struct ki_codec_part {

@@ -629,6 +629,20 @@ kith_status kith_index_get_info(const kith_index *index, kith_index_info *info, 
     return KITH_OK;
 }
 
+kith_status kith_index_get_cells(const kith_index *index, kith_cells_info *info, kith_error *err)
+{
+    if (!index || !info) return ki_fail(err, KITH_INVALID, "%s is NULL", index ? "info" : "index");
+    if (info->struct_size < sizeof *info)
+        return ki_fail(err, KITH_INVALID, "info.struct_size is %zu, it must be sizeof(kith_cells_info), %zu",
+                       info->struct_size, sizeof *info);
+    if (!index->structure->ops->cells)
+        return ki_fail(err, KITH_UNSUPPORTED, "%s has no cells", index->spec.canonical);
+    if (!index->trained)
+        return ki_fail(err, KITH_UNTRAINED, "%s must be trained before it has cells", index->spec.canonical);
+    *info = (kith_cells_info){.struct_size = info->struct_size};
+    return index->structure->ops->cells(index->structure, info, err);
+}
+
 kith_status kith_index_check(const kith_index *index, kith_error *err)
 {
     if (!index) return ki_fail(err, KITH_INVALID, "index is NULL");

@@ -127,7 +127,8 @@ static kith_status load_sections(kith_index *index, ki_store *store, int mapped,
     ki_codec *codec = index->env.codec, *refine = index->refine_codec;
     if (codec->ops->load) KI_TRY(codec->ops->load(codec, CODEC, store, err));
     KI_TRY(index->structure->ops->load(index->structure, store, mapped, &index->rows, err));
-    KI_TRY(ki_calibration_load(&index->calibration, &index->spec, store, index->allocator, err));
+    KI_TRY(
+        ki_calibration_load(&index->calibration, &index->spec, index->metric, store, index->allocator, err));
     if (!refine) return KITH_OK;
     if (refine->ops->load) KI_TRY(refine->ops->load(refine, REFINE, store, err));
     return ki_row_codes_load(&index->refine, refine, REFINE, index->rows.n_slots, mapped, store, err);

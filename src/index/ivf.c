@@ -27,6 +27,12 @@
  *     some n / b cells in a round, not with n cells. The tree serves training alone: rows and queries go by all cells,
  *     so nothing is lost at the borders of branches, where a descent would miss the nearest cell.
  *
+ *   - A query may end by itself instead of after nprobe cells: when no cell can hold a row nearer than the k-th found
+ *     (`exact`), or when none is likely to (`reach`; ivf_search.c). The idea: C. Li, M. Zhang, D. Andersen, Y. He, "Improving
+ *     approximate nearest neighbor search through learned adaptive early termination", SIGMOD 2020. Theirs is a decision
+ *     tree over ratios of distances that predicts the number of probes once; ours is one such ratio, looked at before each
+ *     cell, and a threshold that calibration learns (kith/tune.h).
+ *
  * Layout:      centroids[n][dim], and the same packed in panels for the product; lists as postings.h draws
  *              them. A map slot -> cell (4 bytes a slot) exists only once a row was looked up or removed.
  *
@@ -36,6 +42,7 @@
  *   I3  every code is one that its codec can score; float32 rows are finite
  *   I4  centroids are finite
  *   I5  where the map of slots exists, it names the list that holds the slot
+ *   I6  no float32 row is farther from the centroid of its cell than the cell's radius
  *
  * Cost:        train  iterations x sample x n x dim multiply-adds (sample: train_rows x n); as a tree of b branches
  *                     iterations x sample x (b + n / b) x dim, and the sample once more in memory
@@ -43,7 +50,7 @@
  *              search n x dim + scored x (dim, or segments) ; reads n x dim x 4 bytes of centroids
  *              memory 4 + code_size + 4 x factors bytes a row; centroids twice and a quarter
  *              open   each slot number is looked at once (4 bytes a row), mapped or not
- * Sections:    "ivf.centroids", "ivf.sizes", "ivf.slots", "ivf.codes", "ivf.factors".
+ * Sections:    "ivf.centroids", "ivf.training", "ivf.radii", "ivf.spread", "ivf.sizes", "ivf.slots", "ivf.codes", "ivf.factors".
  */
 #include "index/ivf_internal.h"
 
@@ -66,12 +73,23 @@
 /* Cells from which on a single query is screened (math/screen.h). Below, all centroids are near enough in the caches. */
 #define SCREEN_CELLS 512
 
+/* Rows of the sample by which drift is measured: the mean of so many is within a percent or so (arbitrary). */
+#define SPREAD_ROWS 65536
+
 /* Where a sample is drawn for the codec, apart from the one for the centroids. */
 #define CODEC_STREAM 0x636f646563u
 
 static const kith_param_info params[] = {
     [KI_IVF_NPROBE] = {"nprobe", KITH_PARAM_INT, KITH_AT_SEARCH, 1, (double)MAX_CELLS, 16,
                        "cells that a query looks into, nearest first; more is slower and finds more"},
+    [KI_IVF_REACH] =
+        {"reach", KITH_PARAM_FLOAT, KITH_AT_SEARCH, 0, 4, 0,
+         "instead of nprobe, under l2 and cosine: how far beyond the nearest cell's border a query looks, in "
+         "terms of its k-th distance, so that easy queries end early; about 0.2 to 1; 0: off"},
+    [KI_IVF_EXACT] =
+        {"exact", KITH_PARAM_BOOL, KITH_AT_SEARCH, 0, 1, 0,
+         "instead of nprobe, under l2 and cosine: every cell that can hold a nearer row; with Flat rows the "
+         "exact answer"},
     [KI_IVF_ITERATIONS] = {"kmeans_iterations", KITH_PARAM_INT, KITH_AT_BUILD, 1, 1000, 10,
                            "k-means iterations in the training of the cells"},
     [KI_IVF_TRAIN_ROWS] = {"train_rows", KITH_PARAM_INT, KITH_AT_BUILD, 1, 65536, 64,
@@ -110,6 +128,7 @@ static void ivf_reset(ki_ivf *ivf)
     ki_packed_free(ivf->probing);
     ki_screen_free(ivf->screen);
     ki_postings_clear(&ivf->lists);
+    ki_ivf_cells_clear(ivf);
     ivf->centroids = NULL;
     ivf->nearest = ivf->probing = NULL;
     ivf->screen = NULL;
@@ -133,6 +152,7 @@ static kith_status ivf_ready(ki_ivf *ivf, kith_error *err)
     if (!ivf->probing && ivf->n_cells >= SCREEN_CELLS)
         KI_TRY(ki_screen_create(ivf->centroids, env->dim, ivf->n_cells, env->dim, env->allocator,
                                 &ivf->screen, err));
+    KI_TRY(ki_ivf_cells_init(ivf, err));
     return ki_postings_init(&ivf->lists, ivf->n_cells, env->codec, env->allocator, err);
 }
 
@@ -271,6 +291,22 @@ static kith_status train_codec(ki_ivf *ivf, const float *x, size_t n, const kith
     return status;
 }
 
+/* The mean squared distance of the sample to its centroids: what drift is measured against. */
+static kith_status measure_spread(ki_ivf *ivf, const float *x, size_t n, const kith_run *run, kith_error *err)
+{
+    const ki_structure_env *env = ivf->base.env;
+    uint32_t *cell = ki_alloc(env->allocator, n, sizeof *cell);
+    if (!cell) return ki_fail_nomem(err, n * sizeof *cell);
+    kith_status status = ki_product_argmin(ki_run_pool(run), x, env->dim, n, ivf->nearest, cell, NULL, err);
+    double sum = 0;
+    for (size_t i = 0; status == KITH_OK && i < n; i++)
+        sum +=
+            (double)env->kernels->l2sq_f32(x + i * env->dim, ivf->centroids + cell[i] * env->dim, env->dim);
+    ivf->trained_spread = sum / (double)n;
+    ki_free(env->allocator, cell);
+    return status;
+}
+
 static kith_status ivf_train(ki_structure *structure, const ki_input *input, const kith_run *run,
                              kith_error *err)
 {
@@ -289,6 +325,7 @@ static kith_status ivf_train(ki_structure *structure, const ki_input *input, con
     kith_status status = alloc_centroids(ivf, err);
     if (status == KITH_OK) status = train_centroids(ivf, x, n, run, err);
     if (status == KITH_OK) status = ivf_ready(ivf, err);
+    if (status == KITH_OK) status = measure_spread(ivf, x, n < SPREAD_ROWS ? n : SPREAD_ROWS, run, err);
     if (status == KITH_OK) status = train_codec(ivf, x, n, run, err);
     ki_free(env->allocator, sample);
     if (status != KITH_OK) ivf_reset(ivf);
@@ -410,6 +447,7 @@ static kith_status fill(ki_ivf *ivf, const ki_input *input, add_block *b, const 
         ki_origins from = {codec->residual ? ivf->centroids : NULL, codec->residual ? cells + first : NULL};
         const float *x = ki_input_block(input, first, n, b->x);
         KI_TRY(codec->ops->encode(codec, x, n, from, run, b->code, b->factor, err));
+        if (ivf->spread) ki_ivf_cells_note(ivf, x, n, cells + first);
         for (size_t i = 0; i < n; i++)
             ki_postings_append(&ivf->lists, cells[first + i],
                                slots ? slots[first + i] : first_slot + (uint32_t)(first + i),
@@ -427,8 +465,11 @@ static kith_status ivf_add(ki_structure *structure, const ki_input *input, const
     add_block block = {0};
     uint32_t *cells = ki_alloc(env->allocator, input->n, sizeof *cells);
     uint32_t *count = ki_alloc_zero(env->allocator, ivf->n_cells, sizeof *count);
-    kith_status status = cells && count ? block_init(env, input, &block, err)
-                                        : ki_fail_nomem(err, (input->n + ivf->n_cells) * sizeof *cells);
+    float *radius = ki_alloc(env->allocator, ivf->n_cells, sizeof *radius); /* as they were */
+    double *spread = ki_alloc(env->allocator, ivf->n_cells, sizeof *spread);
+    kith_status status = cells && count && radius && spread
+                             ? block_init(env, input, &block, err)
+                             : ki_fail_nomem(err, (input->n + 4 * ivf->n_cells) * sizeof *cells);
     if (status == KITH_OK) status = assign(ivf, input, &block, run, cells, err);
     if (status == KITH_OK) {
         for (size_t i = 0; i < input->n; i++) count[cells[i]]++;
@@ -437,15 +478,22 @@ static kith_status ivf_add(ki_structure *structure, const ki_input *input, const
     if (status == KITH_OK) {
         /* From here on lists grow at their ends: back to the old sizes is back to the old lists. */
         memcpy(count, ivf->lists.size, ivf->n_cells * sizeof *count);
+        memcpy(radius, ivf->radius, ivf->n_cells * sizeof *radius);
+        if (ivf->spread) memcpy(spread, ivf->spread, ivf->n_cells * sizeof *spread);
         status = fill(ivf, input, &block, slots, first_slot, cells, run, err);
-        if (status == KITH_OK)
+        if (status == KITH_OK) {
             map_follow(ivf, slots, first_slot, cells, input->n, n_slots);
-        else
+        } else {
             memcpy(ivf->lists.size, count, ivf->n_cells * sizeof *count);
+            memcpy(ivf->radius, radius, ivf->n_cells * sizeof *radius);
+            if (ivf->spread) memcpy(ivf->spread, spread, ivf->n_cells * sizeof *spread);
+        }
     }
     block_clear(env, &block);
     ki_free(env->allocator, cells);
     ki_free(env->allocator, count);
+    ki_free(env->allocator, radius);
+    ki_free(env->allocator, spread);
     return status;
 }
 
@@ -469,7 +517,9 @@ static void ivf_remove(ki_structure *structure, const uint32_t *slots, size_t n)
     uint32_t *map = atomic_load(&ivf->cell_of);
     for (size_t i = 0; i < n; i++) {
         if (map[slots[i]] == KI_IVF_NOWHERE) continue;
-        (void)ki_postings_remove(&ivf->lists, map[slots[i]], slots[i]);
+        size_t before = ivf->lists.size[map[slots[i]]];
+        if (ki_postings_remove(&ivf->lists, map[slots[i]], slots[i]) && ivf->spread)
+            ki_ivf_cells_forget(ivf, map[slots[i]], before);
         map[slots[i]] = KI_IVF_NOWHERE;
     }
 }
@@ -497,6 +547,7 @@ static kith_status ivf_save(const ki_structure *structure, size_t n_slots, ki_st
     (void)n_slots;
     KI_TRY(ki_store_put(writer, PREFIX ".centroids", ivf->centroids, ivf->n_cells,
                         structure->env->dim * sizeof *ivf->centroids, err));
+    KI_TRY(ki_ivf_cells_save(ivf, writer, err));
     return ki_postings_save(&ivf->lists, PREFIX, writer, err);
 }
 
@@ -528,6 +579,7 @@ static kith_status ivf_load(ki_structure *structure, ki_store *store, int mapped
         return status;
     }
     KI_TRY(ivf_ready(ivf, err));
+    KI_TRY(ki_ivf_cells_load(ivf, store, err));
     ivf->cell_room = rows->n_slots;
     return ki_postings_load(&ivf->lists, PREFIX, env->codec, mapped, rows, store, err);
 }
@@ -560,6 +612,7 @@ static uint64_t ivf_bytes(const ki_structure *structure)
     uint64_t bytes = (uint64_t)ivf->n_cells * structure->env->dim * sizeof *ivf->centroids;
     if (!ivf->centroids) return 0;
     bytes += ki_packed_bytes(ivf->nearest) + (ivf->probing ? ki_packed_bytes(ivf->probing) : 0);
+    bytes += ivf->n_cells * (sizeof *ivf->radius + (ivf->spread ? sizeof *ivf->spread : 0));
     bytes += ivf->screen ? ki_screen_bytes(ivf->screen) : 0;
     return bytes + ki_postings_bytes(&ivf->lists);
 }
@@ -580,6 +633,7 @@ static const ki_structure_ops ivf_ops = {
     .save = ivf_save,
     .load = ivf_load,
     .check = ivf_check,
+    .cells = ki_ivf_cells_info,
     .bytes = ivf_bytes,
 };
 
@@ -594,6 +648,7 @@ const ki_structure_part ki_structure_ivf = {
                   .n_params = sizeof params / sizeof *params},
          .args = {{"n", 1, MAX_CELLS, 0}, {"b", 0, MAX_CELLS, 0}}},
     .main_param = "nprobe",
+    .main_param_l2 = "reach",
     .metrics = KI_FLOAT_METRICS,
     .ops = &ivf_ops,
     .residual = 1,

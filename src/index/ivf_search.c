@@ -15,6 +15,10 @@
  * measuring scattered centroids costs some four times as much each as measuring all in a row. */
 #define SCREEN_SHARE 16
 
+/* A query that ends by itself is given this share of the cells at first, and as many again each time they do not do. */
+#define FIRST_SHARE 64
+#define FIRST_LEAST 16
+
 /* What is fetched of the next list while this one is scanned: its first lines. The hardware follows a run of
  * lines once it has begun, but not from one list to the next. */
 #define PREFETCH_BYTES 1024
@@ -121,9 +125,19 @@ static size_t screened_cells(const ki_ivf *ivf, ki_scratch *s, const float *quer
     return count;
 }
 
+/* Whether a query ends by how far it reaches, and not after nprobe cells: where cells are near by L2. */
+static int reaches(const ki_ivf *ivf, const double *settings)
+{
+    const ki_structure_env *env = ivf->base.env;
+    return (settings[KI_IVF_REACH] > 0 || settings[KI_IVF_EXACT] > 0) &&
+           (env->metric == KITH_L2SQ || env->unit);
+}
+
+/* Cells that a query begins with. */
 static size_t probes(const ki_ivf *ivf, const double *settings)
 {
     double nprobe = settings[KI_IVF_NPROBE];
+    if (reaches(ivf, settings)) nprobe = (double)(ivf->n_cells / FIRST_SHARE + FIRST_LEAST);
     return nprobe < (double)ivf->n_cells ? (size_t)nprobe : ivf->n_cells;
 }
 
@@ -183,7 +197,88 @@ static void scan_cell(const ki_ivf *ivf, ki_scratch *s, ki_query *query, uint64_
                   ki_postings_slots(&ivf->lists, cell), 0, size);
 }
 
-static void scan_cells(const ki_ivf *ivf, ki_scratch *s, ki_query *query, const uint64_t *keys, size_t n)
+/* ---- How far a query reaches ----
+ *
+ * Let q be the query, c_1 the nearest centroid, d_k the distance of the k-th row found so far. A row nearer than that can
+ * lie in cell j only if
+ *     |q - c_j| - r_j <= d_k                                  (r_j: the radius of the cell), and
+ *     (|q - c_j|^2 - |q - c_1|^2) / (2 |c_j - c_1|) <= d_k    (the distance of q to the border between cell j and cell 1:
+ *                                                             rows lie in the cell that is nearest)
+ * `exact` passes over all other cells, and the answer is that of all cells. In many dimensions the bounds let nearly every
+ * cell pass: the row would have to lie right in the direction of the cell. A row at distance d_k in any direction lies
+ * across a border at distance h with a probability that falls with h / d_k. `reach` bounds that ratio:
+ *     |q - c_j|^2 - |q - c_1|^2 <= reach * 2 s * d_k * (1 + g)
+ * where s, the root of the mean squared distance of rows to centroids, stands for |c_j - c_1|, the same for all cells so
+ * that the first cell out of reach is the end; and g, 0..1, is a sliding mean of whether the last cells had anything to
+ * give. On sift1m, IVF4096, k 10, this scores 20, 23 and 29 % fewer rows than the nprobe of recall 0.90, 0.95 and 0.98; the
+ * same without g 2, 14 and 27 %, |q - c_j| against |q - c_1| as SPANN has it (NeurIPS 2021) 20 to 30 % more. */
+
+#define GAIN_WEIGHT 0.1 /* of the last cell in the sliding mean (arbitrary) */
+
+typedef struct reach {
+    int exact;
+    double share;    /* reach * 2 s */
+    double gain;     /* g */
+    float first;     /* |q - c_1|^2 */
+    float error;     /* no measured |q - c|^2 is off by more */
+    const float *c1; /* [dim] */
+    int over;        /* no cell is left that could be in reach */
+} reach;
+
+static void reach_begin(const ki_ivf *ivf, const ki_query *query, uint64_t nearest, reach *r)
+{
+    const ki_structure_env *env = ivf->base.env;
+    float length = sqrtf(env->kernels->dot_f32(query->vector, query->vector, env->dim)) + ivf->longest;
+    double scale = ivf->trained_spread > 0 ? sqrt(ivf->trained_spread) : 1;
+    r->exact = query->settings[KI_IVF_EXACT] > 0;
+    r->share = query->settings[KI_IVF_REACH] * 2 * scale;
+    r->gain = 0;
+    r->first = ki_key_dist(nearest);
+    r->error = (float)(env->dim + 8) * 0x1p-23f * length * length;
+    r->c1 = ivf->centroids + ki_key_number(nearest) * env->dim;
+    r->over = 0;
+}
+
+/* What a row must be below to be of use, as a distance: d_k. */
+static double wanted_below(const ki_ivf *ivf, const ki_query *query)
+{
+    double limit = (double)ki_query_limit(query);
+    if (ivf->base.env->unit) limit = 2 + 2 * limit + 1e-5; /* of -(q . x), for vectors of about unit length */
+    return limit > 0 ? sqrt(limit) : 0;
+}
+
+/* Whether cell j passes the two exact bounds. */
+static int may_hold(const ki_ivf *ivf, uint64_t key, double below, reach *r)
+{
+    const ki_structure_env *env = ivf->base.env;
+    size_t cell = ki_key_number(key);
+    const float *c = ivf->centroids + cell * env->dim;
+    double d2 = (double)ki_key_dist(key) - (double)r->error, first = (double)r->first + (double)r->error;
+    double gap = d2 - first - 2 * (double)r->error, d = d2 > 0 ? sqrt(d2) : 0;
+    if (c == r->c1 || below == INFINITY) return 1;
+    if (gap >
+        2 * below * (d + sqrt(first) + 1e-3 * d)) { /* |c_j - c_1| is less: true for all cells from here on */
+        r->over = 1;
+        return 0;
+    }
+    if (d - (double)ivf->radius[cell] > below) return 0;
+    if (gap <= 0) return 1;
+    double apart = sqrt((double)env->kernels->l2sq_f32(c, r->c1, env->dim));
+    return gap <= 2 * below * apart * (1 + (double)(env->dim + 4) * 0x1p-23);
+}
+
+static int in_reach(const ki_ivf *ivf, const ki_query *query, uint64_t key, reach *r)
+{
+    double below = wanted_below(ivf, query);
+    if (r->exact) return may_hold(ivf, key, below, r);
+    double gap = (double)ki_key_dist(key) - (double)r->first;
+    if (below < INFINITY && gap > r->share * below * (1 + r->gain)) r->over = 1;
+    return !r->over;
+}
+
+/* r: NULL where every cell is looked into. */
+static void scan_cells(const ki_ivf *ivf, ki_scratch *s, ki_query *query, const uint64_t *keys, size_t n,
+                       reach *r)
 {
     const ki_postings *lists = &ivf->lists;
     for (size_t i = 0; i < n && !query->stopped; i++) {
@@ -194,7 +289,13 @@ static void scan_cells(const ki_ivf *ivf, ki_scratch *s, ki_query *query, const 
             if (codes.factor)
                 prefetch(codes.factor, lists->size[next] * lists->n_factors * sizeof *codes.factor);
         }
+        if (r && !in_reach(ivf, query, keys[i], r)) {
+            if (r->over) break;
+            continue;
+        }
+        float before = r ? ki_query_limit(query) : 0;
         scan_cell(ivf, s, query, keys[i]);
+        if (r) r->gain += GAIN_WEIGHT * ((double)(ki_query_limit(query) < before) - r->gain);
     }
 }
 
@@ -214,16 +315,20 @@ void ki_ivf_search(const ki_structure *structure, ki_scratch *s, ki_query *query
             measured = 1;
         }
     }
-    scan_cells(ivf, s, query, keys, n);
-    /* Fewer than wanted: on to the next nearest cells, as many as were seen already each time, until there are enough. */
-    while (ki_query_taken(query) < query->need && n > 0 && seen < ivf->n_cells && !query->stopped) {
+    reach how_far, *r = reaches(ivf, query->settings) && n > 0 ? &how_far : NULL;
+    if (r) reach_begin(ivf, query, keys[0], r);
+    scan_cells(ivf, s, query, keys, n, r);
+    /* Not at the end of its reach, or fewer than wanted: on to the next nearest cells, as many as were seen already each time, until there are enough. A query that
+     * wants more rows has no limit yet, so that every cell is in its reach. */
+    while (((r && !r->over) || ki_query_taken(query) < query->need) && n > 0 && seen < ivf->n_cells &&
+           !query->stopped) {
         uint64_t last = keys[n - 1];
         size_t left = ivf->n_cells - seen;
         if (!measured) ki_product_row(ki_ivf_probing(ivf), query->vector, s->distance);
         measured = 1;
         n = next_cells(ivf, s, last, seen < left ? seen : left);
         keys = s->near;
-        scan_cells(ivf, s, query, keys, n);
+        scan_cells(ivf, s, query, keys, n, r);
         seen += n;
     }
 }

@@ -173,7 +173,8 @@ static kith_status aim(kith_searcher *s, const kith_search_options *options, siz
             (index->refine_codec && strcmp(name, "refine_k") == 0))
             return ki_fail(err, KITH_INVALID, "%s is given together with target_recall, which sets it", name);
     }
-    return ki_calibration_resolve(&index->calibration, &index->spec, k, target, s->settings, err);
+    return ki_calibration_resolve(&index->calibration, &index->spec, index->metric, k, target, s->settings,
+                                  err);
 }
 
 /* k: 0 for a range search. */

@@ -1,0 +1,116 @@
+/* ivf_cells.c - what IVF knows of each cell beside its rows: how far they reach, and how far they are on average. */
+#include "index/ivf_internal.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/memory.h"
+
+#define RADII "ivf.radii"
+#define SPREAD "ivf.spread"
+#define TRAINING "ivf.training"
+
+kith_status ki_ivf_cells_init(ki_ivf *ivf, kith_error *err)
+{
+    const ki_structure_env *env = ivf->base.env;
+    ivf->radius = ki_alloc_zero(env->allocator, ivf->n_cells, sizeof *ivf->radius);
+    ivf->spread = ki_alloc_zero(env->allocator, ivf->n_cells, sizeof *ivf->spread);
+    if (!ivf->radius || !ivf->spread)
+        return ki_fail_nomem(err, ivf->n_cells * (sizeof *ivf->radius + sizeof *ivf->spread));
+    float most = 0;
+    for (size_t c = 0; c < ivf->n_cells; c++) {
+        const float *centroid = ivf->centroids + c * env->dim;
+        float norm2 = env->kernels->dot_f32(centroid, centroid, env->dim);
+        if (norm2 > most) most = norm2;
+    }
+    ivf->longest = sqrtf(most);
+    return KITH_OK;
+}
+
+void ki_ivf_cells_clear(ki_ivf *ivf)
+{
+    const kith_allocator *allocator = ivf->base.env->allocator;
+    ki_free(allocator, ivf->radius);
+    ki_free(allocator, ivf->spread);
+    ivf->radius = NULL;
+    ivf->spread = NULL;
+    ivf->trained_spread = 0;
+}
+
+/* The square of a float32 sum of dim terms may be too small by this factor at most. */
+static float rounded_up(float d2, size_t dim)
+{
+    return d2 * (1 + (float)(dim + 4) * 0x1p-23f);
+}
+
+void ki_ivf_cells_note(ki_ivf *ivf, const float *x, size_t n, const uint32_t *cells)
+{
+    const ki_structure_env *env = ivf->base.env;
+    for (size_t i = 0; i < n; i++) {
+        size_t c = cells[i];
+        float d2 = env->kernels->l2sq_f32(x + i * env->dim, ivf->centroids + c * env->dim, env->dim);
+        float radius = nextafterf(sqrtf(rounded_up(d2, env->dim)), INFINITY);
+        if (radius > ivf->radius[c]) ivf->radius[c] = radius;
+        ivf->spread[c] += (double)d2;
+    }
+}
+
+void ki_ivf_cells_forget(ki_ivf *ivf, size_t cell, size_t before)
+{
+    /* Codes do not tell how far a row was: its cell's mean is taken away, and the radius stays a bound. */
+    ivf->spread[cell] = before > 1 ? ivf->spread[cell] * (double)(before - 1) / (double)before : 0;
+    if (before <= 1) ivf->radius[cell] = 0;
+}
+
+kith_status ki_ivf_cells_save(const ki_ivf *ivf, ki_store_writer *writer, kith_error *err)
+{
+    ki_record record;
+    if (!ivf->spread) return KITH_OK; /* of a file that had none */
+    ki_record_init(&record, ivf->base.env->allocator);
+    ki_record_put_f64(&record, "spread", ivf->trained_spread);
+    kith_status status = ki_store_put_record(writer, TRAINING, &record, err);
+    ki_record_clear(&record);
+    KI_TRY(status);
+    KI_TRY(ki_store_put(writer, RADII, ivf->radius, ivf->n_cells, sizeof *ivf->radius, err));
+    return ki_store_put(writer, SPREAD, ivf->spread, ivf->n_cells, sizeof *ivf->spread, err);
+}
+
+kith_status ki_ivf_cells_load(ki_ivf *ivf, ki_store *store, kith_error *err)
+{
+    ki_record_view record;
+    if (!ki_store_has(store, RADII)) { /* written before there were any: nothing is known */
+        ki_free(ivf->base.env->allocator, ivf->spread);
+        ivf->spread = NULL;
+        for (size_t c = 0; c < ivf->n_cells; c++) ivf->radius[c] = INFINITY;
+        return KITH_OK;
+    }
+    KI_TRY(ki_store_record_open(store, TRAINING, &record, err));
+    KI_TRY(ki_record_get_f64(&record, "spread", 0, 1e300, &ivf->trained_spread, err));
+    KI_TRY(ki_store_load(store, RADII, ivf->n_cells, sizeof *ivf->radius, ivf->radius, err));
+    KI_TRY(ki_store_load(store, SPREAD, ivf->n_cells, sizeof *ivf->spread, ivf->spread, err));
+    for (size_t c = 0; c < ivf->n_cells; c++)
+        if (!(ivf->radius[c] >= 0) || !(ivf->spread[c] >= 0 && isfinite(ivf->spread[c])))
+            return ki_fail(err, KITH_CORRUPT, "%s: the radius of cell %zu is %g, the sum of its squares %g",
+                           ki_store_path(store), c, (double)ivf->radius[c], ivf->spread[c]);
+    return KITH_OK;
+}
+
+kith_status ki_ivf_cells_info(const ki_structure *structure, kith_cells_info *info, kith_error *err)
+{
+    const ki_ivf *ivf = (const ki_ivf *)structure;
+    double sum = 0;
+    (void)err;
+    info->cells = ivf->n_cells;
+    for (size_t c = 0; c < ivf->n_cells; c++) {
+        size_t size = ivf->lists.size[c];
+        info->rows += size;
+        info->empty += size == 0;
+        if (size > info->largest) info->largest = size;
+        if (ivf->spread) sum += ivf->spread[c];
+    }
+    info->mean_rows = (double)info->rows / (double)ivf->n_cells;
+    info->spread_trained = ivf->spread ? ivf->trained_spread : NAN;
+    info->spread_now = ivf->spread && info->rows > 0 ? sum / (double)info->rows : NAN;
+    return KITH_OK;
+}
