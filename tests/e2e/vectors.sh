@@ -98,6 +98,18 @@ kith build IVF32,PQ8 base.fvecs -o c.kidx --seed 2 >/dev/null
 kith build IVF32,PQ8 base.fvecs -o d.kidx >/dev/null
 if cmp -s c.kidx d.kidx; then fail "the seed does nothing"; fi
 
+# tune: an index for a recall, which a search may then ask for; one that is there is calibrated; refusals are clear.
+kith tune base.fvecs query.fvecs --target-recall 0.9 -o tuned.kidx --plot tuned.svg -q >tune.txt || fail "tune: $(cat tune.txt)"
+grep -q 'tuned.kidx: .*recall 0.9 by' tune.txt || fail "tune does not say what it chose: $(cat tune.txt)"
+grep -q '<svg' tuned.svg || fail "tune draws nothing"
+kith query tuned.kidx query.fvecs -k 10 --set target_recall=0.9 -q >/dev/null || fail "target_recall of a tuned index"
+kith build IVF32,Flat base.fvecs -o plain.kidx -q >/dev/null
+refuse 1 'not calibrated' kith query plain.kidx query.fvecs --set target_recall=0.9
+kith tune plain.kidx query.fvecs --target-recall 0.95 --json -q | grep -q '"reached":true' || fail "tune of an index"
+kith query plain.kidx query.fvecs --set target_recall=0.95 -q >/dev/null || fail "target_recall of a calibrated index"
+refuse 1 'no index reaches' kith tune base.fvecs query.fvecs --target-recall 0.9 --max-bytes 10 -q
+refuse 2 'target-recall' kith tune base.fvecs query.fvecs --target-recall 1.5
+
 # bench: a line an operating point; more cells, more recall; all of them, exact.
 kith bench base.fvecs query.fvecs gt.ivecs --spec IVF32,Flat --sweep nprobe=1,4,32 --json --index kept.kidx >bench.json
 [ "$(wc -l <bench.json)" = 3 ] || fail "bench printed $(wc -l <bench.json) lines"
