@@ -210,7 +210,7 @@ extern const ki_codec_part ki_codec_part_signatures;
  * refine_k. */
 typedef struct ki_refinement_part {
     ki_part part;
-    int fine; /* bits a component, to be compared with those of codecs */
+    int fine;  /* bits a component, to be compared with those of codecs */
     int exact; /* it keeps the rows as they came */
     kith_status (*make)(const uint64_t *args, const double *params, size_t dim, kith_metric metric,
                         int residual, const kith_allocator *allocator, ki_codec **codec, kith_error *err);
