@@ -44,6 +44,7 @@ const ki_structure_part ki_structure_nndescent = {
                       .params = params,
                       .n_params = sizeof params / sizeof *params},
              .args = {{"k", 4, 256, 0}}},
+    .main_param = "ef",
     .metrics = KI_FLOAT_METRICS,
     .ops = &ops,
 };

@@ -54,6 +54,7 @@ const ki_structure_part ki_structure_nsg = {
                       .params = params,
                       .n_params = sizeof params / sizeof *params},
              .args = {{"R", 4, 512, 0}}},
+    .main_param = "ef",
     .metrics = KI_FLOAT_METRICS,
     .ops = &ops,
 };

@@ -46,6 +46,7 @@ const ki_structure_part ki_structure_nsw = {
                   .params = params,
                   .n_params = sizeof params / sizeof *params},
          .args = {{"M", 2, 128, 0}}},
+    .main_param = "ef",
     .metrics = KI_FLOAT_METRICS,
     .ops = &ops,
 };

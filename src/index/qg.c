@@ -447,6 +447,7 @@ const ki_structure_part ki_structure_qg = {
                   .params = params,
                   .n_params = sizeof params / sizeof *params},
          .args = {{"R", KI_QG_BLOCK, KI_QG_DEGREE, 0}}},
+    .main_param = "ef",
     .metrics = KI_METRIC_BIT(KITH_L2SQ) | KI_METRIC_BIT(KITH_DOT) | KI_METRIC_BIT(KITH_COSINE),
     .ops = &qg_ops,
 };
