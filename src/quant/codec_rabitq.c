@@ -33,7 +33,8 @@
  *
  * Layout of a code: signs, bit d % 8 of byte d / 8; then, of b bits, b - 1 further bits of each component in groups of 64
  * (kernels.def), and the ratio as a number of 16 bits. In blocks the signs are interleaved, the rest lies together by row.
- * All arithmetic is in whole numbers or in unfused float32: codes and scores have the same bits at every SIMD level. */
+ * All arithmetic is in whole numbers, in unfused float32, or in float64 in one order: codes and scores have the same bits at
+ * every SIMD level. */
 #include "quant/codec.h"
 
 #include <float.h>
@@ -141,22 +142,34 @@ static float fine_limit(size_t padded)
     return (float)fmin(KI_RABITQ_FINE, floor(most));
 }
 
-/* rotated[] holds the query less the origin: rotate it, and make weights and tables of it. base: its distance to the
- * origin as the metric counts. */
-static void prepare(rabitq_scorer *s, float base)
+/* a . b, summed in the same order at every level. */
+static double product(const float *a, const float *b, size_t dim)
+{
+    enum { LANES = 8 };
+    double sum[LANES] = {0};
+    size_t whole = dim / LANES * LANES;
+    for (size_t d = 0; d < whole; d += LANES)
+        for (size_t i = 0; i < LANES; i++) sum[i] += (double)a[d + i] * (double)b[d + i];
+    for (size_t d = whole; d < dim; d++) sum[d - whole] += (double)a[d] * (double)b[d];
+    return ((sum[0] + sum[4]) + (sum[1] + sum[5])) + ((sum[2] + sum[6]) + (sum[3] + sum[7]));
+}
+
+/* Weights and tables of the query less the origin, rotated; its distance to the origin as the metric counts. */
+static void prepare(rabitq_scorer *s, const float *query, const float *origin)
 {
     const rabitq_codec *c = (const rabitq_codec *)s->base.codec;
     const ki_kernels *k = c->kernels;
     size_t dim = c->base.dim;
+    k->sub_f32(s->rotated, query, origin, dim);
+    double norm2 = product(s->rotated, s->rotated, dim);
     ki_hadamard_apply(c->rotation, s->rotated);
     float most = k->absmax_f32(s->rotated, dim), limit = fine_limit(c->padded);
     float coarse = most > 0 ? KI_RABITQ_WEIGHT / most : 0, fine = most > 0 ? limit / most : 0;
     if (!isfinite(coarse) || !isfinite(fine)) coarse = fine = most = 0; /* too small for weights */
     ki_rabitq_sums sums = k->rabitq_weights(s->rotated, c->padded, coarse, fine, s->weights, s->high, s->low);
     k->rabitq_tables(s->weights, c->sign_bytes, s->tables);
-    double norm2 = c->base.metric == KITH_L2SQ ? (double)base : (double)k->norm2_f32(s->rotated, dim);
-    s->query.base = base;
-    s->query.norm = c->epsilon * (float)sqrt(norm2 > 0 ? norm2 : 0);
+    s->query.base = (float)(c->base.metric == KITH_L2SQ ? norm2 : -product(query, origin, dim));
+    s->query.norm = c->epsilon * (float)sqrt(norm2);
     s->query.step = most / KI_RABITQ_WEIGHT;
     s->query.total = sums.total;
     s->query.negative = sums.negative;
@@ -172,16 +185,16 @@ static void scorer_query(ki_scorer *scorer, const float *query)
         memcpy(s->raw, query, c->base.dim * sizeof *query);
         return;
     }
-    c->kernels->sub_f32(s->rotated, query, c->center, c->base.dim);
-    prepare(s, ki_distance(c->kernels, c->base.metric, query, c->center, c->base.dim));
+    prepare(s, query, c->center);
 }
 
+/* The distance that the caller has, by which the cell was chosen, is |o|^2 - 2 q.o + |q|^2 under L2SQ: far from the origin
+ * of the coordinates it is off by more than rows of a cell differ by. */
 static void scorer_rebase(ki_scorer *scorer, const float *origin, float distance)
 {
     rabitq_scorer *s = (rabitq_scorer *)scorer;
-    const rabitq_codec *c = (const rabitq_codec *)scorer->codec;
-    c->kernels->sub_f32(s->rotated, s->raw, origin, c->base.dim);
-    prepare(s, distance);
+    (void)distance;
+    prepare(s, s->raw, origin);
 }
 
 static void scorer_row(ki_scorer *scorer, const uint8_t *code, const float *factor, const float *origin)

@@ -308,7 +308,8 @@ static void test_levels(void **state)
 {
     (void)state;
     kith_simd best = kith_simd_level();
-    for (size_t bits = 1; bits <= 7; bits += 3) {
+    for (size_t bits = 1; bits <= 7; bits++) {
+        kith_metric metric = bits % 3 ? KITH_L2SQ : KITH_DOT;
         float first[N], got[N];
         uint8_t *code = NULL;
         for (int level = KITH_SIMD_SCALAR; level <= KITH_SIMD_NEON; level++) {
@@ -316,7 +317,7 @@ static void test_levels(void **state)
             ki_scorer *scorer;
             if (!kith_simd_has((kith_simd)level)) continue;
             assert_ok(kith_simd_use((kith_simd)level, &err), &err);
-            world_make(&w, 100, bits, KITH_L2SQ, 1, 1, 9);
+            world_make(&w, 100, bits, metric, bits % 2, 1, 9);
             assert_ok(w.codec->ops->scorer(w.codec, NULL, &scorer, &err), &err);
             ask(&w, scorer, w.queries);
             scorer->ops->score(scorer, w.codes, NULL, N, INFINITY, got);
@@ -449,12 +450,70 @@ static void test_refinement(void **state)
     free(queries);
 }
 
+/* The distance that comes with an origin may be rounded; scores and bounds do not rest on it. */
+static void test_far_cell(void **state)
+{
+    (void)state;
+    enum { DIM = 64 };
+    for (size_t bits = 1; bits <= 8; bits += 7) {
+        ki_codec *codec;
+        ki_scorer *scorer;
+        float *x = test_vectors(N, DIM, 0, 1), *query = test_vectors(1, DIM, 0, 2), origin[DIM], out[2][N],
+              factor[2 * N], bound[N];
+        uint32_t which[N] = {0};
+        assert_ok(ki_codec_rabitq_create(DIM, bits, 1.9, KITH_L2SQ, 1, NULL, &codec, &err), &err);
+        codec->block = 0;
+        assert_ok(codec->ops->train(codec, x, N, 1, NULL, &err), &err);
+        for (size_t i = 0; i < N * DIM; i++) x[i] += 1000;
+        for (size_t d = 0; d < DIM; d++) query[d] += 1000, origin[d] = 1000;
+        uint8_t *code = malloc(N * codec->code_size);
+        ki_codes codes = {code, factor};
+        assert_ok(codec->ops->encode(codec, x, N, (ki_origins){origin, which}, NULL, code, factor, &err),
+                  &err);
+        assert_ok(codec->ops->scorer(codec, NULL, &scorer, &err), &err);
+        scorer->ops->query(scorer, query);
+        for (int rounded = 0; rounded < 2; rounded++) {
+            float distance = (float)exact(KITH_L2SQ, query, origin, DIM);
+            scorer->ops->rebase(scorer, origin, rounded ? distance + 50 : distance);
+            scorer->ops->score(scorer, codes, NULL, N, INFINITY, out[rounded]);
+        }
+        assert_memory_equal(out[0], out[1], sizeof out[0]);
+        scorer->ops->bound(scorer, codes, NULL, N, INFINITY, bound);
+        size_t beyond = 0;
+        for (size_t i = 0; i < N; i++) beyond += (double)bound[i] > exact(KITH_L2SQ, query, x + i * DIM, DIM);
+        assert_true(beyond < N / 10);
+        ki_scorer_free(scorer);
+        ki_codec_free(codec);
+        free(code);
+        free(x);
+        free(query);
+    }
+}
+
+/* Rows far from the origin: the distance to a centroid, taken as a difference of squares, would be off by more than
+ * rows differ by. */
+static void test_far_from_the_origin(void **state)
+{
+    (void)state;
+    enum { ROWS = 2000, DIM = 64, NQ = 30 };
+    float *x = test_vectors(ROWS, DIM, 0, 1), *queries = test_vectors(NQ, DIM, 0, 2);
+    for (size_t i = 0; i < ROWS * DIM; i++) x[i] += 1000;
+    for (size_t i = 0; i < NQ * DIM; i++) queries[i] += 1000;
+    double signs = recall("IVF1,RaBitQ,RFlat", x, ROWS, DIM, queries, NQ);
+    fprintf(stderr, "recall far from the origin: %.4f\n", signs);
+    assert_true(signs > 0.98);
+    free(x);
+    free(queries);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_kernels),    cmocka_unit_test(test_estimator), cmocka_unit_test(test_ways),
-        cmocka_unit_test(test_levels),     cmocka_unit_test(test_decode),    cmocka_unit_test(test_edges),
-        cmocka_unit_test(test_refinement),
+        cmocka_unit_test(test_kernels),    cmocka_unit_test(test_estimator),
+        cmocka_unit_test(test_ways),       cmocka_unit_test(test_levels),
+        cmocka_unit_test(test_decode),     cmocka_unit_test(test_edges),
+        cmocka_unit_test(test_refinement), cmocka_unit_test(test_far_from_the_origin),
+        cmocka_unit_test(test_far_cell),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
