@@ -641,7 +641,8 @@ static void learn_from(rabitq_codec *c, const float *x, size_t n, float *r, floa
         double signs = bound_of(c, f.norm2, f.signs, dim);
         if (signs > 0) widest = fmax(widest, bound_of(c, f.norm2, f.grid, f.length2) / signs);
     }
-    c->learned[NARROW] = (float)fmin(widest * 1.1, 1);
+    /* No row of the sample had a bound, as when all were alike: nothing is known, and the signs' bound holds. */
+    c->learned[NARROW] = widest > 0 ? (float)fmin(widest * 1.1, 1) : 1;
 }
 
 static void learn_center(rabitq_codec *c, const float *x, size_t n)

@@ -490,6 +490,37 @@ static void test_far_cell(void **state)
     }
 }
 
+/* Bounds of a codec that was trained on rows all alike, which say nothing of how good its codes are. */
+static void test_alike(void **state)
+{
+    (void)state;
+    enum { DIM = 64 };
+    for (size_t bits = 2; bits <= 8; bits += 3) {
+        ki_codec *codec;
+        ki_scorer *scorer;
+        float *x = test_vectors(N, DIM, 0, 1), *query = test_vectors(1, DIM, 0, 2), *alike, factor[2 * N],
+              bound[N];
+        alike = calloc(16 * DIM, sizeof *alike);
+        assert_ok(ki_codec_rabitq_create(DIM, bits, 1.9, KITH_L2SQ, 0, NULL, &codec, &err), &err);
+        codec->block = 0;
+        assert_ok(codec->ops->train(codec, alike, 16, 1, NULL, &err), &err);
+        uint8_t *code = malloc(N * codec->code_size);
+        assert_ok(codec->ops->encode(codec, x, N, (ki_origins){0}, NULL, code, factor, &err), &err);
+        assert_ok(codec->ops->scorer(codec, NULL, &scorer, &err), &err);
+        scorer->ops->query(scorer, query);
+        scorer->ops->bound(scorer, (ki_codes){code, factor}, NULL, N, INFINITY, bound);
+        size_t beyond = 0;
+        for (size_t i = 0; i < N; i++) beyond += (double)bound[i] > exact(KITH_L2SQ, query, x + i * DIM, DIM);
+        assert_true(beyond < N / 10);
+        ki_scorer_free(scorer);
+        ki_codec_free(codec);
+        free(code);
+        free(alike);
+        free(x);
+        free(query);
+    }
+}
+
 /* Rows far from the origin: the distance to a centroid, taken as a difference of squares, would be off by more than
  * rows differ by. */
 static void test_far_from_the_origin(void **state)
@@ -513,7 +544,7 @@ int main(void)
         cmocka_unit_test(test_ways),       cmocka_unit_test(test_levels),
         cmocka_unit_test(test_decode),     cmocka_unit_test(test_edges),
         cmocka_unit_test(test_refinement), cmocka_unit_test(test_far_from_the_origin),
-        cmocka_unit_test(test_far_cell),
+        cmocka_unit_test(test_far_cell),   cmocka_unit_test(test_alike),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
