@@ -122,6 +122,32 @@ static uint32_t half_above(float value) /* value >= 0 */
     return rounded >= 0x7f800000u ? bits >> 16 : rounded >> 16;
 }
 
+/* ---- Vectors less their origins ----
+ *
+ * Components of up to LARGE are far from any overflow in the rotation and in sums of squares. Where one is larger all are
+ * divided by UNIT, and what is measured is multiplied by it. Under L2SQ nothing is counted as longer than LONGEST, so
+ * that no estimate overflows into something near: such a row is in its direction, and far from all that is not as long. */
+#define LARGE 0x1p50f
+#define UNIT 0x1p80f
+#define LONGEST 0x1p62 /* its square is 1/16 of the largest float32 */
+
+/* out = x - from (NULL: x), in the unit returned. */
+static float less_origin(const ki_kernels *k, const float *x, const float *from, size_t dim, float *out)
+{
+    if (from)
+        k->sub_f32(out, x, from, dim);
+    else
+        memcpy(out, x, dim * sizeof *out);
+    if (k->absmax_f32(out, dim) <= LARGE) return 1;
+    for (size_t d = 0; d < dim; d++) out[d] = x[d] / UNIT - (from ? from[d] / UNIT : 0);
+    return UNIT;
+}
+
+static float clamped(double value)
+{
+    return (float)fmin(fmax(value, -(double)FLT_MAX), (double)FLT_MAX);
+}
+
 /* ---- A query ---- */
 
 static void scorer_free(ki_scorer *scorer)
@@ -459,11 +485,6 @@ static double bound_of(const rabitq_codec *c, double norm2, double product, doub
     return c2 > 0 && c2 < 1 ? times(c) * sqrt(norm2 * (1 / c2 - 1) / freedom) : 0;
 }
 
-static float clamped(double value)
-{
-    return (float)fmin(fmax(value, -(double)FLT_MAX), (double)FLT_MAX);
-}
-
 /* One bit a component, or several: see the layout in kernels.def. */
 static void put_extra(const rabitq_codec *c, const float *r, const uint8_t *m, uint8_t *extra)
 {
@@ -493,27 +514,26 @@ static void encode_row(const rabitq_codec *c, const float *x, const float *origi
     size_t dim = c->base.dim;
     float *r = scratch, *a = scratch + dim;
     const float *from = c->base.residual ? origin : c->center;
-    double along = 0; /* o.r */
-    for (size_t d = 0; d < dim; d++) {
-        r[d] = from ? x[d] - from[d] : x[d];
-        along += from ? (double)from[d] * (double)r[d] : 0;
-    }
+    double unit = (double)less_origin(c->kernels, x, from, dim, r), along = 0; /* o.r */
+    for (size_t d = 0; d < dim && from; d++) along += (double)from[d] * (double)r[d];
+    along *= unit;
     ki_hadamard_apply(c->rotation, r);
     found f;
     measure(c, r, a, &f);
+    if (c->base.metric == KITH_L2SQ && sqrt(f.norm2) * unit > LONGEST) unit = LONGEST / sqrt(f.norm2);
     memset(code, 0, c->base.code_size);
     for (size_t d = 0; d < dim; d++) code[d / 8] |= (uint8_t)(!signbit(r[d]) << d % 8);
-    double k = f.signs > 0 ? -times(c) * f.norm2 / f.signs : 0;
+    double k = f.signs > 0 ? -times(c) * f.norm2 / f.signs * unit : 0;
     uint32_t k_half = half_nearest(clamped(k));
     double kept = (double)of_bits(k_half << 16);
-    double e =
-        bound_of(c, f.norm2, f.signs, (double)dim) + fabs(kept - (double)clamped(k)) * sqrt((double)dim);
-    factor[0] = clamped(c->base.metric == KITH_L2SQ ? f.norm2 : -along);
+    double e = bound_of(c, f.norm2, f.signs, (double)dim) * unit +
+               fabs(kept - (double)clamped(k)) * sqrt((double)dim);
+    factor[0] = clamped(c->base.metric == KITH_L2SQ ? f.norm2 * unit * unit : -along);
     factor[1] = of_bits(k_half << 16 | half_above(clamped(e)));
     if (c->extra == 0) return;
     best_grid(c, a, row_scale(c, f.norm2), &f, m);
     put_extra(c, r, m, code + c->sign_bytes);
-    double wanted = f.grid > 0 ? -times(c) * f.norm2 / f.grid : 0;
+    double wanted = f.grid > 0 ? -times(c) * f.norm2 / f.grid * unit : 0;
     double ratio = wanted < 0 ? rint(kept / wanted * RATIO_ONE / (1 << c->extra)) : RATIO_ONE;
     uint16_t number = (uint16_t)fmin(fmax(ratio, 1), RATIO_ONE);
     memcpy(code + c->sign_bytes + c->extra_bytes, &number, sizeof number);
@@ -596,9 +616,15 @@ static void decode(const ki_codec *codec, const uint8_t *code, const float *fact
         k *= 2; /* v is half of the signs here */
     }
     double scale = c->extra >= 3 ? k : k * length2 > 0 ? norm2 / (k * length2) : 0;
-    c->kernels->scale_f32(out, clamped(scale), dim);
-    ki_hadamard_reverse(c->rotation, out);
     const float *from = codec->residual ? origin : c->center;
+    if (scale > (double)LARGE) { /* the rotation might overflow */
+        ki_hadamard_reverse(c->rotation, out);
+        for (size_t d = 0; d < dim; d++)
+            out[d] = clamped((double)out[d] * scale + (from ? (double)from[d] : 0));
+        return;
+    }
+    c->kernels->scale_f32(out, (float)scale, dim);
+    ki_hadamard_reverse(c->rotation, out);
     if (from) c->kernels->add_f32(out, from, dim);
 }
 
@@ -614,10 +640,10 @@ static void forget(rabitq_codec *c)
 /* Row i of the sample rotated, and what measure finds; 0 for one without direction. */
 static int sample_row(const rabitq_codec *c, const float *x, size_t i, float *r, float *a, found *f)
 {
-    c->kernels->sub_f32(r, x + i * c->base.dim, c->center, c->base.dim);
+    less_origin(c->kernels, x + i * c->base.dim, c->center, c->base.dim, r); /* lengths do not matter */
     ki_hadamard_apply(c->rotation, r);
     measure(c, r, a, f);
-    return f->norm2 > 0 && isfinite(f->norm2);
+    return f->norm2 > 0;
 }
 
 /* The scale that is best on average, and the largest part of the signs' bound that the bound of all bits was; some tenth

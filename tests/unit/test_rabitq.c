@@ -521,6 +521,59 @@ static void test_alike(void **state)
     }
 }
 
+/* Rows too large for squares or for the rotation are far away, and come back finite and in their direction. */
+static void test_huge_rows(void **state)
+{
+    (void)state;
+    enum { DIM = 64, HUGE_ROWS = 4 };
+    static const float sizes[HUGE_ROWS] = {1e15f, 1e20f, 1e37f, 3.4e38f};
+    for (int metric = 0; metric < 2; metric++)
+        for (size_t bits = 1; bits <= 8; bits += 7) {
+            ki_codec *codec;
+            ki_scorer *scorer;
+            float *x = test_vectors(N, DIM, 0, 1), *queries = test_vectors(QUERIES, DIM, 0, 2), factor[2 * N],
+                  out[N], bound[N], back[DIM];
+            kith_metric m = metric ? KITH_DOT : KITH_L2SQ;
+            assert_ok(ki_codec_rabitq_create(DIM, bits, 1.9, m, 0, NULL, &codec, &err), &err);
+            codec->block = 0;
+            assert_ok(codec->ops->train(codec, x, N, 1, NULL, &err), &err);
+            for (size_t i = 0; i < HUGE_ROWS; i++)
+                for (size_t d = 0; d < DIM; d++)
+                    x[i * DIM + d] = x[i * DIM + d] < 0 || i == 3 ? -sizes[i] : sizes[i];
+            uint8_t *code = malloc(N * codec->code_size);
+            ki_codes codes = {code, factor};
+            assert_ok(codec->ops->encode(codec, x, N, (ki_origins){0}, NULL, code, factor, &err), &err);
+            assert_ok(codec->ops->check(codec, codes, N, 1, &err), &err);
+            assert_ok(codec->ops->scorer(codec, NULL, &scorer, &err), &err);
+            for (size_t q = 0; q < QUERIES; q++) {
+                scorer->ops->query(scorer, queries + q * DIM);
+                scorer->ops->score(scorer, codes, NULL, N, INFINITY, out);
+                scorer->ops->bound(scorer, codes, NULL, N, INFINITY, bound);
+                for (size_t i = 0; i < HUGE_ROWS; i++) {
+                    /* a product may overflow, as the true one does */
+                    assert_false((m == KITH_L2SQ || i < 2) && (isnan(out[i]) || isnan(bound[i])));
+                    if (m == KITH_L2SQ) assert_true(out[i] > 1e28f);
+                }
+            }
+            for (size_t i = 0; i < HUGE_ROWS; i++) {
+                double inner = 0, xx = 0, bb = 0;
+                codec->ops->decode(codec, code + i * codec->code_size, factor + 2 * i, NULL, back);
+                for (size_t d = 0; d < DIM; d++) {
+                    assert_true(isfinite(back[d]));
+                    inner += (double)x[i * DIM + d] * (double)back[d];
+                    xx += (double)x[i * DIM + d] * (double)x[i * DIM + d];
+                    bb += (double)back[d] * (double)back[d];
+                }
+                assert_true(inner > (bits == 1 ? 0.6 : 0.99) * sqrt(xx * bb));
+            }
+            ki_scorer_free(scorer);
+            ki_codec_free(codec);
+            free(code);
+            free(x);
+            free(queries);
+        }
+}
+
 /* Rows far from the origin: the distance to a centroid, taken as a difference of squares, would be off by more than
  * rows differ by. */
 static void test_far_from_the_origin(void **state)
@@ -544,7 +597,8 @@ int main(void)
         cmocka_unit_test(test_ways),       cmocka_unit_test(test_levels),
         cmocka_unit_test(test_decode),     cmocka_unit_test(test_edges),
         cmocka_unit_test(test_refinement), cmocka_unit_test(test_far_from_the_origin),
-        cmocka_unit_test(test_far_cell),   cmocka_unit_test(test_alike),
+        cmocka_unit_test(test_far_cell),   cmocka_unit_test(test_huge_rows),
+        cmocka_unit_test(test_alike),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
