@@ -86,6 +86,7 @@ typedef struct rabitq_scorer {
     int8_t *weights, *high, *low; /* [padded] each */
     uint8_t *signs;               /* [sign_bytes] of one row */
     float unit;                   /* of half a fine weight */
+    int vague;                    /* numbers were too large: bounds say nothing */
     int64_t fine;                 /* sum of the fine weights times the doubled middle of the codes */
 } rabitq_scorer;
 
@@ -186,20 +187,25 @@ static void prepare(rabitq_scorer *s, const float *query, const float *origin)
     const rabitq_codec *c = (const rabitq_codec *)s->base.codec;
     const ki_kernels *k = c->kernels;
     size_t dim = c->base.dim;
-    k->sub_f32(s->rotated, query, origin, dim);
-    double norm2 = product(s->rotated, s->rotated, dim);
+    double unit = (double)less_origin(k, query, origin, dim, s->rotated);
+    double norm2 = product(s->rotated, s->rotated, dim), length = sqrt(norm2);
+    int l2 = c->base.metric == KITH_L2SQ, cut = l2 && length * unit > LONGEST;
+    if (cut) unit = LONGEST / length;
     ki_hadamard_apply(c->rotation, s->rotated);
     float most = k->absmax_f32(s->rotated, dim), limit = fine_limit(c->padded);
     float coarse = most > 0 ? KI_RABITQ_WEIGHT / most : 0, fine = most > 0 ? limit / most : 0;
     if (!isfinite(coarse) || !isfinite(fine)) coarse = fine = most = 0; /* too small for weights */
     ki_rabitq_sums sums = k->rabitq_weights(s->rotated, c->padded, coarse, fine, s->weights, s->high, s->low);
     k->rabitq_tables(s->weights, c->sign_bytes, s->tables);
-    s->query.base = (float)(c->base.metric == KITH_L2SQ ? norm2 : -product(query, origin, dim));
-    s->query.norm = c->epsilon * (float)sqrt(norm2);
-    s->query.step = most / KI_RABITQ_WEIGHT;
+    double base = l2 ? norm2 * unit * unit : -product(query, origin, dim),
+           norm = (double)c->epsilon * length * unit;
+    s->vague = cut || fabs(base) > (double)FLT_MAX || norm > (double)FLT_MAX;
+    s->query.base = clamped(base);
+    s->query.norm = clamped(norm);
+    s->query.step = clamped((double)(most / KI_RABITQ_WEIGHT) * unit);
     s->query.total = sums.total;
     s->query.negative = sums.negative;
-    s->unit = most / (2 * limit);
+    s->unit = clamped((double)(most / (2 * limit)) * unit);
     s->fine = (int64_t)sums.fine * (((int64_t)1 << c->bits) - 1);
 }
 
@@ -370,12 +376,19 @@ static void scorer_score(ki_scorer *scorer, ki_codes codes, const uint32_t *rows
                          float *out)
 {
     score_any(scorer, codes, rows, n, worst, 0, out);
+    /* The sum of two that overflowed is no number, and its row would be lost. */
+    for (size_t i = 0; i < n && ((const rabitq_scorer *)scorer)->vague; i++)
+        if (isnan(out[i])) out[i] = INFINITY;
 }
 
 static void scorer_bound(ki_scorer *scorer, ki_codes codes, const uint32_t *rows, size_t n, float worst,
                          float *out)
 {
-    score_any(scorer, codes, rows, n, worst, 1, out);
+    if (!((const rabitq_scorer *)scorer)->vague) {
+        score_any(scorer, codes, rows, n, worst, 1, out);
+        return;
+    }
+    for (size_t i = 0; i < n; i++) out[i] = -INFINITY;
 }
 
 static const ki_scorer_ops plain_scorer_ops = {.free = scorer_free,

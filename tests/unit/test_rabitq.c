@@ -574,6 +574,48 @@ static void test_huge_rows(void **state)
         }
 }
 
+/* Queries too large for squares or for the rotation lose no row. Under DOT the answer is that of Flat. */
+static void test_huge_queries(void **state)
+{
+    (void)state;
+    enum { ROWS = 500, DIM = 64, K = 10 };
+    static const float sizes[] = {1e15f, 1e20f, 1e36f, 3e38f};
+    static const char *const specs[] = {"RaBitQ", "RaBitQ4", "RaBitQ,RFlat", "IVF1,RaBitQ4,RFlat"};
+    float *x = test_vectors(ROWS, DIM, 0, 1), query[DIM];
+    for (size_t i = 0; i < 2 * 4 * 4; i++) {
+        kith_index *index, *flat;
+        kith_searcher *searcher, *judge;
+        kith_index_options options;
+        uint64_t ids[K], truth[K];
+        float dist[K], exact_dist[K];
+        const char *spec = specs[i / 2 % 4];
+        kith_index_options_init(&options);
+        options.metric = i % 2 ? KITH_DOT : KITH_L2SQ;
+        assert_ok(kith_index_create(spec, DIM, &options, &index, &err), &err);
+        assert_ok(kith_index_create("Flat", DIM, &options, &flat, &err), &err);
+        assert_ok(kith_index_train(index, x, ROWS, NULL, &err), &err);
+        assert_ok(kith_index_add(index, x, NULL, ROWS, NULL, &err), &err);
+        assert_ok(kith_index_add(flat, x, NULL, ROWS, NULL, &err), &err);
+        assert_ok(kith_searcher_create(index, &searcher, &err), &err);
+        assert_ok(kith_searcher_create(flat, &judge, &err), &err);
+        for (size_t d = 0; d < DIM; d++) query[d] = x[7 * DIM + d] < 0 ? -sizes[i / 8] : sizes[i / 8];
+        assert_ok(kith_search(searcher, query, 1, K, NULL, ids, dist, NULL, &err), &err);
+        assert_ok(kith_search(judge, query, 1, K, NULL, truth, exact_dist, NULL, &err), &err);
+        size_t hits = 0;
+        for (size_t a = 0; a < K; a++) {
+            if (ids[a] == UINT64_MAX)
+                fail_msg("%s, metric %d, size %g", spec, options.metric, (double)sizes[i / 8]);
+            for (size_t b = 0; b < K; b++) hits += ids[a] == truth[b];
+        }
+        if (options.metric == KITH_DOT && i / 2 % 4 >= 2 && sizes[i / 8] < 1e37f) assert_true(hits >= K - 1);
+        kith_searcher_free(searcher);
+        kith_searcher_free(judge);
+        kith_index_free(index);
+        kith_index_free(flat);
+    }
+    free(x);
+}
+
 /* Rows far from the origin: the distance to a centroid, taken as a difference of squares, would be off by more than
  * rows differ by. */
 static void test_far_from_the_origin(void **state)
@@ -597,8 +639,8 @@ int main(void)
         cmocka_unit_test(test_ways),       cmocka_unit_test(test_levels),
         cmocka_unit_test(test_decode),     cmocka_unit_test(test_edges),
         cmocka_unit_test(test_refinement), cmocka_unit_test(test_far_from_the_origin),
-        cmocka_unit_test(test_far_cell),   cmocka_unit_test(test_huge_rows),
-        cmocka_unit_test(test_alike),
+        cmocka_unit_test(test_far_cell),   cmocka_unit_test(test_huge_queries),
+        cmocka_unit_test(test_huge_rows),  cmocka_unit_test(test_alike),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
