@@ -6,6 +6,7 @@
 #include "simd/levels.h"
 
 #ifdef KI_X86
+#include <float.h>
 #include <immintrin.h>
 
 #include "simd/target_avx512.h"
@@ -81,10 +82,14 @@ static void pq4_tables(const float *tables, size_t m, unsigned most, uint8_t *ou
     }
     *scale = widest / (float)most;
     *bias = (float)base;
-    __m512 inverse = _mm512_set1_ps(*scale > 0 ? (float)most / widest : 0);
+    /* As in the plain loops: of ranges so small that the inverse of a step overflows, parts of the widest. */
+    float step_inverse = widest > 0 ? (float)most / widest : 0, part = 1;
+    if (step_inverse > FLT_MAX) step_inverse = (float)most, part = widest;
+    __m512 inverse = _mm512_set1_ps(step_inverse), whole_part = _mm512_set1_ps(part);
     for (size_t j = 0; j < m; j++) {
         __m512 t = _mm512_loadu_ps(tables + j * 16);
         t = _mm512_sub_ps(t, _mm512_set1_ps(_mm512_reduce_min_ps(t)));
+        if (part != 1) t = _mm512_div_ps(t, whole_part);
         t = _mm512_fmadd_ps(t, inverse, _mm512_set1_ps(0.5f));
         __m512i whole = _mm512_min_epi32(_mm512_cvttps_epi32(t), _mm512_set1_epi32((int)most));
         __m128i entries = _mm512_cvtepi32_epi8(whole);

@@ -1,6 +1,8 @@
 /* Tables of 16 small numbers, looked up by half bytes of 32 rows: plain loops. What the numbers are, quant/codec_pqfs.c. */
 #include "simd/levels.h"
 
+#include <float.h>
+
 #define BLOCK 32
 
 /* The entry of byte j's low (half 0) or high half, see pq4_scan in kernels.def. */
@@ -40,13 +42,15 @@ static void pq4_tables(const float *tables, size_t m, unsigned most, uint8_t *ou
     }
     *scale = widest / (float)most;
     *bias = (float)base;
-    float inverse = *scale > 0 ? (float)most / widest : 0;
+    /* Of ranges so small that the inverse of a step overflows, entries are parts of the widest. */
+    float inverse = widest > 0 ? (float)most / widest : 0, part = 1;
+    if (inverse > FLT_MAX) inverse = (float)most, part = widest;
     for (size_t j = 0; j < m; j++) {
         uint8_t *to = out + j / 4 * 128 + j % 2 * 64 + j / 2 % 2 * 32;
         float least = tables[j * 16];
         for (size_t c = 1; c < 16; c++) least = tables[j * 16 + c] < least ? tables[j * 16 + c] : least;
         for (size_t c = 0; c < 16; c++) {
-            float value = (tables[j * 16 + c] - least) * inverse + 0.5f;
+            float value = (tables[j * 16 + c] - least) / part * inverse + 0.5f;
             to[c] = to[c + 16] = (uint8_t)(value < (float)most ? value : (float)most);
         }
     }

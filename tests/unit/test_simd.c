@@ -379,6 +379,17 @@ static void pq4_scans(const ki_kernels *k)
     float scale, bias;
     k->pq4_tables(flat, 1, 63, entries, &scale, &bias);
     assert_true(scale == 0 && bias == 3);
+    /* Ranges whose inverse overflows: 15 is still the top, and the rest lie in between. */
+    static const float widths[] = {1e-36f, 1e-38f, 1e-40f, 1e-44f};
+    for (size_t w = 0; w < 4; w++) {
+        float tiny[16];
+        for (size_t c = 0; c < 16; c++) tiny[c] = widths[w] * ((float)c / 15);
+        k->pq4_tables(tiny, 1, 63, entries, &scale, &bias);
+        for (unsigned c = 0; c < 16; c++) {
+            double part = (double)tiny[c] / (double)tiny[15] * 63;
+            assert_true(fabs((double)entry_at(entries, 0, c) - part) <= 0.5001);
+        }
+    }
     free(entries), free(codes);
 }
 
