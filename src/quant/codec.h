@@ -166,7 +166,8 @@ kith_status ki_codec_pq_create(size_t dim, size_t m, size_t bits, kith_metric me
                                kith_error *err);
 
 /* The same with 4 bits a segment in blocks of rows, scanned by look-ups in registers: quant/codec_pqfs.c. Scores are those of
- * the codec above but for rounding, by at most half the widest range of a segment's table / 63, a segment. */
+ * the codec above but for rounding, by at most half a step a segment: the widest range of a segment's table / 63, or
+ * / (65535 / m) with m above 1,040. */
 kith_status ki_codec_pqfs_create(size_t dim, size_t m, kith_metric metric, int residual, size_t iterations,
                                  const kith_allocator *allocator, ki_codec **codec, kith_error *err);
 
