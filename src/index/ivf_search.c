@@ -210,8 +210,8 @@ static void scan_cell(const ki_ivf *ivf, ki_scratch *s, ki_query *query, uint64_
  *     |q - c_j|^2 - |q - c_1|^2 <= reach * 2 s * d_k * (1 + g)
  * where s, the root of the mean squared distance of rows to centroids, stands for |c_j - c_1|, the same for all cells so
  * that the first cell out of reach is the end; and g, 0..1, is a sliding mean of whether the last cells had anything to
- * give. On sift1m, IVF4096, k 10, this scores 20, 23 and 29 % fewer rows than the nprobe of recall 0.90, 0.95 and 0.98; the
- * same without g 2, 14 and 27 %, |q - c_j| against |q - c_1| as SPANN has it (NeurIPS 2021) 20 to 30 % more. */
+ * give. On sift1m, IVF4096, k 10, this scores about 20 % fewer rows than the nprobe of the same recall, 0.95 or 0.98; less
+ * without g. |q - c_j| against |q - c_1|, as SPANN has it (Chen et al., NeurIPS 2021), scored more rows than nprobe. */
 
 #define GAIN_WEIGHT 0.1 /* of the last cell in the sliding mean (arbitrary) */
 

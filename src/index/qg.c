@@ -443,7 +443,7 @@ const ki_structure_part ki_structure_qg = {
         {.info = {.pattern = "QG<R>",
                   .about =
                       "structure: a graph whose rows hold the short codes of their R neighbours; the fastest "
-                      "single queries of all, for some 24 bytes a link",
+                      "single queries here, for some 24 bytes a link",
                   .params = params,
                   .n_params = sizeof params / sizeof *params},
          .args = {{"R", KI_QG_BLOCK, KI_QG_DEGREE, 0}}},
