@@ -452,12 +452,19 @@ kith_status ki_rows_load(ki_rows *rows, ki_store *store, int mapped, kith_error 
     rows->next_id = next_id;
     rows->ascending = (int)ascending;
     rows->lowest_hole = n == n_slots ? n_slots : 0;
-    /* The ids are believed, but their number is not: choosing slots and building the table rely on it. */
+    /* The ids are believed, but their number is not: choosing slots and building the table rely on it. Nor is their order:
+     * bisection would find the slot of a hole, which no structure has a row for. */
     size_t used = 0;
-    for (size_t slot = 0; rows->ids && slot < n_slots; slot++) used += rows->ids[slot] != KITH_NO_ID;
+    int ascends = 1;
+    for (size_t slot = 0; rows->ids && slot < n_slots; slot++) {
+        used += rows->ids[slot] != KITH_NO_ID;
+        ascends &= slot == 0 || rows->ids[slot] > rows->ids[slot - 1];
+    }
     if (rows->ids && used != n)
         return ki_fail(err, KITH_CORRUPT, "%s: %zu ids for %llu rows", ki_store_path(store), used,
                        (unsigned long long)n);
+    if (rows->ids && ascending && (!ascends || n != n_slots))
+        return ki_fail(err, KITH_CORRUPT, "%s: R4: ids are said to ascend and do not", ki_store_path(store));
     rows->table_size = table_places(n);
     return KITH_OK;
 }

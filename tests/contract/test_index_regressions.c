@@ -1,12 +1,17 @@
-/* Sequences of valid calls that once read or wrote where they should not: each is the shortest one known. Of worth under
- * AddressSanitizer above all. */
+/* Sequences of valid calls, and files, that once made the library read or write where it should not, ask for memory without
+ * measure, or give wrong answers: each is the shortest one known. Of worth under AddressSanitizer above all. */
 #include "support.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <kith/index.h>
+
+#include "fault_io.h"
+#include "repair.h"
+#include "store/index_layout.h"
 
 static kith_error err;
 
@@ -185,12 +190,109 @@ static void distances_are_not_negative(void **state)
     free(x);
 }
 
+/* The bytes of an index file, aligned; *size. */
+static unsigned char *bytes_of(const kith_index *index, size_t *size)
+{
+    char path[512];
+    snprintf(path, sizeof path, "%s/forged.kith", test_folder());
+    assert_ok(kith_index_save(index, path, NULL, &err), &err);
+    FILE *file = fopen(path, "rb");
+    assert_non_null(file);
+    assert_int_equal(fseek(file, 0, SEEK_END), 0);
+    *size = (size_t)ftell(file);
+    rewind(file);
+    unsigned char *bytes = aligned_alloc(64, (*size + 63) / 64 * 64);
+    assert_non_null(bytes);
+    assert_int_equal(fread(bytes, 1, *size, file), *size);
+    assert_int_equal(fclose(file), 0);
+    return bytes;
+}
+
+/* Another number in the record of rows. */
+static void forge(unsigned char *bytes, const char *name, uint64_t value)
+{
+    const ki_disk_header *header = (const void *)bytes;
+    const ki_disk_section *section = (const void *)(bytes + header->directory_offset);
+    size_t found = 0;
+    while (strcmp(section->name, "rows") != 0) section++;
+    for (size_t at = 0; at < section->bytes;) {
+        unsigned char *here = bytes + section->offset + at;
+        const ki_disk_entry *entry = (const void *)here;
+        if (strcmp(entry->name, name) == 0) {
+            memcpy(here + sizeof *entry, &value, sizeof value);
+            found++;
+        }
+        at += sizeof *entry + (entry->bytes + 7) / 8 * 8;
+    }
+    assert_int_equal(found, 1);
+}
+
+/* Memory of at most a thousand pages at a time. */
+static void *some_memory(void *ctx, size_t bytes, size_t alignment)
+{
+    size_t *refused = ctx;
+    if (bytes > (size_t)1 << 22) {
+        ++*refused;
+        return NULL;
+    }
+    return aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
+}
+
+static void give_back(void *ctx, void *block)
+{
+    (void)ctx;
+    free(block);
+}
+
+static void opens_corrupt(const unsigned char *bytes, size_t size)
+{
+    memory_io io;
+    memory_io_init(&io, bytes, size);
+    for (int mode = KITH_OPEN_READ; mode <= KITH_OPEN_MAP; mode++) {
+        size_t refused = 0;
+        kith_allocator allocator = {.alloc = some_memory, .free = give_back, .ctx = &refused};
+        kith_index *index;
+        kith_status status =
+            kith_index_open("forged", (kith_open_mode)mode, &allocator, &io.base, &index, &err);
+        kith_index_free(index);
+        assert_int_equal(refused, 0);
+        assert_int_equal(status, KITH_CORRUPT);
+    }
+}
+
+/* A file whose ids are said to ascend, and that has a hole or ids in disorder: the slot of a hole would be found, of which
+ * no structure knows. */
+static void files_said_to_ascend(void **state)
+{
+    (void)state;
+    enum { N = 16, DIM = 4 };
+    static const char *const specs[] = {"Flat", "HNSW8", "NSG16"};
+    float *x = test_vectors(N, DIM, 0, 11);
+    for (size_t s = 0; s < sizeof specs / sizeof *specs; s++)
+        for (int hole = 0; hole < 2; hole++) {
+            kith_index *index = made(specs[s], DIM, KITH_L2SQ);
+            uint64_t ids[N], gone = 1;
+            size_t size;
+            for (size_t i = 0; i < N; i++) ids[i] = hole ? i : N - i;
+            assert_ok(kith_index_add(index, x, ids, N, NULL, &err), &err);
+            if (hole) assert_ok(kith_index_remove(index, &gone, 1, NULL, &err), &err);
+            unsigned char *bytes = bytes_of(index, &size);
+            forge(bytes, "ascending", 1);
+            test_repair_checksums(bytes, size);
+            opens_corrupt(bytes, size);
+            free(bytes);
+            kith_index_free(index);
+        }
+    free(x);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(hnsw_batch_below_one_node), cmocka_unit_test(opq_of_huge_rows),
         cmocka_unit_test(forest_of_another_split),   cmocka_unit_test(hashes_trained_twice),
         cmocka_unit_test(trees_replaced_one_by_one), cmocka_unit_test(distances_are_not_negative),
+        cmocka_unit_test(files_said_to_ascend),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
