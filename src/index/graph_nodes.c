@@ -416,6 +416,10 @@ kith_status ki_nodes_load(ki_nodes *nodes, const char *prefix, ki_record_view *r
     KI_TRY(ki_record_get_u64(record, "nodes", 0, KI_GRAPH_NODES, &n, err));
     KI_TRY(ki_record_get_u64(record, "used", 0, n, &used, err));
     KI_TRY(ki_record_get_u64(record, "rings", 0, 1, &rings, err));
+    /* Before memory follows from the number of slots: with rings it is the section of these that proves it. */
+    if (!rings && rows->n != used)
+        return ki_fail(err, KITH_CORRUPT, "N1: %zu rows, and %llu nodes without rings", (size_t)rows->n,
+                       (unsigned long long)used);
     nodes->n = (size_t)n;
     nodes->n_used = (size_t)used;
     nodes->n_slots = rows->n_slots;

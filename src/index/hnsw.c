@@ -513,6 +513,9 @@ static kith_status hnsw_load(ki_structure *structure, ki_store *store, int mappe
     if (count != nodes)
         return ki_fail(err, KITH_CORRUPT, "%s: %llu nodes, and %llu first slots", ki_store_path(store),
                        (unsigned long long)nodes, (unsigned long long)count);
+    if (!rings && rows->n != used) /* with rings it is the section of these that proves the number of slots */
+        return ki_fail(err, KITH_CORRUPT, "%s: H1: %zu rows, and %llu nodes without rings",
+                       ki_store_path(store), (size_t)rows->n, (unsigned long long)used);
     h->n_nodes = (size_t)nodes;
     h->n_used = (size_t)used;
     h->entry = (uint32_t)entry;

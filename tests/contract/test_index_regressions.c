@@ -286,13 +286,38 @@ static void files_said_to_ascend(void **state)
     free(x);
 }
 
+/* A small file that speaks of four billion rows, of which no section holds as many. */
+static void graph_files_of_too_many_rows(void **state)
+{
+    (void)state;
+    static const char *const specs[] = {"HNSW8", "NNDescent10", "NSG16", "Vamana16", "NSW8", "QG32"};
+    const uint64_t many = 4294967294u;
+    enum { N = 16, DIM = 4 };
+    float *x = test_vectors(N, DIM, 0, 13);
+    for (size_t s = 0; s < sizeof specs / sizeof *specs; s++) {
+        kith_index *index = made(specs[s], DIM, KITH_L2SQ);
+        size_t size;
+        assert_ok(kith_index_train(index, x, N, NULL, &err), &err);
+        assert_ok(kith_index_add(index, x, NULL, N, NULL, &err), &err);
+        unsigned char *bytes = bytes_of(index, &size);
+        forge(bytes, "n", many);
+        forge(bytes, "slots", many);
+        ((ki_disk_header *)(void *)bytes)->rows = many;
+        test_repair_checksums(bytes, size);
+        opens_corrupt(bytes, size);
+        free(bytes);
+        kith_index_free(index);
+    }
+    free(x);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(hnsw_batch_below_one_node), cmocka_unit_test(opq_of_huge_rows),
         cmocka_unit_test(forest_of_another_split),   cmocka_unit_test(hashes_trained_twice),
         cmocka_unit_test(trees_replaced_one_by_one), cmocka_unit_test(distances_are_not_negative),
-        cmocka_unit_test(files_said_to_ascend),
+        cmocka_unit_test(files_said_to_ascend),      cmocka_unit_test(graph_files_of_too_many_rows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
