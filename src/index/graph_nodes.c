@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/checksum.h"
 #include "base/error.h"
 
 /* Of a node with very many equal rows this many are offered to one query (all to a range search): the first in the
@@ -41,16 +40,24 @@ void ki_nodes_reset(ki_nodes *nodes)
 
 /* ---- Nodes by code: open addressing, linear probing ---- */
 
-/* The place of a code in a table, or the empty one where it would stand. */
-static size_t place(const ki_nodes *nodes, const uint32_t *table, size_t size, const uint8_t *code)
+/* The place of a code and its factors in a table, or the empty one where it would stand. */
+static size_t place(const ki_nodes *nodes, const uint32_t *table, size_t size, const uint8_t *code,
+                    const float *factor)
 {
-    size_t bytes = nodes->env->codec->code_size, i = ki_checksum(code, bytes) & (size - 1);
-    while (table[i] != KI_GRAPH_NONE && memcmp(ki_nodes_code(nodes, table[i]), code, bytes) != 0)
+    const ki_codec *codec = nodes->env->codec;
+    size_t i = ki_row_hash(codec, code, factor) & (size - 1);
+    while (table[i] != KI_GRAPH_NONE && !ki_row_equals(&nodes->codes, codec, table[i], code, factor))
         i = (i + 1) & (size - 1);
     return i;
 }
 
-/* A table for n nodes that holds those in use. *twice: a node with the code of another, or KI_GRAPH_NONE. NULL: no
+/* The same for a node. */
+static size_t place_of(const ki_nodes *nodes, const uint32_t *table, size_t size, uint32_t node)
+{
+    return place(nodes, table, size, ki_nodes_code(nodes, node), ki_nodes_factor(nodes, node));
+}
+
+/* A table for n nodes that holds those in use. *twice: a node equal to another, or KI_GRAPH_NONE. NULL: no
  * memory. */
 static uint32_t *make_table(const ki_nodes *nodes, size_t n, size_t *size, uint32_t *twice)
 {
@@ -62,7 +69,7 @@ static uint32_t *make_table(const ki_nodes *nodes, size_t n, size_t *size, uint3
     memset(table, 0xff, *size * sizeof *table);
     for (size_t i = 0; i < nodes->n; i++) {
         if (!ki_nodes_used(nodes, (uint32_t)i)) continue;
-        size_t at = place(nodes, table, *size, ki_nodes_code(nodes, (uint32_t)i));
+        size_t at = place_of(nodes, table, *size, (uint32_t)i);
         if (table[at] != KI_GRAPH_NONE) *twice = (uint32_t)i;
         table[at] = (uint32_t)i;
     }
@@ -86,10 +93,11 @@ static kith_status reserve_table(ki_nodes *nodes, size_t n, kith_error *err)
 static void table_take(ki_nodes *nodes, uint32_t node)
 {
     if (!nodes->table) return;
-    size_t mask = nodes->table_size - 1, bytes = nodes->env->codec->code_size;
-    size_t gap = place(nodes, nodes->table, nodes->table_size, ki_nodes_code(nodes, node));
+    const ki_codec *codec = nodes->env->codec;
+    size_t mask = nodes->table_size - 1, gap = place_of(nodes, nodes->table, nodes->table_size, node);
     for (size_t i = (gap + 1) & mask; nodes->table[i] != KI_GRAPH_NONE; i = (i + 1) & mask) {
-        size_t home = ki_checksum(ki_nodes_code(nodes, nodes->table[i]), bytes) & mask;
+        uint32_t other = nodes->table[i];
+        size_t home = ki_row_hash(codec, ki_nodes_code(nodes, other), ki_nodes_factor(nodes, other)) & mask;
         if (((i - home) & mask) < ((i - gap) & mask)) continue; /* its home lies behind the gap */
         nodes->table[gap] = nodes->table[i];
         gap = i;
@@ -197,7 +205,7 @@ kith_status ki_nodes_take(ki_nodes *nodes, const uint8_t *code, const float *fac
                           uint32_t *node, int *fresh, kith_error *err)
 {
     const ki_codec *codec = nodes->env->codec;
-    size_t at = place(nodes, nodes->table, nodes->table_size, code);
+    size_t at = place(nodes, nodes->table, nodes->table_size, code, factor);
     *node = nodes->table[at];
     *fresh = *node == KI_GRAPH_NONE;
     if (!*fresh) {
@@ -318,7 +326,7 @@ static kith_status prove_codes_differ(const ki_nodes *nodes, kith_error *err)
     if (!table) return ki_fail_nomem(err, size * sizeof *table);
     ki_free(nodes->env->allocator, table);
     if (twice == KI_GRAPH_NONE) return KITH_OK;
-    return ki_fail(err, KITH_CORRUPT, "N2: node %u has the code of another", twice);
+    return ki_fail(err, KITH_CORRUPT, "N2: node %u is equal to another", twice);
 }
 
 kith_status ki_nodes_check(const ki_nodes *nodes, const ki_rows *rows, kith_error *err)

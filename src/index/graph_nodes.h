@@ -1,12 +1,12 @@
 /* graph_nodes.h - which rows are which node of a graph: equal rows share one.
  *
- * A node is a number with a code. Rows with equal codes (found by a hash of them) are one node, and their slots stand in a
+ * A node is a number with a code. Rows with equal codes and factors (found by a hash of them) are one node, and their slots stand in a
  * ring: however many there are, they do not fill each other's links nor a query's beam. Numbers of nodes that lost their
  * last row are given out again, the lowest first.
  *
  * Invariants, proved by the functions below:
  *   N1  every slot in use stands in exactly one ring, and rings in use are those of nodes in use
- *   N2  no two nodes have the same code
+ *   N2  no two nodes have the same code and factors
  *   N3  codes are such as the codec can score; float32 rows are finite
  * Sections: "<prefix>" (record: nodes, used, rings, and what the graph adds), "<prefix>.first", "<prefix>.next" (where rings
  * are), "<prefix>.codes", "<prefix>.factors". */
@@ -49,11 +49,15 @@ static inline const uint8_t *ki_nodes_code(const ki_nodes *nodes, uint32_t node)
     return ki_row_code(&nodes->codes, nodes->env->codec, node);
 }
 
+static inline const float *ki_nodes_factor(const ki_nodes *nodes, uint32_t node)
+{
+    return ki_row_factor(&nodes->codes, nodes->env->codec, node);
+}
+
 /* The scorer's query becomes a node's row. */
 static inline void ki_nodes_ask(const ki_nodes *nodes, ki_scorer *scorer, uint32_t node)
 {
-    scorer->ops->row(scorer, ki_nodes_code(nodes, node),
-                     ki_row_factor(&nodes->codes, nodes->env->codec, node), NULL);
+    scorer->ops->row(scorer, ki_nodes_code(nodes, node), ki_nodes_factor(nodes, node), NULL);
 }
 
 /* Numbers that there may be after `rows` more rows. */

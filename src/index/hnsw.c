@@ -19,7 +19,7 @@
  *   - A tree. Each node has a parent among its neighbours, at most M children, and edges of the tree are links in
  *     both directions that no selection may drop. So every node can be reached from every other on level 0, which
  *     neither the paper nor pruning gives; removal keeps it, and check proves it.
- *   - Equal rows (equal codes, found by a hash of them) are one node with a ring of slots: however many there are, they do
+ *   - Equal rows (equal codes and factors, found by a hash of them) are one node with a ring of slots: however many there are, they do
  *     not fill each other's links nor a query's beam.
  *   - Removal takes a row out at once and mends the links around it; there are no tombstones. hnsw_remove.c.
  *   - A walk keeps one bounded sorted array and fetches the next node's neighbours under the arithmetic of this one's:
@@ -40,7 +40,7 @@
  *   H3  the entry point is in use, and no node in use stands higher
  *   H4  one node in use has no parent; every other has one in use, linked in both directions; no node has more than M
  *       children; parents lead to the root: so every node is reachable on level 0
- *   H5  no two nodes have the same code
+ *   H5  no two nodes have the same code and factors
  *   H6  codes are such as the codec can score; float32 rows are finite
  *
  * Cost:        add     a walk with ef_construction a level, and some M^2 distances of selection; the batch's pairs
@@ -57,7 +57,6 @@
 #include <string.h>
 
 #include "base/bitset.h"
-#include "base/checksum.h"
 #include "base/error.h"
 #include "base/rng.h"
 
@@ -150,16 +149,24 @@ static void hnsw_decode_bits(const ki_structure *structure, uint32_t slot, uint8
 
 /* ---- Nodes by code: open addressing, linear probing ---- */
 
-/* The place of a code in a table, or the empty one where it would stand. */
-static size_t place(const ki_hnsw *h, const uint32_t *table, size_t size, const uint8_t *code)
+/* The place of a code and its factors in a table, or the empty one where it would stand. */
+static size_t place(const ki_hnsw *h, const uint32_t *table, size_t size, const uint8_t *code,
+                    const float *factor)
 {
-    size_t bytes = h->base.env->codec->code_size, i = ki_checksum(code, bytes) & (size - 1);
-    while (table[i] != KI_GRAPH_NONE && memcmp(ki_hnsw_code(h, table[i]), code, bytes) != 0)
+    const ki_codec *codec = h->base.env->codec;
+    size_t i = ki_row_hash(codec, code, factor) & (size - 1);
+    while (table[i] != KI_GRAPH_NONE && !ki_row_equals(&h->codes, codec, table[i], code, factor))
         i = (i + 1) & (size - 1);
     return i;
 }
 
-/* A table for n nodes that holds those in use. *twice: a node with the code of another, or KI_GRAPH_NONE. NULL: no memory. */
+/* The same for a node. */
+static size_t place_of(const ki_hnsw *h, const uint32_t *table, size_t size, uint32_t node)
+{
+    return place(h, table, size, ki_hnsw_code(h, node), ki_hnsw_factor(h, node));
+}
+
+/* A table for n nodes that holds those in use. *twice: a node equal to another, or KI_GRAPH_NONE. NULL: no memory. */
 static uint32_t *make_table(const ki_hnsw *h, size_t n, size_t *size, uint32_t *twice)
 {
     *size = 16;
@@ -170,7 +177,7 @@ static uint32_t *make_table(const ki_hnsw *h, size_t n, size_t *size, uint32_t *
     memset(table, 0xff, *size * sizeof *table);
     for (size_t i = 0; i < h->n_nodes; i++) {
         if (h->first[i] == KI_GRAPH_NONE) continue;
-        size_t at = place(h, table, *size, ki_hnsw_code(h, (uint32_t)i));
+        size_t at = place_of(h, table, *size, (uint32_t)i);
         if (table[at] != KI_GRAPH_NONE) *twice = (uint32_t)i;
         table[at] = (uint32_t)i;
     }
@@ -190,24 +197,25 @@ kith_status ki_hnsw_table_reserve(ki_hnsw *h, size_t n, kith_error *err)
     return KITH_OK;
 }
 
-uint32_t ki_hnsw_table_find(const ki_hnsw *h, const uint8_t *code)
+uint32_t ki_hnsw_table_find(const ki_hnsw *h, const uint8_t *code, const float *factor)
 {
-    return h->table[place(h, h->table, h->table_size, code)];
+    return h->table[place(h, h->table, h->table_size, code, factor)];
 }
 
 void ki_hnsw_table_put(ki_hnsw *h, uint32_t node)
 {
-    h->table[place(h, h->table, h->table_size, ki_hnsw_code(h, node))] = node;
+    h->table[place_of(h, h->table, h->table_size, node)] = node;
 }
 
 /* Take a node out and close the gap, so that no probe stops too early (Knuth, TAOCP 3, 6.4, algorithm R). */
 void ki_hnsw_table_take(ki_hnsw *h, uint32_t node)
 {
     if (!h->table) return;
-    size_t mask = h->table_size - 1, bytes = h->base.env->codec->code_size;
-    size_t gap = place(h, h->table, h->table_size, ki_hnsw_code(h, node));
+    const ki_codec *codec = h->base.env->codec;
+    size_t mask = h->table_size - 1, gap = place_of(h, h->table, h->table_size, node);
     for (size_t i = (gap + 1) & mask; h->table[i] != KI_GRAPH_NONE; i = (i + 1) & mask) {
-        size_t home = ki_checksum(ki_hnsw_code(h, h->table[i]), bytes) & mask;
+        uint32_t other = h->table[i];
+        size_t home = ki_row_hash(codec, ki_hnsw_code(h, other), ki_hnsw_factor(h, other)) & mask;
         if (((i - home) & mask) < ((i - gap) & mask)) continue; /* its home lies behind the gap */
         h->table[gap] = h->table[i];
         gap = i;
@@ -366,7 +374,7 @@ static kith_status prove_codes_differ(const ki_hnsw *h, kith_error *err)
     if (!table) return ki_fail_nomem(err, size * sizeof *table);
     ki_free(h->base.env->allocator, table);
     if (twice == KI_GRAPH_NONE) return KITH_OK;
-    return ki_fail(err, KITH_CORRUPT, "H5: node %u has the code of another", twice);
+    return ki_fail(err, KITH_CORRUPT, "H5: node %u is equal to another", twice);
 }
 
 static kith_status hnsw_check(const ki_structure *structure, const ki_rows *rows, kith_error *err)

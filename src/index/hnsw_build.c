@@ -323,7 +323,8 @@ static kith_status number_rows(builder *b, const ki_input *input, size_t first, 
     for (size_t i = 0; i < n; i++, ++*taken) {
         uint32_t slot = slots ? slots[first + i] : first_slot + (uint32_t)(first + i);
         const uint8_t *code = b->code + (at + i) * codec->code_size;
-        uint32_t node = ki_hnsw_table_find(h, code);
+        const float *factor = b->factor + (at + i) * codec->n_factors;
+        uint32_t node = ki_hnsw_table_find(h, code, factor);
         if (node != KI_GRAPH_NONE) {
             KI_TRY(reserve_rings(h, err));
             join(h, node, slot);
@@ -332,8 +333,8 @@ static kith_status number_rows(builder *b, const ki_input *input, size_t first, 
         node = number(h);
         memcpy(h->codes.own_code + (size_t)node * codec->code_size, code, codec->code_size);
         if (codec->n_factors > 0)
-            memcpy(h->codes.own_factor + (size_t)node * codec->n_factors,
-                   b->factor + (at + i) * codec->n_factors, codec->n_factors * sizeof(float));
+            memcpy(h->codes.own_factor + (size_t)node * codec->n_factors, factor,
+                   codec->n_factors * sizeof *factor);
         if (b->draft.codec) ki_draft_put(&b->draft, i, node);
         h->node_of[slot] = node;
         ki_graph_store(&h->own_first[node], slot);

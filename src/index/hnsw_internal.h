@@ -79,10 +79,15 @@ static inline const uint8_t *ki_hnsw_code(const ki_hnsw *h, uint32_t node)
     return ki_row_code(&h->codes, h->base.env->codec, node);
 }
 
+static inline const float *ki_hnsw_factor(const ki_hnsw *h, uint32_t node)
+{
+    return ki_row_factor(&h->codes, h->base.env->codec, node);
+}
+
 /* The scorer's query becomes a stored row. */
 static inline void ki_hnsw_ask(const ki_hnsw *h, ki_scorer *scorer, uint32_t node)
 {
-    scorer->ops->row(scorer, ki_hnsw_code(h, node), ki_row_factor(&h->codes, h->base.env->codec, node), NULL);
+    scorer->ops->row(scorer, ki_hnsw_code(h, node), ki_hnsw_factor(h, node), NULL);
 }
 
 /* Nodes that a search has to be prepared to meet. */
@@ -101,10 +106,10 @@ static inline uint32_t ki_hnsw_next(const ki_hnsw *h, uint32_t slot)
     return h->next ? ki_graph_load(&h->next[slot]) : slot;
 }
 
-/* Nodes by code. find: the node whose code is this one, or KI_GRAPH_NONE. reserve: make the table fit n nodes; all that
+/* Nodes by code and factors. find: the node that has just these, or KI_GRAPH_NONE. reserve: make the table fit n nodes; all that
  * can fail. */
 kith_status ki_hnsw_table_reserve(ki_hnsw *h, size_t n, kith_error *err);
-uint32_t ki_hnsw_table_find(const ki_hnsw *h, const uint8_t *code);
+uint32_t ki_hnsw_table_find(const ki_hnsw *h, const uint8_t *code, const float *factor);
 void ki_hnsw_table_put(ki_hnsw *h, uint32_t node);
 void ki_hnsw_table_take(ki_hnsw *h, uint32_t node);
 

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/checksum.h"
 #include "base/error.h"
 #include "base/memory.h"
 #include "quant/layout.h"
@@ -124,6 +125,21 @@ void ki_row_codes_erase(ki_row_codes *rows, const ki_codec *codec, const uint32_
     ki_layout layout = ki_layout_of(codec);
     for (size_t i = 0; i < n; i++)
         ki_layout_clear(&layout, rows->own_code, rows->own_factor, slots[i], slots[i] + 1);
+}
+
+uint64_t ki_row_hash(const ki_codec *codec, const uint8_t *code, const float *factor)
+{
+    uint64_t hash = ki_checksum(code, codec->code_size);
+    if (codec->n_factors == 0) return hash;
+    return ki_checksum_seeded(factor, codec->n_factors * sizeof *factor, hash);
+}
+
+int ki_row_equals(const ki_row_codes *rows, const ki_codec *codec, uint32_t slot, const uint8_t *code,
+                  const float *factor)
+{
+    if (memcmp(ki_row_code(rows, codec, slot), code, codec->code_size) != 0) return 0;
+    if (codec->n_factors == 0) return 1;
+    return memcmp(ki_row_factor(rows, codec, slot), factor, codec->n_factors * sizeof *factor) == 0;
 }
 
 /* Codes in blocks: the last block goes out with zeros beyond the rows. */

@@ -39,6 +39,12 @@ static inline const float *ki_row_factor(const ki_row_codes *rows, const ki_code
     return rows->codes.factor ? rows->codes.factor + (size_t)slot * codec->n_factors : NULL;
 }
 
+/* A hash of a code and its factors (NULL where the codec has none), and whether a slot holds just these. Codes alone do
+ * not tell rows apart: those of RaBitQ are directions, and lengths are factors. */
+uint64_t ki_row_hash(const ki_codec *codec, const uint8_t *code, const float *factor);
+int ki_row_equals(const ki_row_codes *rows, const ki_codec *codec, uint32_t slot, const uint8_t *code,
+                  const float *factor);
+
 /* Sections "<prefix>.codes" and "<prefix>.factors". */
 kith_status ki_row_codes_save(const ki_row_codes *rows, const ki_codec *codec, const char *prefix,
                               size_t n_slots, ki_store_writer *writer, kith_error *err);

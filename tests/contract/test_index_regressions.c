@@ -311,13 +311,54 @@ static void graph_files_of_too_many_rows(void **state)
     free(x);
 }
 
+/* Rows in one direction, whose short codes are equal: they differ in the factors beside these. */
+static void graphs_of_rows_in_one_direction(void **state)
+{
+    (void)state;
+    enum { N = 200, DIM = 64 };
+    static const char *const specs[] = {"HNSW16,RaBitQ4", "NSG24,RaBitQ4", "Vamana24,RaBitQ4",
+                                        "QG32,RaBitQ4"};
+    float *x = test_vectors(N, DIM, 0, 12);
+    for (size_t i = 0; i < N; i += 2) /* about 0, so that directions are those from the centre */
+        for (size_t d = 0; d < DIM; d++) x[(i + 1) * DIM + d] = -x[i * DIM + d];
+    for (size_t d = 0; d < DIM; d++) {
+        x[2 * DIM + d] = 2 * x[d];
+        x[3 * DIM + d] = -x[2 * DIM + d];
+        x[4 * DIM + d] = 4 * x[d];
+        x[5 * DIM + d] = -x[4 * DIM + d];
+    }
+    for (size_t s = 0; s < sizeof specs / sizeof *specs; s++) {
+        kith_index *index = made(specs[s], DIM, KITH_L2SQ);
+        assert_ok(kith_index_train(index, x, N, NULL, &err), &err);
+        assert_ok(kith_index_add(index, x, NULL, N, NULL, &err), &err);
+        assert_ok(kith_index_check(index, &err), &err);
+        double length[3];
+        for (size_t i = 0; i < 3; i++) {
+            float own[DIM];
+            assert_ok(kith_index_reconstruct(index, 2 * i, own, &err), &err);
+            length[i] = 0;
+            for (size_t d = 0; d < DIM; d++) length[i] += (double)own[d] * own[d];
+            nearest_is(index, x + 2 * i * DIM, 2 * i);
+        }
+        if (!(length[1] > 3 * length[0] && length[2] > 3 * length[1]))
+            fail_msg("%s: rows of squared lengths %g, %g, %g", specs[s], length[0], length[1], length[2]);
+        kith_index_free(index);
+    }
+    free(x);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(hnsw_batch_below_one_node), cmocka_unit_test(opq_of_huge_rows),
-        cmocka_unit_test(forest_of_another_split),   cmocka_unit_test(hashes_trained_twice),
-        cmocka_unit_test(trees_replaced_one_by_one), cmocka_unit_test(distances_are_not_negative),
-        cmocka_unit_test(files_said_to_ascend),      cmocka_unit_test(graph_files_of_too_many_rows),
+        cmocka_unit_test(hnsw_batch_below_one_node),
+        cmocka_unit_test(opq_of_huge_rows),
+        cmocka_unit_test(forest_of_another_split),
+        cmocka_unit_test(hashes_trained_twice),
+        cmocka_unit_test(trees_replaced_one_by_one),
+        cmocka_unit_test(distances_are_not_negative),
+        cmocka_unit_test(files_said_to_ascend),
+        cmocka_unit_test(graph_files_of_too_many_rows),
+        cmocka_unit_test(graphs_of_rows_in_one_direction),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
