@@ -251,3 +251,16 @@ uint64_t ki_graph_descend(const ki_graph *graph, ki_scorer *scorer, ki_codes cod
         *node = near[best];
     }
 }
+
+void ki_graph_keep_more(ki_found *found, size_t before)
+{
+    size_t now = found->n - before;
+    if (before == 0) return;
+    if (now < before) {
+        found->n = before;
+        return;
+    }
+    memmove(found->dist, found->dist + before, now * sizeof *found->dist);
+    memmove(found->id, found->id + before, now * sizeof *found->id);
+    found->n = now;
+}

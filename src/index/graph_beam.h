@@ -111,6 +111,10 @@ typedef int (*ki_beam_counts)(const void *ctx, const ki_query *query, uint32_t n
 void ki_beam_walk_some(ki_beam *beam, const ki_graph *graph, ki_scorer *scorer, ki_codes codes,
                        ki_query *query, ki_beam_counts counts, const void *ctx);
 
+/* Of a range search that began anew, after `before` rows that it had found already: keep what it found then, or now if
+ * that is no less. Both may hold the same rows, so one of them has to go. */
+void ki_graph_keep_more(ki_found *found, size_t before);
+
 /* From one node down to the nearest in reach: a beam of one. *dist is that of *node, before and after. Returns how many
  * rows were scored. Marks nothing. */
 uint64_t ki_graph_descend(const ki_graph *graph, ki_scorer *scorer, ki_codes codes, uint32_t *node,

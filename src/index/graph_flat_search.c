@@ -106,24 +106,28 @@ static void walk(const ki_flat *g, ki_scratch *s, ki_query *query, size_t ef, in
     query->visited += s->beam.expanded;
 }
 
-/* Offer what the beam holds, nearest first, as long as it can enter. */
-static void harvest(const ki_flat *g, ki_scratch *s, ki_query *query)
+/* Offer what the beam holds of nodes from number `from` on, nearest first, as long as it can enter. Also when the walk was
+ * stopped: its best so far are the answer. */
+static void harvest(const ki_flat *g, ki_scratch *s, ki_query *query, size_t from)
 {
-    for (size_t i = 0; !ki_query_stop(query) && i < s->beam.n; i++) {
+    for (size_t i = 0; i < s->beam.n && !(query->found && query->found->failed); i++) {
+        uint32_t node = ki_beam_node(&s->beam, i);
         if (s->beam.near[i].dist > ki_query_limit(query)) break;
-        ki_nodes_offer(&g->nodes, query, s->beam.near[i].dist, ki_beam_node(&s->beam, i));
+        if (node >= from) ki_nodes_offer(&g->nodes, query, s->beam.near[i].dist, node);
     }
+    (void)ki_query_stop(query); /* time that ran out meanwhile: nothing else is begun */
 }
 
 /* ---- All rows ---- */
 
-/* Compare every node that has a row which may be returned. */
-static void scan(const ki_flat *g, ki_scratch *s, ki_query *query)
+/* Compare every node that has a row which may be returned, by number. Up to which it came: all, unless it was stopped. */
+static size_t scan(const ki_flat *g, ki_scratch *s, ki_query *query)
 {
     uint32_t node[KI_SCAN_BLOCK], near[KI_SCAN_BLOCK];
     float dist[KI_SCAN_BLOCK];
     int selective = ki_query_selective(query);
-    for (size_t first = 0; first < g->nodes.n && !ki_query_stop(query); first += KI_SCAN_BLOCK) {
+    size_t first = 0;
+    for (; first < g->nodes.n && !ki_query_stop(query); first += KI_SCAN_BLOCK) {
         size_t end = g->nodes.n - first < KI_SCAN_BLOCK ? g->nodes.n : first + KI_SCAN_BLOCK, n = 0;
         for (size_t i = first; i < end; i++) {
             node[n] = (uint32_t)i;
@@ -135,6 +139,7 @@ static void scan(const ki_flat *g, ki_scratch *s, ki_query *query)
         size_t n_near = query->kernels->select_le_f32(dist, n, ki_query_limit(query), near);
         for (size_t i = 0; i < n_near; i++) ki_nodes_offer(&g->nodes, query, dist[near[i]], node[near[i]]);
     }
+    return first;
 }
 
 /* ---- With a filter, within a radius ---- */
@@ -157,34 +162,40 @@ static void search_filtered(const ki_flat *g, ki_scratch *s, ki_query *query, si
 {
     double part = share(query), n = (double)g->nodes.n;
     if (SCORED_PER_ENTRY * (double)ef >= part * (part * n + n / 16)) {
-        scan(g, s, query);
+        (void)scan(g, s, query);
         return;
     }
     int two_hop = part < WIDER_FROM;
     walk(g, s, query, two_hop ? ef : wider(g, ef, part), two_hop);
-    harvest(g, s, query);
+    harvest(g, s, query, 0);
     if (ki_query_taken(query) >= query->need || query->found || query->stopped) return;
-    query->top.n = 0; /* what was offered will be offered again */
-    scan(g, s, query);
+    /* What was offered will be offered again: by the scan or, behind the place where that was stopped, from the beam. */
+    query->top.n = 0;
+    size_t end = scan(g, s, query);
+    if (query->stopped) harvest(g, s, query, end);
 }
 
 /* The beam grows until it reaches beyond the radius. */
 static void search_range(const ki_flat *g, ki_scratch *s, ki_query *query, size_t ef)
 {
+    size_t before = 0; /* what the walk before this one found: one that is stopped may have found less */
     for (;;) {
         if (ki_beam_reserve(&s->beam, g->nodes.n, ef, NULL) != KITH_OK) {
             query->found->failed = query->stopped = 1;
             return;
         }
         walk(g, s, query, ef, 0);
-        if (query->stopped || s->beam.n < ef || query->by_slot) break;
-        if (s->beam.near[s->beam.n - 1].dist > ki_query_limit(query)) break;
+        harvest(g, s, query, 0);
+        ki_graph_keep_more(query->found, before);
+        before = query->found->n;
+        if (query->stopped || s->beam.n < ef || query->by_slot) return;
+        if (s->beam.near[s->beam.n - 1].dist > ki_query_limit(query)) return;
         ef *= 4;
         if (SCAN_BELOW * ef < g->nodes.n) continue;
-        scan(g, s, query);
+        (void)scan(g, s, query);
+        ki_graph_keep_more(query->found, before);
         return;
     }
-    harvest(g, s, query);
 }
 
 void ki_flat_search(const ki_structure *structure, ki_scratch *s, ki_query *query)
@@ -198,13 +209,13 @@ void ki_flat_search(const ki_structure *structure, ki_scratch *s, ki_query *quer
     s->scorer->ops->query(s->scorer, query->vector);
     size_t ef = width(g, query->top.k, query->settings);
     if (SCAN_BELOW * ef >= g->nodes.n) {
-        scan(g, s, query);
+        (void)scan(g, s, query);
     } else if (query->found) {
         search_range(g, s, query, ef);
     } else if (ki_query_selective(query)) {
         search_filtered(g, s, query, ef);
     } else {
         walk(g, s, query, ef, 0);
-        harvest(g, s, query);
+        harvest(g, s, query, 0);
     }
 }

@@ -94,25 +94,17 @@ static void offer(const ki_hnsw *h, ki_query *query, float dist, uint32_t node)
     } while (slot != first && most > 0 && !(query->found && query->found->failed));
 }
 
-/* Forget what was offered: it will be offered again. */
-static void withdraw(ki_query *query)
-{
-    if (query->found)
-        query->found->n = 0;
-    else
-        query->top.n = 0;
-}
-
 /* ---- All rows ---- */
 
-/* Compare every node that has a row which may be returned. */
-static void scan(const ki_hnsw *h, ki_scratch *s, ki_query *query)
+/* Compare every node that has a row which may be returned, by number. Up to which it came: all, unless it was stopped. */
+static size_t scan(const ki_hnsw *h, ki_scratch *s, ki_query *query)
 {
     uint32_t node[KI_SCAN_BLOCK], near[KI_SCAN_BLOCK];
     float dist[KI_SCAN_BLOCK];
     int selective = ki_query_selective(query);
     size_t nodes = h->n_nodes;
-    for (size_t first = 0; first < nodes && !ki_query_stop(query); first += KI_SCAN_BLOCK) {
+    size_t first = 0;
+    for (; first < nodes && !ki_query_stop(query); first += KI_SCAN_BLOCK) {
         size_t end = nodes - first < KI_SCAN_BLOCK ? nodes : first + KI_SCAN_BLOCK, n = 0;
         for (size_t i = first; i < end; i++) {
             node[n] = (uint32_t)i;
@@ -124,6 +116,7 @@ static void scan(const ki_hnsw *h, ki_scratch *s, ki_query *query)
         size_t n_near = query->kernels->select_le_f32(dist, n, ki_query_limit(query), near);
         for (size_t i = 0; i < n_near; i++) offer(h, query, dist[near[i]], node[near[i]]);
     }
+    return first;
 }
 
 /* ---- The walk ---- */
@@ -159,14 +152,16 @@ static void walk(const ki_hnsw *h, ki_scratch *s, ki_query *query, size_t ef, in
     query->visited += s->beam.expanded;
 }
 
-/* Offer what the beam holds, nearest first, as long as it can enter. */
-static void harvest(const ki_hnsw *h, ki_scratch *s, ki_query *query)
+/* Offer what the beam holds of nodes from number `from` on, nearest first, as long as it can enter. Also when the walk was
+ * stopped: its best so far are the answer. */
+static void harvest(const ki_hnsw *h, ki_scratch *s, ki_query *query, size_t from)
 {
-    for (size_t i = 0; !ki_query_stop(query) && i < s->beam.n; i++) {
+    for (size_t i = 0; i < s->beam.n && !(query->found && query->found->failed); i++) {
         uint32_t node = ki_beam_node(&s->beam, i);
         if (s->beam.near[i].dist > ki_query_limit(query)) break;
-        offer(h, query, s->beam.near[i].dist, node);
+        if (node >= from) offer(h, query, s->beam.near[i].dist, node);
     }
+    (void)ki_query_stop(query); /* time that ran out meanwhile: nothing else is begun */
 }
 
 /* About the share of rows that may be returned: of some nodes at equal distances. */
@@ -187,20 +182,23 @@ static void search_filtered(const ki_hnsw *h, ki_scratch *s, ki_query *query, si
 {
     double part = share(h, query), n = (double)h->n_nodes;
     if (SCORED_PER_ENTRY * (double)ef >= part * (part * n + n / 16)) {
-        scan(h, s, query);
+        (void)scan(h, s, query);
         return;
     }
     int two_hop = part < WIDER_FROM;
     walk(h, s, query, two_hop ? ef : wider(h, ef, part), two_hop);
-    harvest(h, s, query);
+    harvest(h, s, query, 0);
     if (ki_query_taken(query) >= query->need || query->found || query->stopped) return;
-    withdraw(query);
-    scan(h, s, query);
+    /* What was offered will be offered again: by the scan or, behind the place where that was stopped, from the beam. */
+    query->top.n = 0;
+    size_t end = scan(h, s, query);
+    if (query->stopped) harvest(h, s, query, end);
 }
 
 /* Within a radius: the beam grows until it reaches beyond. */
 static void search_range(const ki_hnsw *h, ki_scratch *s, ki_query *query, size_t ef)
 {
+    size_t before = 0; /* what the walk before this one found: one that is stopped may have found less */
     for (;;) {
         kith_status status = ki_beam_reserve(&s->beam, ki_hnsw_nodes(h), ef, NULL);
         if (status != KITH_OK) {
@@ -208,14 +206,17 @@ static void search_range(const ki_hnsw *h, ki_scratch *s, ki_query *query, size_
             return;
         }
         walk(h, s, query, ef, 0);
-        if (query->stopped || s->beam.n < ef || query->by_slot) break;
-        if (s->beam.near[s->beam.n - 1].dist > ki_query_limit(query)) break;
+        harvest(h, s, query, 0);
+        ki_graph_keep_more(query->found, before);
+        before = query->found->n;
+        if (query->stopped || s->beam.n < ef || query->by_slot) return;
+        if (s->beam.near[s->beam.n - 1].dist > ki_query_limit(query)) return;
         ef *= 4;
         if (SCAN_BELOW * ef < h->n_nodes) continue;
-        scan(h, s, query);
+        (void)scan(h, s, query);
+        ki_graph_keep_more(query->found, before);
         return;
     }
-    harvest(h, s, query);
 }
 
 void ki_hnsw_search(const ki_structure *structure, ki_scratch *s, ki_query *query)
@@ -232,13 +233,13 @@ void ki_hnsw_search(const ki_structure *structure, ki_scratch *s, ki_query *quer
         s->scorer->ops->query(s->scorer, query->vector);
     size_t ef = width(h, query->top.k, query->settings);
     if (SCAN_BELOW * ef >= h->n_nodes) {
-        scan(h, s, query);
+        (void)scan(h, s, query);
     } else if (query->found) {
         search_range(h, s, query, ef);
     } else if (ki_query_selective(query)) {
         search_filtered(h, s, query, ef);
     } else {
         walk(h, s, query, ef, 0);
-        harvest(h, s, query);
+        harvest(h, s, query, 0);
     }
 }

@@ -303,27 +303,32 @@ kith_status ki_qg_prepare(const ki_structure *structure, ki_scratch *scratch, si
     return ki_qg_walker_reserve(g, &scratch->walker, g->n_slots, wider(g, ef, WIDER_FROM), err);
 }
 
-/* Compare every row that may be returned. */
-static void scan(const ki_qg *g, ki_scorer *scorer, ki_query *query)
+/* Compare every row that may be returned. Up to which slot it came: all, unless it was stopped. */
+static size_t scan(const ki_qg *g, ki_scorer *scorer, ki_query *query)
 {
     scorer->ops->query(scorer, query->vector);
     for (size_t i = 0; i < g->n_slots; i++) {
-        if (i % KI_SCAN_BLOCK == 0 && ki_query_stop(query)) return;
+        if (i % KI_SCAN_BLOCK == 0 && ki_query_stop(query)) return i;
         if (!ki_bits_get(g->used, i)) continue;
         if (ki_query_selective(query) && !ki_qg_allowed(g, query, (uint32_t)i)) continue;
         float dist = ki_qg_distance(g, scorer, (uint32_t)i);
         query->scored++;
         if (dist <= ki_query_limit(query)) ki_qg_offer(g, query, dist, (uint32_t)i);
     }
+    return g->n_slots;
 }
 
-/* Forget what was offered: it will be offered again. */
-static void withdraw(ki_query *query)
+/* Offer again what a walk expanded of slots from `from` on, as much of it as a block of a scan: where that was stopped. */
+static void recall(const ki_qg *g, const ki_qg_walker *w, ki_query *query, size_t from)
 {
-    if (query->found)
-        query->found->n = 0;
-    else
-        query->top.n = 0;
+    size_t most = KI_SCAN_BLOCK;
+    for (size_t i = 0; i < w->n && most > 0; i++) {
+        uint32_t node = w->node[i] & ~EXPANDED;
+        if (!(w->node[i] & EXPANDED) || node < from) continue;
+        float dist = ki_qg_distance(g, w->scorer, node);
+        if (dist <= ki_query_limit(query)) ki_qg_offer(g, query, dist, node);
+        most--;
+    }
 }
 
 static void walk(const ki_qg *g, ki_qg_walker *w, ki_query *query, size_t ef)
@@ -353,26 +358,32 @@ static void search_filtered(const ki_qg *g, ki_qg_walker *w, ki_query *query, si
     if (part >= WIDER_FROM && (double)SCAN_BELOW * (double)ef < part * part * (double)g->n_slots) {
         walk(g, w, query, wider(g, ef, part));
         if (query->stopped || ki_query_taken(query) >= query->need) return;
-        withdraw(query);
+        query->top.n = 0; /* what was offered will be offered again */
+        size_t end = scan(g, w->scorer, query);
+        if (query->stopped) recall(g, w, query, end);
+        return;
     }
-    scan(g, w->scorer, query);
+    (void)scan(g, w->scorer, query);
 }
 
 /* Within a radius: the pool grows until it reaches beyond. */
 static void search_range(const ki_qg *g, ki_qg_walker *w, ki_query *query, size_t ef)
 {
+    size_t before = 0; /* what the walk before this one found: one that is stopped may have found less */
     for (;;) {
         if (ki_qg_walker_reserve(g, w, g->n_slots, ef, NULL) != KITH_OK) {
             query->found->failed = query->stopped = 1;
             return;
         }
         walk(g, w, query, ef);
+        ki_graph_keep_more(query->found, before);
+        before = query->found->n;
         if (query->stopped || w->n < ef || query->by_slot) return;
         if (w->pool[w->n - 1] > ki_query_limit(query)) return;
         ef *= 4;
-        withdraw(query);
         if (SCAN_BELOW * ef < g->n_slots) continue;
-        scan(g, w->scorer, query);
+        (void)scan(g, w->scorer, query);
+        ki_graph_keep_more(query->found, before);
         return;
     }
 }
@@ -388,7 +399,7 @@ void ki_qg_search(const ki_structure *structure, ki_scratch *scratch, ki_query *
     }
     size_t ef = width(g, query->top.k, query->settings);
     if (SCAN_BELOW * ef >= g->n_used)
-        scan(g, w->scorer, query);
+        (void)scan(g, w->scorer, query);
     else if (query->found)
         search_range(g, w, query, ef);
     else if (ki_query_selective(query))

@@ -407,6 +407,27 @@ static void check_interrupted(const index_case *c, kith_searcher *searcher, inte
     assert_int_equal(stats.complete, 0);
 }
 
+/* The best so far is given back: a search that is cut after rows were compared has some of them. Few are wanted, so graphs
+ * walk. */
+static void check_best_so_far(const index_case *c, kith_searcher *searcher, size_t raise_at)
+{
+    interrupter in = {.raise_at = raise_at};
+    kith_filter filter;
+    kith_filter_init(&filter);
+    filter.allow = interrupt;
+    filter.ctx = &in;
+    kith_search_options options;
+    kith_search_options_init(&options);
+    options.filter = &filter;
+    options.cancel = &in.cancel;
+    uint64_t ids[CASE_K];
+    float dist[CASE_K];
+    kith_search_stats stats;
+    assert_ok(case_search(searcher, case_queries(), 1, CASE_K, &options, ids, dist, &stats, &err), &err);
+    if (!stats.complete && stats.scored > 0) assert_true(stats.found > 0);
+    check_results(c, case_queries(), ids, dist, CASE_K, stats.found);
+}
+
 static void budgets(const index_case *c)
 {
     kith_index *index = case_full(c);
@@ -418,6 +439,8 @@ static void budgets(const index_case *c)
     in = (interrupter){.raise_at = SIZE_MAX};
     kith_cancel_raise(&in.cancel);
     check_interrupted(c, searcher, &in, 0); /* before it began */
+    static const size_t moments[] = {0, 3, 100, 255, 256, 300, 500, 700, 1000, 1500};
+    for (size_t i = 0; i < sizeof moments / sizeof *moments; i++) check_best_so_far(c, searcher, moments[i]);
 
     uint64_t ids[9 * CASE_K];
     float dist[9 * CASE_K];

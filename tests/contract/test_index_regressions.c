@@ -347,6 +347,64 @@ static void graphs_of_rows_in_one_direction(void **state)
     free(x);
 }
 
+typedef struct stopper {
+    kith_cancel cancel;
+    size_t calls, raise_at;
+    uint64_t near;
+} stopper;
+
+static int far_or_one(void *ctx, uint64_t id)
+{
+    stopper *s = ctx;
+    if (s->calls++ == s->raise_at) kith_cancel_raise(&s->cancel);
+    return id >= 3000 || id == s->near;
+}
+
+/* A filter that lets one row near the query through and half of all rows, far away: the walk finds that one, too few, and all
+ * rows are compared. When that is stopped, what the walk found is still there. */
+static void stopped_scans_keep_what_walks_found(void **state)
+{
+    (void)state;
+    enum { N = 6000, DIM = 8, K = 10 };
+    static const char *const specs[] = {"HNSW8", "NNDescent10", "NSG16", "Vamana16", "NSW8", "QG32"};
+    float *x = test_vectors(N, DIM, 0, 14);
+    for (size_t i = N / 2; i < N; i++) x[i * DIM] += 8;
+    for (size_t s = 0; s < sizeof specs / sizeof *specs; s++) {
+        kith_index *index = made(specs[s], DIM, KITH_L2SQ);
+        kith_searcher *searcher;
+        assert_ok(kith_index_set(index, "ef_construction", 40, &err), &err);
+        assert_ok(kith_index_train(index, x, N, NULL, &err), &err);
+        assert_ok(kith_index_add(index, x, NULL, N, NULL, &err), &err);
+        assert_ok(kith_searcher_create(index, &searcher, &err), &err);
+        size_t cut = 0;
+        for (size_t raise_at = 400; raise_at < 3000; raise_at += 100) {
+            stopper stop = {.raise_at = raise_at, .near = 2998};
+            kith_filter filter;
+            kith_search_options options;
+            uint64_t ids[K];
+            float dist[K];
+            kith_search_stats stats;
+            kith_filter_init(&filter);
+            filter.allow = far_or_one;
+            filter.ctx = &stop;
+            kith_search_options_init(&options);
+            options.filter = &filter;
+            options.cancel = &stop.cancel;
+            assert_ok(kith_search(searcher, x + stop.near * DIM, 1, K, &options, ids, dist, &stats, &err),
+                      &err);
+            cut += !stats.complete;
+            if (stats.found == 0 || ids[0] != stop.near)
+                fail_msg("%s, stopped after %zu rows: %llu found", specs[s], raise_at,
+                         (unsigned long long)stats.found);
+            for (size_t i = 1; i < stats.found; i++) assert_true(ids[i] != stop.near);
+        }
+        assert_true(cut > 5);
+        kith_searcher_free(searcher);
+        kith_index_free(index);
+    }
+    free(x);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -359,6 +417,7 @@ int main(void)
         cmocka_unit_test(files_said_to_ascend),
         cmocka_unit_test(graph_files_of_too_many_rows),
         cmocka_unit_test(graphs_of_rows_in_one_direction),
+        cmocka_unit_test(stopped_scans_keep_what_walks_found),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
