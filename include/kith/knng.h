@@ -24,8 +24,8 @@ typedef struct kith_knng_options {
     size_t struct_size;
     kith_metric metric; /* L2SQ, DOT, COSINE or L1 */
     size_t trees;       /* random partitions to begin with, 1..256: more is slower and better */
-    size_t
-        leaf; /* rows that are all compared with each other, 0 or k+1..65536; 0: 512, or 4 k if that is more */
+    /* rows that are all compared with each other, 0 or 2k+2..65536; 0: 512, or 4 k if that is more */
+    size_t leaf;
     size_t rounds; /* of joining neighbours at most, 0..100 */
     double delta;  /* 0..1: a round that changes at most this share of all neighbours is the last */
     uint64_t seed;

@@ -16,13 +16,17 @@ static kith_status check(const kith_knng_options *options, const float *x, size_
     if (dim == 0) return ki_fail(err, KITH_INVALID, "dim is 0, allowed 1..");
     if (k == 0 || k > KITH_KNNG_MAX_K)
         return ki_fail(err, KITH_INVALID, "k is %zu, allowed 1..%d", k, KITH_KNNG_MAX_K);
+    if (!kith_metric_name(options->metric))
+        return ki_fail(err, KITH_INVALID, "metric is %d, which is none", (int)options->metric);
     if (!((1u << options->metric) & KI_FLOAT_METRICS))
         return ki_fail(err, KITH_UNSUPPORTED, "metric: a graph of %s is not made",
                        kith_metric_name(options->metric));
     if (options->trees == 0 || options->trees > 256)
         return ki_fail(err, KITH_INVALID, "trees is %zu, allowed 1..256", options->trees);
-    if (options->leaf != 0 && (options->leaf <= k || options->leaf > 65536))
-        return ki_fail(err, KITH_INVALID, "leaf is %zu, allowed 0 or %zu..65536", options->leaf, k + 1);
+    /* Leaves are halves of what is too large for one: at least k + 1 rows, so that none lacks neighbours. */
+    size_t least = 2 * k + 2;
+    if (options->leaf != 0 && (options->leaf < least || options->leaf > 65536))
+        return ki_fail(err, KITH_INVALID, "leaf is %zu, allowed 0 or %zu..65536", options->leaf, least);
     if (options->rounds > 100)
         return ki_fail(err, KITH_INVALID, "rounds is %zu, allowed 0..100", options->rounds);
     if (!(options->delta >= 0 && options->delta <= 1))

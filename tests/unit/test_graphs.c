@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <kith/knng.h>
+
 #include "index/knn_graph.h"
 
 static kith_error err;
@@ -171,12 +173,40 @@ static void test_fails_cleanly(void **state)
     free(x);
 }
 
+/* Options that the public door refuses, and the smallest leaf that it takes: no place of a row stays empty. */
+static void test_public_options(void **state)
+{
+    (void)state;
+    enum { N = 300, FEW = 4 };
+    float *x = test_vectors(N, DIM, 0, 8);
+    uint64_t ids[N * FEW];
+    kith_knng_options options;
+    kith_knng_options_init(&options);
+    options.trees = 1;
+    options.rounds = 0;
+    for (options.leaf = FEW + 1; options.leaf < 2 * FEW + 2; options.leaf++)
+        assert_int_equal(kith_knng(x, N, DIM, FEW, &options, NULL, ids, NULL, NULL, &err), KITH_INVALID);
+    for (size_t n = 2 * FEW + 2; n < N; n += 7) {
+        assert_ok(kith_knng(x, n, DIM, FEW, &options, NULL, ids, NULL, NULL, &err), &err);
+        for (size_t i = 0; i < n * FEW; i++) assert_true(ids[i] < n);
+    }
+    kith_knng_options_init(&options);
+    static const int metrics[] = {-1, 31, 32, 33, 1000};
+    for (size_t m = 0; m < sizeof metrics / sizeof *metrics; m++) {
+        options.metric = (kith_metric)metrics[m];
+        assert_int_equal(kith_knng(x, N, DIM, FEW, &options, NULL, ids, NULL, NULL, &err), KITH_INVALID);
+    }
+    options.metric = KITH_HAMMING;
+    assert_int_equal(kith_knng(x, N, DIM, FEW, &options, NULL, ids, NULL, NULL, &err), KITH_UNSUPPORTED);
+    free(x);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_exact_when_small), cmocka_unit_test(test_recall),
         cmocka_unit_test(test_rounds),           cmocka_unit_test(test_awkward),
-        cmocka_unit_test(test_fails_cleanly),
+        cmocka_unit_test(test_fails_cleanly),    cmocka_unit_test(test_public_options),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
