@@ -2,7 +2,7 @@
  *
  * For when it is not known beforehand how many rows will do: pages of results, joins, conditions that only the caller can
  * check. Works with every family, by searches that widen: each asks for twice as many rows as the one before. Plain
- * searches pay nothing for it. */
+ * searches pay nothing for it. A search that a budget cut is made again no wider. */
 #ifndef KITH_ITERATE_H
 #define KITH_ITERATE_H
 
@@ -33,7 +33,8 @@ KITH_API kith_status kith_iterator_create_bits(const kith_index *index, const ui
  * one large search; others may hand out a row late that a narrow search had missed.
  * Out:      ids[k], dist[k], *n: how many; fewer than k when no more rows match (among those that the family looks at),
  *           or when the budget cut the search short: then the next call tries again.
- * Errors:   KITH_INVALID (NULL, k is 0), KITH_NOMEM, and those of kith_search; what was found stays to be handed out.
+ * Errors:   KITH_INVALID (NULL, k is 0), KITH_NOMEM, and those of kith_search; what was found stays to be handed out. Where
+ *           rows were found before a search failed, KITH_OK and those rows: the next call meets the error.
  * Memory:   some 30 bytes a row handed out.
  * Cost:     all calls together some two searches for as many rows as were handed out. */
 KITH_API kith_status kith_iterator_next(kith_iterator *iterator, size_t k, uint64_t *ids, float *dist,

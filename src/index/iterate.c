@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "base/rng.h"
+#include "index/front.h"
 
 #define FIRST 16 /* rows of the first search at least: as dear as one row where cells or beams are searched */
 
@@ -22,6 +23,7 @@ struct kith_iterator {
     float *dist;
     size_t room, found, at; /* before `at`: handed out, or known to have been */
     int exhausted;          /* the last search found all there is */
+    int cut;                /* it was ended early by its budget */
     uint64_t *given;        /* [places] ids handed out, by hash; KITH_NO_ID: free */
     size_t places, n_given;
 };
@@ -45,14 +47,12 @@ static kith_status create(const kith_index *index, const float *query, const uin
     *out = NULL;
     if (!index || (!query && !bits))
         return ki_fail(err, KITH_INVALID, "%s is NULL", index ? "query" : "index");
-    kith_index_info info = {.struct_size = sizeof info};
-    KI_TRY(kith_index_get_info(index, &info, err));
     kith_iterator *it = ki_alloc_zero(NULL, 1, sizeof *it);
     if (!it) return ki_fail_nomem(err, sizeof *it);
     it->index = index;
     kith_search_options_init(&it->options);
     if (options) it->options = *options;
-    size_t bytes = bits ? kith_bit_bytes(info.dim) : info.dim * sizeof *query;
+    size_t bytes = bits ? kith_bit_bytes(index->dim) : index->dim * sizeof *query;
     void *copy = ki_alloc(NULL, bytes, 1);
     if (copy) memcpy(copy, bits ? (const void *)bits : query, bytes);
     if (bits)
@@ -111,13 +111,12 @@ static kith_status reserve_given(kith_iterator *it, size_t n, kith_error *err)
 
 /* ---- Searching ---- */
 
-/* Search again, for `wanted` rows in all. *cut: the search was ended early by its budget. */
-static kith_status widen(kith_iterator *it, size_t wanted, int *cut, kith_error *err)
+/* Search again, for `wanted` rows in all. */
+static kith_status widen(kith_iterator *it, size_t wanted, kith_error *err)
 {
-    kith_index_info info = {.struct_size = sizeof info};
-    KI_TRY(kith_index_get_info(it->index, &info, err));
+    size_t n = it->index->rows.n; /* atomic: rows may be coming beside this */
     if (wanted < FIRST) wanted = FIRST;
-    if (wanted > info.n) wanted = info.n > 0 ? (size_t)info.n : 1;
+    if (wanted > n) wanted = n > 0 ? n : 1;
     if (wanted > it->room) {
         uint64_t *ids = ki_alloc(it->allocator, wanted, sizeof *ids);
         float *dist = ki_alloc(it->allocator, wanted, sizeof *dist);
@@ -140,8 +139,8 @@ static kith_status widen(kith_iterator *it, size_t wanted, int *cut, kith_error 
     else
         KI_TRY(kith_search(it->searcher, it->query, 1, wanted, &it->options, it->ids, it->dist, &stats, err));
     it->found = (size_t)stats.found;
-    *cut = !stats.complete;
-    it->exhausted = stats.complete && (it->found < wanted || wanted >= info.n);
+    it->cut = !stats.complete;
+    it->exhausted = stats.complete && (it->found < wanted || wanted >= n);
     return KITH_OK;
 }
 
@@ -167,7 +166,7 @@ kith_status kith_iterator_next(kith_iterator *it, size_t k, uint64_t *ids, float
                                : "n");
     if (k == 0) return ki_fail(err, KITH_INVALID, "k is 0, allowed are 1 and more");
     size_t out = 0;
-    int cut = 0;
+    int searched = 0;
     KI_TRY(reserve_given(it, it->n_given + k, err));
     while (out < k) {
         while (out < k && it->at < it->found) {
@@ -177,9 +176,14 @@ kith_status kith_iterator_next(kith_iterator *it, size_t k, uint64_t *ids, float
             it->n_given++;
             insert(ids, dist, out++, it->ids[i], it->dist[i]);
         }
-        if (out == k || it->exhausted || cut) break;
-        size_t wanted = it->n_given + k - out;
-        KI_TRY(widen(it, wanted > 2 * it->room ? wanted : 2 * it->room, &cut, err));
+        if (out == k || it->exhausted || (searched && it->cut)) break;
+        /* What a budget cut lacked time, not room: twice the room would be the same again at twice the price. */
+        size_t wanted = it->n_given + k - out, room = it->cut ? it->room : 2 * it->room;
+        kith_status status = widen(it, wanted > room ? wanted : room, out > 0 ? NULL : err);
+        if (status != KITH_OK && out == 0) return status;
+        if (status != KITH_OK)
+            break; /* the rows in ids[] count as handed out: the next call meets the error */
+        searched = 1;
     }
     *n = out;
     return KITH_OK;

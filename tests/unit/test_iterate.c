@@ -130,6 +130,91 @@ static void test_refused(void **state)
     kith_index_free(flat);
 }
 
+/* An allocator that can be switched off. */
+static void *while_on(void *ctx, size_t bytes, size_t alignment)
+{
+    return *(int *)ctx ? aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment) : NULL;
+}
+static void give_back(void *ctx, void *block)
+{
+    (void)ctx;
+    free(block);
+}
+
+/* Rows that were taken before a wider search failed are handed out, and none is lost. */
+static void test_failed_search(void **state)
+{
+    (void)state;
+    int on = 1;
+    kith_allocator allocator = {.alloc = while_on, .free = give_back, .ctx = &on};
+    kith_index_options options;
+    kith_index *index;
+    kith_iterator *it;
+    uint64_t ids[N];
+    float dist[N];
+    size_t n, total;
+    kith_index_options_init(&options);
+    options.allocator = &allocator;
+    assert_ok(kith_index_create("HNSW8", DIM, &options, &index, &err), &err);
+    assert_ok(kith_index_add(index, x, NULL, N, NULL, &err), &err);
+    assert_ok(kith_iterator_create(index, x, NULL, &it, &err), &err);
+    assert_ok(kith_iterator_next(it, 10, ids, dist, &n, &err), &err);
+    assert_int_equal(total = n, 10);
+    on = 0;
+    assert_ok(kith_iterator_next(it, 900, ids + total, dist, &n, &err), &err);
+    assert_true(n > 0 && n < 900);
+    total += n;
+    assert_int_equal(kith_iterator_next(it, 900, ids + total, dist, &n, &err), KITH_NOMEM);
+    on = 1;
+    assert_ok(kith_iterator_next(it, N - total, ids + total, dist, &n, &err), &err);
+    assert_int_equal(total + n, N);
+    unsigned char seen[N] = {0};
+    for (size_t i = 0; i < N; i++) assert_false(seen[ids[i]]++);
+    kith_iterator_free(it);
+    kith_index_free(index);
+}
+
+static int counted(void *ctx, uint64_t id)
+{
+    (void)id;
+    ++*(size_t *)ctx;
+    return 1;
+}
+
+/* Searches that are cut do not make the next ones wider: it was not width that they lacked. */
+static void test_cut_searches(void **state)
+{
+    (void)state;
+    kith_index *index = index_of("HNSW8");
+    size_t asked = 0, n;
+    kith_cancel cancel = {0};
+    kith_filter filter;
+    kith_search_options options;
+    kith_iterator *it;
+    uint64_t id, first;
+    float dist;
+    kith_filter_init(&filter);
+    filter.allow = counted;
+    filter.ctx = &asked;
+    kith_search_options_init(&options);
+    options.filter = &filter;
+    options.cancel = &cancel;
+    assert_ok(kith_iterator_create(index, x, &options, &it, &err), &err);
+    assert_ok(kith_iterator_next(it, 1, &first, &dist, &n, &err), &err);
+    assert_int_equal(n, 1);
+    size_t usual = asked;
+    for (size_t i = 1; i < 16; i++) assert_ok(kith_iterator_next(it, 1, &id, &dist, &n, &err), &err);
+    kith_cancel_raise(&cancel);
+    for (size_t i = 0; i < 20; i++) assert_ok(kith_iterator_next(it, 1, &id, &dist, &n, &err), &err);
+    cancel = (kith_cancel){0};
+    asked = 0;
+    assert_ok(kith_iterator_next(it, 1, &id, &dist, &n, &err), &err);
+    assert_int_equal(n, 1);
+    if (asked > 2 * usual) fail_msg("%zu rows were looked at, %zu by the first search", asked, usual);
+    kith_iterator_free(it);
+    kith_index_free(index);
+}
+
 static int begin(void **state)
 {
     (void)state;
@@ -146,7 +231,9 @@ static int end(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_exact), cmocka_unit_test(test_families),
-                                       cmocka_unit_test(test_filtered), cmocka_unit_test(test_refused)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_exact),         cmocka_unit_test(test_families),
+        cmocka_unit_test(test_filtered),      cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_failed_search), cmocka_unit_test(test_cut_searches)};
     return cmocka_run_group_tests(tests, begin, end);
 }
