@@ -12,6 +12,8 @@
 #include <kith/index.h>
 
 #include "base/rng.h"
+#include "index/front.h"
+#include "index/graph_flat.h"
 
 static kith_error err;
 
@@ -257,6 +259,36 @@ static void test_islands(void **state)
     }
 }
 
+/* Where most numbers of nodes are free, walks still begin at many places, and not at the one behind the holes. */
+static void test_starts_among_holes(void **state)
+{
+    (void)state;
+    enum { GONE = N - N / 20, STARTS = 64 };
+    uint64_t *ids = malloc(GONE * sizeof *ids);
+    for (size_t i = 0; i < GONE; i++) ids[i] = i;
+    for (size_t s = 0; s < SPECS; s++) {
+        kith_index *index = built(specs[s], N, N, 2);
+        assert_ok(kith_index_remove(index, ids, GONE, NULL, &err), &err);
+        const ki_flat *g = (const ki_flat *)index->structure;
+        const ki_codec *codec = index->env.codec;
+        ki_graph none = ki_flat_graph(g);
+        none.degree = 0; /* nothing but the starts is met */
+        ki_beam beam;
+        ki_scorer *scorer;
+        ki_beam_init(&beam, NULL);
+        assert_ok(ki_beam_reserve(&beam, g->nodes.n, STARTS, &err), &err);
+        assert_ok(codec->ops->scorer(codec, NULL, &scorer, &err), &err);
+        scorer->ops->query(scorer, queries);
+        ki_flat_walk(g, &none, &beam, scorer, STARTS, STARTS, 0, NULL, 0);
+        if (beam.n < STARTS / 4) fail_msg("%s: walks begin at %zu nodes", specs[s], beam.n);
+        for (size_t i = 0; i < beam.n; i++) assert_true(ki_nodes_used(&g->nodes, ki_beam_node(&beam, i)));
+        ki_scorer_free(scorer);
+        ki_beam_clear(&beam);
+        kith_index_free(index);
+    }
+    free(ids);
+}
+
 static void stop_late(void *ctx, const char *stage, uint64_t done, uint64_t total)
 {
     (void)stage;
@@ -294,8 +326,10 @@ static void test_cancelled(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_build),   cmocka_unit_test(test_churn),   cmocka_unit_test(test_copies),
-        cmocka_unit_test(test_filters), cmocka_unit_test(test_islands), cmocka_unit_test(test_cancelled),
+        cmocka_unit_test(test_build),     cmocka_unit_test(test_churn),
+        cmocka_unit_test(test_copies),    cmocka_unit_test(test_filters),
+        cmocka_unit_test(test_islands),   cmocka_unit_test(test_starts_among_holes),
+        cmocka_unit_test(test_cancelled),
     };
     return cmocka_run_group_tests(tests, begin, end);
 }
