@@ -54,10 +54,9 @@ static kith_status set_path(ki_field *f, const char *name, const kith_allocator 
     return status;
 }
 
-static kith_status append_field(kith_collection *c, sqlite3_stmt *stmt, ki_fields *fields, kith_error *err)
+static kith_status append_field(kith_collection *c, sqlite3_stmt *stmt, ki_field *f, kith_error *err)
 {
     const char *name = (const char *)sqlite3_column_text(stmt, 1);
-    ki_field *f = &fields->items[fields->n];
     *f = (ki_field){.id = sqlite3_column_int64(stmt, 0)};
     int64_t kind = sqlite3_column_int64(stmt, 2);
     if (!name && sqlite3_errcode(c->db) == SQLITE_NOMEM) return ki_fail_nomem(err, 0);
@@ -67,39 +66,56 @@ static kith_status append_field(kith_collection *c, sqlite3_stmt *stmt, ki_field
         return ki_corrupt(c, err, "field %lld is not well declared", (long long)f->id);
     if (status != KITH_OK) return ki_fail_nomem(err, 0);
     f->kind = (kith_field_kind)kind;
-    fields->n++;
     return KITH_OK;
+}
+
+/* The list as it stands in the file, into fields->spare[*n]. */
+static kith_status read_list(kith_collection *c, ki_fields *fields, size_t *n, kith_error *err)
+{
+    sqlite3_stmt *stmt;
+    int row;
+    kith_status status;
+    *n = 0;
+    if (c->schema < 2) return KITH_OK;
+    KI_TRY(ki_db_prepare(c, KI_SQL_FIELD_LIST, &stmt, err));
+    while ((status = ki_db_step(c, KI_SQL_FIELD_LIST, &row, err)) == KITH_OK && row) {
+        status = *n < KITH_COLLECTION_MAX_FIELDS ? append_field(c, stmt, &fields->spare[*n], err)
+                                                 : ki_corrupt(c, err, "too many fields");
+        if (status != KITH_OK) break;
+        ++*n;
+    }
+    ki_db_reset(c, KI_SQL_FIELD_LIST);
+    return status;
+}
+
+static ki_fields *make_fields(const kith_allocator *allocator)
+{
+    ki_fields *made = ki_alloc_zero(allocator, 1, sizeof *made);
+    if (made) made->items = ki_alloc(allocator, KITH_COLLECTION_MAX_FIELDS, sizeof *made->items);
+    if (made) made->spare = ki_alloc(allocator, KITH_COLLECTION_MAX_FIELDS, sizeof *made->spare);
+    if (made && made->items && made->spare) return made;
+    if (made) ki_free(allocator, made->items);
+    if (made) ki_free(allocator, made->spare);
+    ki_free(allocator, made);
+    return NULL;
 }
 
 kith_status ki_fields_load(kith_collection *c, kith_error *err)
 {
-    sqlite3_stmt *stmt;
-    int row;
-    if (!c->fields) {
-        ki_fields *made = ki_alloc_zero(c->allocator, 1, sizeof *made);
-        if (made) made->items = ki_alloc(c->allocator, KITH_COLLECTION_MAX_FIELDS, sizeof *made->items);
-        if (!made || !made->items) {
-            ki_free(c->allocator, made);
-            return ki_fail_nomem(err, KITH_COLLECTION_MAX_FIELDS * sizeof *made->items);
-        }
-        c->fields = made;
-    }
+    size_t n;
+    if (!c->fields) c->fields = make_fields(c->allocator);
+    if (!c->fields) return ki_fail_nomem(err, 2 * KITH_COLLECTION_MAX_FIELDS * sizeof *c->fields->items);
     ki_fields *fields = c->fields;
     if (fields->loaded && fields->version == c->state.version && fields->stamp == c->state.stamp)
         return KITH_OK;
     fields->loaded = 0;
-    fields->n = 0;
-    if (c->schema >= 2) {
-        KI_TRY(ki_db_prepare(c, KI_SQL_FIELD_LIST, &stmt, err));
-        kith_status status;
-        while ((status = ki_db_step(c, KI_SQL_FIELD_LIST, &row, err)) == KITH_OK && row) {
-            status = fields->n < KITH_COLLECTION_MAX_FIELDS ? append_field(c, stmt, fields, err)
-                                                            : ki_corrupt(c, err, "too many fields");
-            if (status != KITH_OK) break;
-        }
-        ki_db_reset(c, KI_SQL_FIELD_LIST);
-        if (status != KITH_OK) return status;
-    }
+    /* Read beside the list that there is: inside a batch a read may fail and the batch go on, and its puts need all
+     * fields. */
+    KI_TRY(read_list(c, fields, &n, err));
+    ki_field *old = fields->items;
+    fields->items = fields->spare;
+    fields->spare = old;
+    fields->n = n;
     fields->version = c->state.version;
     fields->stamp = c->state.stamp;
     fields->loaded = c->mode != KI_BATCH; /* what an open batch declares is read again after it */
@@ -109,6 +125,7 @@ kith_status ki_fields_load(kith_collection *c, kith_error *err)
 void ki_fields_clear(kith_collection *c)
 {
     if (c->fields) ki_free(c->allocator, c->fields->items);
+    if (c->fields) ki_free(c->allocator, c->fields->spare);
     ki_free(c->allocator, c->fields);
     c->fields = NULL;
 }

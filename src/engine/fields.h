@@ -14,7 +14,7 @@ typedef struct ki_field {
 } ki_field;
 
 typedef struct ki_fields {
-    ki_field *items;
+    ki_field *items, *spare; /* [KITH_COLLECTION_MAX_FIELDS]: the list; where the next one is read */
     size_t n;
     int loaded;
     uint64_t version, stamp; /* of the state they belong to */
