@@ -161,6 +161,8 @@ KITH_API kith_status kith_collection_begin(kith_collection *collection, kith_err
  * In:       parts: which parts of *row count. Those not named keep what the row has (nothing, for a new row).
  *           row->vector[dim], finite; NULL takes the vector away. row->payload is a JSON object without
  *           duplicate names, kept in canonical form (names sorted, no white space, shortest numbers).
+ *           A row past its time (kith_collection_set_expiry) is no row any more: what is put at its key is a new
+ *           one, which does not expire.
  * Out:      *key, may be NULL: the row's key.
  * Errors:   KITH_INVALID naming the fault; the batch stays open and without the row. KITH_UNTRAINED for a
  *           vector while the collection has no dim. After any other failure (KITH_IO, KITH_NOMEM, ...) only
@@ -204,7 +206,7 @@ KITH_API kith_status kith_collection_text_of(kith_collection *collection, int64_
 
 /* Say when a row expires, inside a batch: from then on no search, get, next or filter finds it. It stays in the file,
  * and in kith_collection_count, until somebody removes it.
- * In:       at, seconds since 1970; 0: never. A put leaves it as it is.
+ * In:       at, seconds since 1970; 0: never. A put leaves it as it is, unless the row is past its time then.
  * Errors:   KITH_NOTFOUND when there is no row; the batch goes on. */
 KITH_API kith_status kith_collection_set_expiry(kith_collection *collection, int64_t key, int64_t at,
                                                 kith_error *err);

@@ -4,6 +4,7 @@
  * transaction as the rows. Every change has an entry in the change log, which is how the in-memory vectors of this
  * and other processes, and the segments, learn what they no longer cover. */
 #include "engine/engine.h"
+#include "engine/expiry.h"
 #include "engine/fields.h"
 #include "engine/rowset.h"
 #include "engine/vectors.h"
@@ -159,6 +160,7 @@ static kith_status take_slot(kith_collection *c, int64_t *slot, kith_error *err)
 typedef struct target {
     int64_t key, slot;
     int exists, had_vector;
+    int expired; /* no read finds the row any more: what is put at its key is a new one */
 } target;
 
 static kith_status find(kith_collection *c, int64_t key, target *t, kith_error *err)
@@ -174,7 +176,7 @@ static kith_status find(kith_collection *c, int64_t key, target *t, kith_error *
     t->slot = sqlite3_column_int64(stmt, 0);
     t->had_vector = sqlite3_column_int(stmt, 1);
     ki_db_reset(c, KI_SQL_RECORD_FIND);
-    return KITH_OK;
+    return ki_is_expired(c, key, &t->expired, err);
 }
 
 static kith_status check_row(const kith_collection *c, unsigned parts, const kith_row *row, kith_error *err)
@@ -272,13 +274,19 @@ static kith_status put_row(kith_collection *c, unsigned parts, const kith_row *r
     target t;
     const float *vector = (parts & KITH_ROW_VECTOR) ? row->vector : NULL;
     KI_TRY(find(c, row->key > 0 ? row->key : c->state.last_key + 1, &t, err));
+    const kith_row no_attachment = {0};
+    const kith_row *with_attachment = parts & KITH_ROW_ATTACHMENT ? row : &no_attachment;
+    if (t.expired) {
+        KI_TRY(ki_expiry_clear(c, t.key, err));
+        parts = KITH_ROW_ALL; /* the parts that are not put are those of a new row: nothing */
+    }
     if (t.exists)
         KI_TRY(update_record(c, &t, parts, vector, err));
     else
         KI_TRY(insert_record(c, &t, vector, err));
     /* A new row takes a slot that has no attachment: delete_row saw to that. */
     if ((parts & KITH_ROW_ATTACHMENT) && (t.exists || row->attachment))
-        KI_TRY(put_attachment(c, t.slot, row, err));
+        KI_TRY(put_attachment(c, t.slot, with_attachment, err));
     if (parts & KITH_ROW_VECTOR) {
         c->state.vectors += vector != NULL;
         c->state.vectors -= t.had_vector != 0;
@@ -335,7 +343,9 @@ kith_status kith_collection_delete(kith_collection *c, int64_t key, kith_error *
 static kith_status merged(kith_collection *c, int64_t key, ki_buffer *out, kith_error *err)
 {
     sqlite3_stmt *stmt;
-    int row;
+    int row, expired;
+    KI_TRY(ki_batch_spoil(c, ki_is_expired(c, key, &expired, err)));
+    if (expired) return ki_fail(err, KITH_NOTFOUND, "%s: there is no row %lld", c->path, (long long)key);
     KI_TRY(ki_db_prepare(c, KI_SQL_PAYLOAD_MERGE, &stmt, err));
     sqlite3_bind_int64(stmt, 1, key);
     sqlite3_bind_text(stmt, 2, (const char *)c->canonical.data, (int)c->canonical.size, SQLITE_STATIC);

@@ -48,14 +48,18 @@ kith_status kith_collection_next_where(kith_collection *c, const char *filter, i
     return status;
 }
 
-/* The set follows every deletion, so its keys are taken out of it first. */
+/* The set follows every deletion, so its keys are taken out of it first. Rows past their time are not found, here as in
+ * kith_collection_count_where. */
 static kith_status take_keys(kith_collection *c, const char *filter, ki_buffer *keys, kith_error *err)
 {
     const ki_rowset *set;
+    const ki_keyset *expired;
     KI_TRY(ki_read_begin(c, err)); /* says so when the batch is spoilt */
     KI_TRY(ki_rowset_find(c, filter, 0, NULL, &set, NULL, err));
+    KI_TRY(ki_expired_load(c, &expired, err));
     for (int64_t key = 0; (key = ki_rowset_next(set, key)) > 0;)
-        KI_TRY(ki_buffer_append(keys, &key, sizeof key, c->allocator, err));
+        if (!expired || !ki_keyset_has(expired, key))
+            KI_TRY(ki_buffer_append(keys, &key, sizeof key, c->allocator, err));
     return KITH_OK;
 }
 

@@ -67,6 +67,21 @@ kith_status ki_expired_load(kith_collection *c, const ki_keyset **keys, kith_err
     return KITH_OK;
 }
 
+kith_status ki_is_expired(kith_collection *c, int64_t key, int *expired, kith_error *err)
+{
+    sqlite3_stmt *stmt;
+    *expired = 0;
+    if (c->schema < 2) return KITH_OK;
+    KI_TRY(ki_db_prepare(c, KI_SQL_EXPIRY_OF, &stmt, err));
+    sqlite3_bind_int64(stmt, 1, key);
+    int row;
+    KI_TRY(ki_db_step(c, KI_SQL_EXPIRY_OF, &row, err));
+    if (!row) return KITH_OK;
+    *expired = sqlite3_column_int64(stmt, 0) <= (int64_t)time(NULL);
+    ki_db_reset(c, KI_SQL_EXPIRY_OF);
+    return KITH_OK;
+}
+
 void ki_expired_clear(kith_collection *c)
 {
     if (c->expired) ki_keyset_clear(&c->expired->keys, c->allocator);
@@ -75,6 +90,14 @@ void ki_expired_clear(kith_collection *c)
 }
 
 /* ---- Setting and removing ---- */
+
+kith_status ki_expiry_clear(kith_collection *c, int64_t key, kith_error *err)
+{
+    sqlite3_stmt *stmt;
+    KI_TRY(ki_db_prepare(c, KI_SQL_EXPIRY_DELETE, &stmt, err));
+    sqlite3_bind_int64(stmt, 1, key);
+    return ki_db_run(c, KI_SQL_EXPIRY_DELETE, err);
+}
 
 static kith_status set_expiry(kith_collection *c, int64_t key, int64_t at, kith_error *err)
 {

@@ -14,6 +14,13 @@ typedef struct ki_expired {
 
 /* The rows of the open transaction's state that are past their time now; NULL in *keys when there are none. */
 kith_status ki_expired_load(kith_collection *c, const ki_keyset **keys, kith_error *err);
+
+/* Whether one row is past its time, without looking at the others. Inside a batch. */
+kith_status ki_is_expired(kith_collection *c, int64_t key, int *expired, kith_error *err);
+
+/* The row expires no more; the caller logs the change. Inside a batch. */
+kith_status ki_expiry_clear(kith_collection *c, int64_t key, kith_error *err);
+
 void ki_expired_clear(kith_collection *c);
 
 #endif

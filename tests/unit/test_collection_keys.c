@@ -196,6 +196,71 @@ static void rows_expire(void **state)
     kith_collection_close(c);
 }
 
+/* A put over a row past its time is a new row: it is found, it has nothing of the old one, and it does not expire. */
+static void puts_replace_expired_rows(void **state)
+{
+    (void)state;
+    int64_t now = (int64_t)time(NULL), key, at;
+    uint64_t rows, vectors, n;
+    const float x[2] = {1, 2};
+    kith_row row = {
+        .payload = "{\"n\":1,\"y\":1}", .vector = x, .dim = 2, .attachment = "a", .attachment_size = 1};
+    kith_collection *c = test_collection("replaced.kith", 2, KITH_L2SQ);
+    assert_ok(kith_collection_begin(c, &err), &err);
+    assert_ok(kith_collection_field_add(c, "y", KITH_FIELD_INT, &err), &err);
+    for (int i = 0; i < 4; i++) {
+        assert_ok(kith_collection_put_text(c, (const char *[]){"a", "b", "c", "d"}[i], KITH_ROW_ALL, &row,
+                                           &key, &err),
+                  &err);
+        assert_ok(kith_collection_set_expiry(c, key, i < 3 ? now - 5 : now + 3600, &err), &err);
+    }
+    assert_ok(kith_collection_commit(c, &err), &err);
+
+    assert_ok(kith_collection_begin(c, &err), &err);
+    refuse(kith_collection_merge(c, 3, "{\"y\":5}", 0, &err), KITH_NOTFOUND, "no row 3");
+    row.payload = "{\"y\":2}";
+    assert_ok(kith_collection_put_text(c, "a", KITH_ROW_PAYLOAD, &row, &key, &err), &err);
+    assert_int_equal(key, 1);
+    row.key = 2;
+    assert_ok(kith_collection_put(c, KITH_ROW_VECTOR, &row, NULL, &err), &err);
+    row.key = 4;
+    assert_ok(kith_collection_put(c, KITH_ROW_PAYLOAD, &row, NULL, &err),
+              &err); /* not past its time: changed */
+    assert_ok(kith_collection_commit(c, &err), &err);
+    assert_ok(kith_collection_get(c, 1, KITH_ROW_ALL, &row, &err), &err);
+    assert_string_equal(row.payload, "{\"y\":2}");
+    assert_null(row.vector);
+    assert_null(row.attachment);
+    assert_ok(kith_collection_get(c, 2, KITH_ROW_ALL, &row, &err), &err);
+    assert_string_equal(row.payload, "{}");
+    assert_non_null(row.vector);
+    assert_null(row.attachment);
+    assert_ok(kith_collection_get(c, 4, KITH_ROW_ALL, &row, &err), &err);
+    assert_true(row.vector && row.attachment);
+    for (key = 1; key <= 4; key++) {
+        assert_ok(kith_collection_get_expiry(c, key, &at, &err), &err);
+        assert_int_equal(at, key < 3 ? 0 : key == 3 ? now - 5 : now + 3600);
+    }
+    assert_ok(kith_collection_key_of(c, "a", &key, &err), &err);
+    assert_int_equal(key, 1);
+    assert_ok(kith_collection_count(c, &rows, &vectors, &err), &err);
+    assert_int_equal(rows, 4);
+    assert_int_equal(vectors, 3);
+
+    /* Deleting by a filter takes the rows that counting by it tells; the others go with the expired ones. */
+    assert_ok(kith_collection_begin(c, &err), &err);
+    assert_ok(kith_collection_count_where(c, "y > 0", &rows, &err), &err);
+    assert_ok(kith_collection_delete_where(c, "y > 0", &n, &err), &err);
+    assert_int_equal(rows, 2);
+    assert_int_equal(n, rows);
+    assert_ok(kith_collection_remove_expired(c, 0, &n, &err), &err);
+    assert_int_equal(n, 1);
+    assert_ok(kith_collection_commit(c, &err), &err);
+    assert_ok(kith_collection_get(c, 2, 0, &row, &err), &err);
+    assert_ok(kith_collection_check(c, NULL, &err), &err);
+    kith_collection_close(c);
+}
+
 static void strays_are_found(void **state)
 {
     (void)state;
@@ -217,9 +282,8 @@ static void strays_are_found(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(texts_are_keys),
-        cmocka_unit_test(payloads_are_merged),
-        cmocka_unit_test(rows_expire),
+        cmocka_unit_test(texts_are_keys),   cmocka_unit_test(payloads_are_merged),
+        cmocka_unit_test(rows_expire),      cmocka_unit_test(puts_replace_expired_rows),
         cmocka_unit_test(strays_are_found),
     };
     test_folder_in_memory();
