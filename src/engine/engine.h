@@ -208,4 +208,7 @@ int ki_all_finite(const float *x, size_t n);
 kith_status ki_payload_canonical(const char *text, size_t size, ki_buffer *out,
                                  const kith_allocator *allocator, kith_error *err);
 
+/* The place behind the character of UTF-8 at `at`, which is before `end`; NULL: it is none. */
+const char *ki_utf8_character(const char *at, const char *end);
+
 #endif

@@ -180,10 +180,10 @@ static kith_status parse(const char *text, size_t size, json_t **value, kith_err
  * of parsing them. These functions return the place behind what they saw, or NULL where they are not sure: reals, \u and
  * names with escapes are left to the parser. */
 
-static const char *canonical_utf8(const char *at, const char *end)
+const char *ki_utf8_character(const char *at, const char *end)
 {
     const unsigned char *b = (const unsigned char *)at;
-    size_t n = b[0] < 0xc2 ? 0 : b[0] < 0xe0 ? 2 : b[0] < 0xf0 ? 3 : b[0] < 0xf5 ? 4 : 0;
+    size_t n = b[0] < 0x80 ? 1 : b[0] < 0xc2 ? 0 : b[0] < 0xe0 ? 2 : b[0] < 0xf0 ? 3 : b[0] < 0xf5 ? 4 : 0;
     if (n == 0 || (size_t)(end - at) < n) return NULL;
     for (size_t i = 1; i < n; i++)
         if ((b[i] & 0xc0) != 0x80) return NULL;
@@ -200,7 +200,7 @@ static const char *canonical_string(const char *at, const char *end, int escapes
         unsigned char b = (unsigned char)*at;
         if (b < 0x20) return NULL;
         if (b >= 0x80) {
-            at = canonical_utf8(at, end);
+            at = ki_utf8_character(at, end);
             if (!at) return NULL;
             continue;
         }

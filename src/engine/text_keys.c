@@ -16,6 +16,18 @@ static kith_status check_text(const char *text, kith_error *err)
     return KITH_OK;
 }
 
+static kith_status check_utf8(const char *text, kith_error *err)
+{
+    const char *end = text + strlen(text);
+    for (const char *at = text, *next; at < end; at = next) {
+        next = ki_utf8_character(at, end);
+        if (!next)
+            return ki_fail(err, KITH_INVALID, "the text of a key is not UTF-8 at byte %zu",
+                           (size_t)(at - text));
+    }
+    return KITH_OK;
+}
+
 /* The key that a text stands for; 0: none. Within a transaction. */
 static kith_status find(kith_collection *c, const char *text, int64_t *key, kith_error *err)
 {
@@ -90,6 +102,7 @@ kith_status kith_collection_put_text(kith_collection *c, const char *text, unsig
     int64_t there = 0, used = 0;
     KI_TRY(ki_batch_check(c, err));
     KI_TRY(check_text(text, err));
+    KI_TRY(check_utf8(text, err)); /* a file may hold others from before: they can be looked up */
     if (!row) return ki_fail(err, KITH_INVALID, "row is NULL");
     if (row->key != 0)
         return ki_fail(err, KITH_INVALID,

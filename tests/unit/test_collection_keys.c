@@ -58,6 +58,10 @@ static void texts_are_keys(void **state)
            "0 bytes");
     refuse(kith_collection_put_text(c, longest, KITH_ROW_PAYLOAD, &(kith_row){0}, NULL, &err), KITH_INVALID,
            "1025 bytes");
+    refuse(kith_collection_put_text(c, "a\xff", KITH_ROW_PAYLOAD, &(kith_row){0}, NULL, &err), KITH_INVALID,
+           "not UTF-8 at byte 1");
+    refuse(kith_collection_put_text(c, "\xed\xa0\x80", KITH_ROW_PAYLOAD, &(kith_row){0}, NULL, &err),
+           KITH_INVALID, "not UTF-8");
     refuse(kith_collection_put_text(c, "c", KITH_ROW_PAYLOAD, &(kith_row){.key = 5}, NULL, &err),
            KITH_INVALID, "key is 5");
     refuse(kith_collection_put_text(c, "c", KITH_ROW_PAYLOAD, &(kith_row){.payload = "["}, NULL, &err),
