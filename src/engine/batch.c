@@ -339,22 +339,27 @@ kith_status kith_collection_delete(kith_collection *c, int64_t key, kith_error *
     return ki_batch_spoil(c, delete_row(c, &t, err));
 }
 
-/* The payload with the patch merged into it, not canonical yet, in *out. */
+/* The payload with the patch in c->canonical merged into it, in *out. */
 static kith_status merged(kith_collection *c, int64_t key, ki_buffer *out, kith_error *err)
 {
     sqlite3_stmt *stmt;
     int row, expired;
     KI_TRY(ki_batch_spoil(c, ki_is_expired(c, key, &expired, err)));
     if (expired) return ki_fail(err, KITH_NOTFOUND, "%s: there is no row %lld", c->path, (long long)key);
-    KI_TRY(ki_db_prepare(c, KI_SQL_PAYLOAD_MERGE, &stmt, err));
+    KI_TRY(ki_db_prepare(c, KI_SQL_PAYLOAD_OF, &stmt, err));
     sqlite3_bind_int64(stmt, 1, key);
-    sqlite3_bind_text(stmt, 2, (const char *)c->canonical.data, (int)c->canonical.size, SQLITE_STATIC);
-    KI_TRY(ki_batch_spoil(c, ki_db_step(c, KI_SQL_PAYLOAD_MERGE, &row, err)));
+    KI_TRY(ki_batch_spoil(c, ki_db_step(c, KI_SQL_PAYLOAD_OF, &row, err)));
     if (!row) return ki_fail(err, KITH_NOTFOUND, "%s: there is no row %lld", c->path, (long long)key);
     const char *text = (const char *)sqlite3_column_text(stmt, 0);
     size_t size = (size_t)sqlite3_column_bytes(stmt, 0);
-    kith_status status = text ? ki_buffer_append(out, text, size, c->allocator, err) : ki_fail_nomem(err, 0);
-    ki_db_reset(c, KI_SQL_PAYLOAD_MERGE);
+    kith_error why;
+    kith_status status = text ? ki_payload_merge(text, size, (const char *)c->canonical.data,
+                                                 c->canonical.size, out, c->allocator, &why)
+                              : ki_fail_nomem(&why, 0);
+    ki_db_reset(c, KI_SQL_PAYLOAD_OF);
+    if (status == KITH_INVALID) /* the patch is canonical: it is the row that is not */
+        return ki_batch_spoil(c, ki_corrupt(c, err, "row %lld: %s", (long long)key, why.message));
+    if (status != KITH_OK && err) *err = why;
     return status;
 }
 

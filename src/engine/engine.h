@@ -208,6 +208,11 @@ int ki_all_finite(const float *x, size_t n);
 kith_status ki_payload_canonical(const char *text, size_t size, ki_buffer *out,
                                  const kith_allocator *allocator, kith_error *err);
 
+/* The payload with a JSON merge patch (RFC 7396) merged into it, in canonical form in *out. Both are JSON objects in
+ * canonical form, else KITH_INVALID. Cost: O(both texts), the sorting of names left out. */
+kith_status ki_payload_merge(const char *text, size_t size, const char *patch, size_t patch_size,
+                             ki_buffer *out, const kith_allocator *allocator, kith_error *err);
+
 /* The place behind the character of UTF-8 at `at`, which is before `end`; NULL: it is none. */
 const char *ki_utf8_character(const char *at, const char *end);
 

@@ -309,3 +309,47 @@ kith_status ki_payload_canonical(const char *text, size_t size, ki_buffer *out,
                          out->size, KITH_COLLECTION_MAX_PAYLOAD);
     return status;
 }
+
+/* ---- Merging ---- */
+
+/* Merge the members of `patch` into those of `target`, RFC 7396 section 2. 0: no memory. Values are shared between the
+ * two, which is safe: a shared one is not an object, and only objects are changed. SQLite's json_patch edits a text in
+ * place, in time that grows with the square of the number of members: 25 s for 60,000. */
+static int merge_object(json_t *target, json_t *patch)
+{
+    for (void *at = json_object_iter(patch); at; at = json_object_iter_next(patch, at)) {
+        const char *name = json_object_iter_key(at);
+        json_t *value = json_object_iter_value(at);
+        if (json_is_null(value)) {
+            (void)json_object_del(target, name); /* it need not be there */
+        } else if (!json_is_object(value)) {
+            if (json_object_set_nocheck(target, name, value) != 0) return 0;
+        } else {
+            json_t *into = json_object_get(target, name);
+            if (!json_is_object(into)) {
+                if (json_object_set_new_nocheck(target, name, json_object()) != 0) return 0;
+                into = json_object_get(target, name);
+            }
+            if (!merge_object(into, value)) return 0;
+        }
+    }
+    return 1;
+}
+
+kith_status ki_payload_merge(const char *text, size_t size, const char *patch, size_t patch_size,
+                             ki_buffer *out, const kith_allocator *allocator, kith_error *err)
+{
+    json_t *target = NULL, *changes = NULL;
+    out->size = 0;
+    KI_TRY(check_depth(text, size, err)); /* a damaged file's */
+    kith_status status = parse(text, size, &target, err);
+    if (status == KITH_OK) status = parse(patch, patch_size, &changes, err);
+    if (status == KITH_OK && (!json_is_object(target) || !json_is_object(changes)))
+        status = ki_fail(err, KITH_INVALID, "payload is a JSON array, it must be an object");
+    if (status == KITH_OK && !merge_object(target, changes)) status = ki_fail_nomem(err, size + patch_size);
+    writer w = {.out = out, .allocator = allocator, .err = err};
+    if (status == KITH_OK) status = write_object(&w, target);
+    json_decref(changes);
+    json_decref(target);
+    return status;
+}
