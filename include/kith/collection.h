@@ -144,7 +144,8 @@ KITH_API kith_status kith_collection_next(kith_collection *collection, int64_t a
 KITH_API kith_status kith_collection_count(kith_collection *collection, uint64_t *rows, uint64_t *vectors,
                                            kith_error *err);
 
-/* Let all reads of this handle, searches included, see one state from now on, until kith_collection_unpin.
+/* Let all reads of this handle, searches included, see one state from now on, until kith_collection_unpin: no row expires
+ * meanwhile either.
  * While a handle is pinned it cannot begin a batch, and the write-ahead log of the collection cannot shrink:
  * pin for seconds, not for days. Pinning twice is KITH_INVALID; unpin without pin does nothing. */
 KITH_API kith_status kith_collection_pin(kith_collection *collection, kith_error *err);
@@ -380,7 +381,9 @@ typedef struct kith_collection_query {
     kith_collection_plan *plan; /* NULL, or where to say how it was done */
     uint64_t max_microseconds; /* budget of the whole call, evaluating a filter included; 0: none. It ends the
                                  * search early with the best so far. A handle that has not searched yet reads
-                                 * the database until then: call kith_collection_warm before */
+                                 * the database until then: call kith_collection_warm before.
+                                 * What others wrote since the last search is read first, however long
+                                 * that takes */
     size_t offset; /* leave out so many of the nearest: the next page. Pin the handle, so that pages fit */
 } kith_collection_query;
 

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 /* ---- The handle ---- */
@@ -293,6 +294,7 @@ kith_status ki_read_begin(kith_collection *c, kith_error *err)
     if (c->mode == KI_BATCH && c->batch_status != KITH_OK)
         return ki_fail(err, c->batch_status, "%s: a change of the batch failed (%s); roll it back", c->path,
                        kith_status_text(c->batch_status));
+    if (c->mode != KI_PINNED) c->now = (int64_t)time(NULL);
     if (c->mode != KI_IDLE) return KITH_OK;
     if (c->immutable && log_bytes(c) > 0)
         return ki_fail(err, KITH_BUSY,

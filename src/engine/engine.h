@@ -21,6 +21,9 @@ typedef struct ki_limit {
 
 int ki_limit_reached(const ki_limit *limit);
 
+/* The deadline of a budget that begins now; one too long for the clock never ends. 0: none. */
+uint64_t ki_deadline_ns(uint64_t max_microseconds);
+
 /* While SQLite works on a statement it asks for the limit, which may be NULL; its answer is then KITH_CANCELLED.
  * ki_limit_end when it is done. */
 void ki_limit_begin(kith_collection *c, const ki_limit *limit);
@@ -86,8 +89,9 @@ typedef enum ki_mode {
 struct kith_collection {
     sqlite3 *db;
     const kith_allocator *allocator;
-    ki_state state;           /* as of the transaction that is open, or the last one */
-    ki_mode mode;             /* what transaction is open between calls */
+    ki_state state; /* as of the transaction that is open, or the last one */
+    ki_mode mode;   /* what transaction is open between calls */
+    int64_t now;    /* seconds since 1970 for all that one state shows: of its read, or of its pin */
     kith_status batch_status; /* KI_BATCH: why the batch can no longer be committed */
     int read_only;            /* asked for by the caller */
     int immutable;            /* opened without locks, from a folder that cannot be written */

@@ -53,12 +53,14 @@ kith_status ki_expired_load(kith_collection *c, const ki_keyset **keys, kith_err
         if (!c->expired) return ki_fail_nomem(err, sizeof *c->expired);
     }
     ki_expired *e = c->expired;
-    int64_t now = (int64_t)time(NULL);
-    if (!e->loaded || e->version != c->state.version || e->stamp != c->state.stamp || now >= e->next) {
+    int64_t now = c->now;
+    if (!e->loaded || e->version != c->state.version || e->stamp != c->state.stamp || now >= e->next ||
+        now < e->at) { /* a clock that was set back brings rows back */
         e->loaded = 0;
         ki_keyset_clear(&e->keys, c->allocator);
         KI_TRY(visit_past(c, now, INT64_MAX, add_key, c, err));
         KI_TRY(read_next(c, now, &e->next, err));
+        e->at = now;
         e->version = c->state.version;
         e->stamp = c->state.stamp;
         e->loaded = c->mode != KI_BATCH; /* a version of an open batch may come again with other rows */

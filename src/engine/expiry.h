@@ -7,12 +7,12 @@
 
 typedef struct ki_expired {
     ki_keyset keys;
-    int64_t next; /* when the next row expires, seconds since 1970 */
+    int64_t at, next; /* what they were loaded for; when the next row expires: seconds since 1970 */
     int loaded;
     uint64_t version, stamp; /* of the state that they belong to */
 } ki_expired;
 
-/* The rows of the open transaction's state that are past their time now; NULL in *keys when there are none. */
+/* The rows of the open transaction's state that are past their time at c->now; NULL in *keys when there are none. */
 kith_status ki_expired_load(kith_collection *c, const ki_keyset **keys, kith_error *err);
 
 /* Whether one row is past its time, without looking at the others. Inside a batch. */

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 static kith_error err;
 
@@ -303,6 +304,41 @@ static void puts_replace_expired_rows(void **state)
     kith_collection_close(c);
 }
 
+/* A pinned handle sees one state, rows that expire meanwhile included: pages fit, and what was found can be read. */
+static void pins_hold_the_clock(void **state)
+{
+    (void)state;
+    int64_t keys[2], end = (int64_t)time(NULL) + 2;
+    float x[6][2] = {{0, 0}, {1, 0}, {2, 0}, {3, 0}, {4, 0}, {5, 0}}, distances[2];
+    uint64_t n;
+    kith_row row;
+    kith_collection_query query;
+    kith_collection *c = test_collection("clock.kith", 2, KITH_L2SQ);
+    test_put_rows(c, 1, 6, x[0], 2);
+    assert_ok(kith_collection_begin(c, &err), &err);
+    for (int64_t key = 1; key <= 2; key++) assert_ok(kith_collection_set_expiry(c, key, end, &err), &err);
+    assert_ok(kith_collection_commit(c, &err), &err);
+    kith_collection_query_init(&query);
+    query.k = 2;
+    assert_ok(kith_collection_pin(c, &err), &err);
+    if ((int64_t)time(NULL) >= end) skip(); /* too slow a machine to say anything */
+    assert_ok(kith_collection_search(c, 1, 2, x[0], &query, keys, distances, NULL, &err), &err);
+    if (keys[0] != 1) skip();
+    while ((int64_t)time(NULL) < end) usleep(20000);
+    assert_ok(kith_collection_get(c, keys[0], 0, &row, &err), &err);
+    assert_ok(kith_collection_count_where(c, "n <= 2", &n, &err), &err);
+    assert_int_equal(n, 2);
+    query.offset = 2;
+    assert_ok(kith_collection_search(c, 1, 2, x[0], &query, keys, distances, NULL, &err), &err);
+    assert_true(keys[0] == 3 && keys[1] == 4);
+    kith_collection_unpin(c);
+    query.offset = 0;
+    assert_ok(kith_collection_search(c, 1, 2, x[0], &query, keys, distances, NULL, &err), &err);
+    assert_true(keys[0] == 3 && keys[1] == 4);
+    refuse(kith_collection_get(c, 1, 0, &row, &err), KITH_NOTFOUND, "no row 1");
+    kith_collection_close(c);
+}
+
 static void strays_are_found(void **state)
 {
     (void)state;
@@ -324,11 +360,9 @@ static void strays_are_found(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(texts_are_keys),
-        cmocka_unit_test(payloads_are_merged),
-        cmocka_unit_test(merges_are_linear),
-        cmocka_unit_test(rows_expire),
-        cmocka_unit_test(puts_replace_expired_rows),
+        cmocka_unit_test(texts_are_keys),      cmocka_unit_test(payloads_are_merged),
+        cmocka_unit_test(merges_are_linear),   cmocka_unit_test(rows_expire),
+        cmocka_unit_test(pins_hold_the_clock), cmocka_unit_test(puts_replace_expired_rows),
         cmocka_unit_test(strays_are_found),
     };
     test_folder_in_memory();
