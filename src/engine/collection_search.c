@@ -574,7 +574,7 @@ static kith_status run_call(call *s, size_t dim, const kith_collection_query *qu
     KI_TRY(check_call(s, dim, keys, distances, err));
     s->gate.user = s->q.filter;
     s->limit.cancel = s->q.cancel;
-    if (s->q.max_microseconds > 0) s->limit.deadline_ns = ki_now_ns() + s->q.max_microseconds * 1000;
+    s->limit.deadline_ns = ki_deadline_ns(s->q.max_microseconds);
     KI_TRY(filter_rows(s, err));
     size_t deep = s->q.offset + s->q.k;
     s->k = deep < s->matches ? deep : s->matches > 0 ? (size_t)s->matches : 1;

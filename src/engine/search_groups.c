@@ -3,6 +3,7 @@
  * A plain search, deep enough: which group a row belongs to its payload tells, and when the groups are not full the search
  * is done again four times as deep. */
 #include "base/options.h"
+#include "base/run.h"
 #include "engine/expr.h"
 #include "engine/fields.h"
 
@@ -24,6 +25,7 @@ typedef struct grouping {
     size_t *sizes;                /* [groups]: rows of each */
     int64_t *keys;                /* [groups][group_size] */
     float *distances;
+    ki_limit limit; /* of all rounds together */
 } grouping;
 
 /* The group of a value; groups: there is none and no room for one. */
@@ -40,9 +42,10 @@ static kith_status find_group(grouping *g, const char *value, size_t size, size_
     return KITH_OK;
 }
 
-/* Put the rows found, nearest first, into groups. *full: no row that is farther could be added. */
+/* Put the rows found, nearest first, into groups. *full: no row that is farther could be added. *cut: the limit ended
+ * it, and the groups are those of the nearest rows. */
 static kith_status sort_into_groups(grouping *g, const int64_t *keys, const float *distances, size_t n,
-                                    int *full, kith_error *err)
+                                    int *full, int *cut, kith_error *err)
 {
     size_t placed = 0;
     g->n = 0;
@@ -55,6 +58,10 @@ static kith_status sort_into_groups(grouping *g, const int64_t *keys, const floa
         kith_row row;
         const char *value;
         size_t size, group;
+        if (i % 64 == 63 && ki_limit_reached(&g->limit)) {
+            *cut = 1;
+            break;
+        }
         KI_TRY(ki_record_get(g->c, keys[i], KITH_ROW_PAYLOAD, &row, err));
         if (!ki_payload_value(row.payload, row.payload_size, g->path, g->field->text.size, &value, &size))
             continue;
@@ -69,26 +76,41 @@ static kith_status sort_into_groups(grouping *g, const int64_t *keys, const floa
     return KITH_OK;
 }
 
+/* One search, `deep` rows deep, sorted into groups. *last: a deeper one would find no more. */
+static kith_status one_round(grouping *g, size_t deep, size_t dim, const float *vector,
+                             kith_collection_query *query, kith_collection_answer *answer, int *last,
+                             kith_error *err)
+{
+    int64_t *keys = ki_alloc(g->c->allocator, deep, sizeof *keys);
+    float *distances = ki_alloc(g->c->allocator, deep, sizeof *distances);
+    int full = 0, cut = 0;
+    query->k = deep;
+    kith_status status =
+        keys && distances ? kith_collection_search(g->c, 1, dim, vector, query, keys, distances, answer, err)
+                          : ki_fail_nomem(err, deep * sizeof *keys);
+    if (status == KITH_OK) status = sort_into_groups(g, keys, distances, deep, &full, &cut, err);
+    if (status == KITH_OK && cut && !full) answer->complete = 0;
+    *last = status != KITH_OK || full || keys[deep - 1] == 0 || !answer->complete;
+    ki_free(g->c->allocator, keys);
+    ki_free(g->c->allocator, distances);
+    return status;
+}
+
 static kith_status deepen(grouping *g, size_t dim, const float *vector, kith_collection_query *query,
                           kith_collection_answer *answer, kith_error *err)
 {
     size_t deep = FIRST_FACTOR * g->groups * g->group_size;
     if (deep < FIRST_LEAST) deep = FIRST_LEAST;
     for (;; deep *= 4) {
+        int last;
         if (deep > DEEPEST) deep = DEEPEST;
-        int64_t *keys = ki_alloc(g->c->allocator, deep, sizeof *keys);
-        float *distances = ki_alloc(g->c->allocator, deep, sizeof *distances);
-        int full = 0, all = 0;
-        query->k = deep;
-        kith_status status = keys && distances ? kith_collection_search(g->c, 1, dim, vector, query, keys,
-                                                                        distances, answer, err)
-                                               : ki_fail_nomem(err, deep * sizeof *keys);
-        if (status == KITH_OK) status = sort_into_groups(g, keys, distances, deep, &full, err);
-        all = status == KITH_OK && (keys[deep - 1] == 0 || !answer->complete);
-        ki_free(g->c->allocator, keys);
-        ki_free(g->c->allocator, distances);
-        if (status != KITH_OK || full || all) return status;
-        if (deep == DEEPEST) {
+        if (g->limit.deadline_ns > 0) { /* the budget is that of the call: a round has what the others left */
+            uint64_t now = ki_now_ns(), end = g->limit.deadline_ns;
+            query->max_microseconds = now < end ? (end - now) / 1000 + 1 : 1;
+        }
+        KI_TRY(one_round(g, deep, dim, vector, query, answer, &last, err));
+        if (last) return KITH_OK;
+        if (deep == DEEPEST || ki_limit_reached(&g->limit)) { /* what the round found is the answer */
             answer->complete = 0;
             return KITH_OK;
         }
@@ -131,7 +153,8 @@ kith_status kith_collection_search_groups(kith_collection *c, size_t dim, const 
                        group_size);
     if (query.offset > 0)
         return ki_fail(err, KITH_INVALID, "offset is %zu, groups have no pages", query.offset);
-    grouping g = {.c = c, .groups = query.k, .group_size = group_size};
+    grouping g = {.c = c, .groups = query.k, .group_size = group_size, .limit.cancel = query.cancel};
+    g.limit.deadline_ns = ki_deadline_ns(query.max_microseconds);
     int pins = c->mode == KI_IDLE;
     if (pins) KI_TRY(kith_collection_pin(c, err));
     kith_status status = search(&g, field, dim, vector, &query, &found, err);

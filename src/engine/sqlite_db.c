@@ -225,6 +225,13 @@ int ki_limit_reached(const ki_limit *limit)
     return kith_cancel_raised(limit->cancel) || (limit->deadline_ns > 0 && ki_now_ns() >= limit->deadline_ns);
 }
 
+uint64_t ki_deadline_ns(uint64_t max_microseconds)
+{
+    uint64_t now = ki_now_ns();
+    if (max_microseconds == 0) return 0;
+    return max_microseconds > (UINT64_MAX - now) / 1000 ? UINT64_MAX : now + max_microseconds * 1000;
+}
+
 static int look_at_limit(void *limit)
 {
     return ki_limit_reached(limit);

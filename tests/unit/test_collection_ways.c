@@ -213,13 +213,72 @@ static void ends_early(void **state)
     free(x);
 }
 
+/* A budget longer than the clock can tell is none. */
+static void long_budgets(void **state)
+{
+    (void)state;
+    static const uint64_t budgets[] = {UINT64_MAX, UINT64_MAX / 1000, UINT64_MAX / 1000 + 1};
+    float *x = calloc((size_t)N * DIM, sizeof *x);
+    kith_collection *c = rows("budgets.kith", KITH_L2SQ, x);
+    int64_t keys[K];
+    float distances[K];
+    kith_collection_answer answer;
+    kith_collection_query q;
+    for (int warm = 0; warm < 2; warm++) {
+        for (size_t i = 0; i < sizeof budgets / sizeof *budgets; i++) {
+            kith_collection_query_init(&q);
+            q.k = K;
+            q.max_microseconds = budgets[i];
+            assert_ok(kith_collection_search(c, 1, DIM, x, &q, keys, distances, &answer, &err), &err);
+            assert_int_equal(answer.complete, 1);
+            assert_int_equal(keys[0], 1);
+        }
+        assert_ok(kith_collection_warm(c, &err), &err);
+    }
+    kith_collection_close(c);
+    free(x);
+}
+
+/* Many rows of one group: a search in groups goes deeper and deeper. Its budget is that of the call, not of a round. */
+static void groups_end_in_time(void **state)
+{
+    (void)state;
+    enum { MANY = 60000 };
+    float *x = calloc(MANY, sizeof *x);
+    for (size_t i = 0; i < MANY; i++) x[i] = (float)i;
+    kith_collection *c = test_collection("slow_groups.kith", 1, KITH_L2SQ);
+    assert_ok(kith_collection_begin(c, &err), &err);
+    for (size_t i = 0; i < MANY; i++) {
+        kith_row row = {.payload = "{\"g\":1}", .vector = &x[i], .dim = 1};
+        assert_ok(kith_collection_put(c, KITH_ROW_PAYLOAD | KITH_ROW_VECTOR, &row, NULL, &err), &err);
+    }
+    assert_ok(kith_collection_commit(c, &err), &err);
+    assert_ok(kith_collection_warm(c, &err), &err);
+    int64_t keys[4];
+    float distances[4];
+    double seconds[2];
+    kith_collection_answer answer;
+    kith_collection_query q;
+    for (int limited = 0; limited < 2; limited++) {
+        kith_collection_query_init(&q);
+        q.k = 2;
+        uint64_t begin = ki_now_ns();
+        q.max_microseconds = limited ? (uint64_t)(seconds[0] * 1e6 / 20) + 1 : 0;
+        assert_ok(kith_collection_search_groups(c, 1, x, "g", 2, &q, keys, distances, &answer, &err), &err);
+        seconds[limited] = (double)(ki_now_ns() - begin) * 1e-9;
+        assert_int_equal(answer.complete, !limited);
+    }
+    assert_int_equal(keys[0], 1);
+    if (seconds[1] > seconds[0] / 3) fail_msg("%.4f s of %.4f s", seconds[1], seconds[0]);
+    kith_collection_close(c);
+    free(x);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(by_examples),
-        cmocka_unit_test(page_by_page),
-        cmocka_unit_test(in_groups),
-        cmocka_unit_test(ends_early),
+        cmocka_unit_test(by_examples), cmocka_unit_test(page_by_page), cmocka_unit_test(in_groups),
+        cmocka_unit_test(ends_early),  cmocka_unit_test(long_budgets), cmocka_unit_test(groups_end_in_time),
     };
     test_folder_in_memory();
     return cmocka_run_group_tests(tests, NULL, NULL);
