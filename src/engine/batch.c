@@ -27,7 +27,8 @@ kith_status kith_collection_begin(kith_collection *c, kith_error *err)
         return ki_fail(err, KITH_IO, "%s: an earlier commit failed to reach the disk; open it anew", c->path);
     if (!sqlite3_get_autocommit(c->db)) KI_TRY(ki_db_do(c, KI_SQL_ROLLBACK, err));
     KI_TRY(ki_db_do(c, KI_SQL_BEGIN_WRITE, err));
-    kith_status status = ki_state_read(c, err);
+    kith_status status = ki_schema_follow(c, err);
+    if (status == KITH_OK) status = ki_state_read(c, err);
     if (status == KITH_OK) status = ki_fields_load(c, err);
     if (status != KITH_OK) {
         ki_db_do(c, KI_SQL_ROLLBACK, NULL);

@@ -303,7 +303,8 @@ kith_status ki_read_begin(kith_collection *c, kith_error *err)
     /* A transaction that could not be ended for want of memory is ended now. */
     if (!sqlite3_get_autocommit(c->db)) KI_TRY(ki_db_do(c, KI_SQL_ROLLBACK, err));
     KI_TRY(ki_db_do(c, KI_SQL_BEGIN_READ, err));
-    kith_status status = ki_state_read(c, err);
+    kith_status status = ki_schema_follow(c, err);
+    if (status == KITH_OK) status = ki_state_read(c, err);
     if (status != KITH_OK) ki_read_end(c);
     return status;
 }

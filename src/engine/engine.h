@@ -159,6 +159,10 @@ kith_status ki_schema_create(kith_collection *c, kith_error *err);
  * when the handle may write. */
 kith_status ki_schema_open(kith_collection *c, kith_error *err);
 
+/* Within a transaction: c->schema as the file has it now, which another process may have brought up to date since it was
+ * opened. KITH_VERSION when it is one that this library does not know. */
+kith_status ki_schema_follow(kith_collection *c, kith_error *err);
+
 /* Read and write c->state. */
 kith_status ki_state_read(kith_collection *c, kith_error *err);
 kith_status ki_state_write(kith_collection *c, kith_error *err);

@@ -4,6 +4,8 @@
  * running them all, so there is one description of the tables, and an old file brought up to date is the same as a
  * new one. What the tables hold, and the invariants between them, is docs/collection-format.md. */
 #include "engine/engine.h"
+#include "engine/expiry.h"
+#include "engine/fields.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -188,19 +190,60 @@ static kith_status upgrade(kith_collection *c, kith_error *err)
     return status;
 }
 
-kith_status ki_schema_open(kith_collection *c, kith_error *err)
+static kith_status check_version(const kith_collection *c, int64_t version, kith_error *err)
 {
-    int64_t application = 0, version = 0;
-    KI_TRY(ki_db_pragma(c, "application_id", &application, err));
-    if (application != KI_APPLICATION_ID)
-        return ki_fail(err, KITH_FORMAT, "%s: not a kith collection", c->path);
-    KI_TRY(ki_db_pragma(c, "user_version", &version, err));
     if (version > KI_SCHEMA_VERSION)
         return ki_fail(err, KITH_VERSION, "%s: a collection of version %lld, this kith knows 1..%d", c->path,
                        (long long)version, KI_SCHEMA_VERSION);
-    if (version < 1) return ki_corrupt(c, err, "version is %lld", (long long)version);
-    c->schema = c->read_only ? (int)version : KI_SCHEMA_VERSION; /* an older one is read as it is */
-    if (version < c->schema) KI_TRY(upgrade(c, err));
+    return version < 1 ? ki_corrupt(c, err, "version is %lld", (long long)version) : KITH_OK;
+}
+
+/* Whose file it is and its version; a transaction of reads is open afterwards, so that what is read next is of the same
+ * state. On failure it is left to the closing of the database: ending it here would wipe out SQLite's error code, which
+ * callers look at. */
+static kith_status begin_opening(kith_collection *c, int64_t *version, kith_error *err)
+{
+    int64_t application = 0;
+    KI_TRY(ki_db_exec(c, "BEGIN", "cannot be opened", err));
+    KI_TRY(ki_db_pragma(c, "application_id", &application, err));
+    if (application != KI_APPLICATION_ID)
+        return ki_fail(err, KITH_FORMAT, "%s: not a kith collection", c->path);
+    KI_TRY(ki_db_pragma(c, "user_version", version, err));
+    return check_version(c, *version, err);
+}
+
+kith_status ki_schema_open(kith_collection *c, kith_error *err)
+{
+    int64_t version = 0;
+    KI_TRY(begin_opening(c, &version, err));
+    if (!c->read_only && version < KI_SCHEMA_VERSION) { /* for reading alone it is taken as it is */
+        KI_TRY(ki_db_exec(c, "COMMIT", "cannot be opened", err));
+        KI_TRY(upgrade(c, err));
+        KI_TRY(begin_opening(c, &version, err));
+    }
+    c->schema = (int)version;
     KI_TRY(compare_schema(c, err));
-    return ki_state_read(c, err);
+    KI_TRY(ki_state_read(c, err));
+    return ki_db_exec(c, "COMMIT", "cannot be opened", err);
+}
+
+kith_status ki_schema_follow(kith_collection *c, kith_error *err)
+{
+    sqlite3_stmt *stmt;
+    int row;
+    KI_TRY(ki_db_prepare(c, KI_SQL_SCHEMA_VERSION, &stmt, err));
+    KI_TRY(ki_db_step(c, KI_SQL_SCHEMA_VERSION, &row, err));
+    int64_t version = row ? sqlite3_column_int64(stmt, 0) : 0;
+    if (row) ki_db_reset(c, KI_SQL_SCHEMA_VERSION);
+    if (version == c->schema) return KITH_OK;
+    KI_TRY(check_version(c, version, err));
+    if (version < c->schema) return ki_corrupt(c, err, "its version went back to %lld", (long long)version);
+    int before = c->schema;
+    c->schema = (int)version;
+    kith_status status = compare_schema(c, err);
+    if (status != KITH_OK) c->schema = before; /* looked at again by the next transaction */
+    /* What the new tables hold was not looked for before. */
+    if (c->fields) c->fields->loaded = 0;
+    if (c->expired) c->expired->loaded = 0;
+    return status;
 }

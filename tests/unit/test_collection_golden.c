@@ -2,6 +2,7 @@
  * present version anew: only before its release. */
 #include "collections.h"
 
+#include <sqlite3.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -139,10 +140,49 @@ static void version_2_opens(void **state)
     }
 }
 
+/* Handles that were open when another one brought the file up to date, or when a newer kith did. */
+static void versions_are_followed(void **state)
+{
+    (void)state;
+    kith_error err;
+    const char *path = test_path("followed.kith");
+    kith_collection *reader, *writer;
+    kith_collection_options options;
+    kith_row row = {0};
+    int64_t key;
+    sqlite3 *db;
+    test_copy_file(KITH_SOURCE_DIR "/tests/golden/collection-v1.kith", path);
+    kith_collection_options_init(&options);
+    options.read_only = 1;
+    assert_ok(kith_collection_open(path, &options, &reader, &err), &err);
+    assert_ok(kith_collection_next(reader, 0, 0, &row, &err), &err);
+    assert_ok(kith_collection_open(path, NULL, &writer, &err), &err);
+    assert_ok(kith_collection_begin(writer, &err), &err);
+    assert_ok(kith_collection_set_expiry(writer, row.key, 1, &err), &err);
+    assert_ok(kith_collection_put_text(writer, "a", 0, &(kith_row){0}, &key, &err), &err);
+    assert_ok(kith_collection_commit(writer, &err), &err);
+    assert_int_equal(kith_collection_get(reader, row.key, 0, &row, &err), KITH_NOTFOUND);
+    assert_ok(kith_collection_key_of(reader, "a", &key, &err), &err);
+    uint64_t hashes[2];
+    assert_ok(kith_collection_hash(reader, NULL, &hashes[0], &err), &err);
+    assert_ok(kith_collection_hash(writer, NULL, &hashes[1], &err), &err);
+    assert_true(hashes[0] == hashes[1]);
+
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, "PRAGMA user_version=3", NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(db);
+    assert_int_equal(kith_collection_next(reader, 0, 0, &row, &err), KITH_VERSION);
+    assert_int_equal(kith_collection_next(writer, 0, 0, &row, &err), KITH_VERSION);
+    assert_int_equal(kith_collection_begin(writer, &err), KITH_VERSION);
+    kith_collection_close(reader);
+    kith_collection_close(writer);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(version_1_opens),
+        cmocka_unit_test(versions_are_followed),
         cmocka_unit_test(version_2_opens),
     };
     test_folder_in_memory();
