@@ -25,31 +25,49 @@ static json_t *measured_json(const kith_recall *r)
                      cli_json_number(r->exact_seconds * 1e3 / (double)r->queries));
 }
 
-/* The array of earlier measurements; an empty one when there are none. NULL: a failure. */
-static json_t *read_history(kith_collection *collection, kith_error *err)
+static kith_status out_of_memory(kith_error *err)
+{
+    *err = (kith_error){.code = KITH_NOMEM, .message = "out of memory"};
+    return KITH_NOMEM;
+}
+
+/* The array of earlier measurements; an empty one when there are none. NULL on failure. */
+static kith_status read_history(kith_collection *collection, json_t **history, kith_error *err)
 {
     kith_meta meta;
     kith_status status = kith_collection_meta_get(collection, NAME, &meta, err);
-    if (status == KITH_NOTFOUND) return json_array();
-    json_t *history = status == KITH_OK ? json_loadb(meta.value, meta.size, 0, NULL) : NULL;
-    if (status != KITH_OK || json_is_array(history)) return history;
-    json_decref(history); /* what is no history of ours begins anew */
-    return json_array();
+    *history = status == KITH_OK ? json_loadb(meta.value, meta.size, 0, NULL) : NULL;
+    if (status != KITH_OK && status != KITH_NOTFOUND) return status;
+    if (json_is_array(*history)) return KITH_OK;
+    json_decref(*history); /* what is no history of ours begins anew */
+    *history = json_array();
+    return *history ? KITH_OK : out_of_memory(err);
+}
+
+/* Read in the batch that writes: a measurement that another process keeps meanwhile stays. */
+static kith_status append(kith_collection *collection, json_t *measured, kith_error *err)
+{
+    json_t *history;
+    kith_status status = read_history(collection, &history, err);
+    if (status != KITH_OK) return status;
+    char *text = NULL;
+    if (json_array_append(history, measured) == 0) {
+        while (json_array_size(history) > KEPT) json_array_remove(history, 0);
+        text = json_dumps(history, JSON_COMPACT);
+    }
+    json_decref(history);
+    status = text ? kith_collection_meta_set(collection, NAME, text, strlen(text), err) : out_of_memory(err);
+    free(text);
+    return status;
 }
 
 static kith_status keep(kith_collection *collection, json_t *measured, kith_error *err)
 {
-    json_t *history = read_history(collection, err);
-    if (!history) return err->code;
-    json_array_append(history, measured);
-    while (json_array_size(history) > KEPT) json_array_remove(history, 0);
-    char *text = json_dumps(history, JSON_COMPACT);
-    json_decref(history);
     kith_status status = kith_collection_begin(collection, err);
-    if (status == KITH_OK)
-        status = kith_collection_meta_set(collection, NAME, text ? text : "[]", text ? strlen(text) : 2, err);
-    if (status == KITH_OK) status = kith_collection_commit(collection, err);
-    free(text);
+    if (status != KITH_OK) return status;
+    status = append(collection, measured, err);
+    if (status == KITH_OK) return kith_collection_commit(collection, err);
+    kith_collection_rollback(collection);
     return status;
 }
 
@@ -57,8 +75,8 @@ static int show_history(cli_context *cli, kith_collection *collection)
 {
     kith_error err;
     size_t i;
-    json_t *line, *history = read_history(collection, &err);
-    if (!history) return cli_fail_message(cli, cli->args[0], &err);
+    json_t *line, *history;
+    if (read_history(collection, &history, &err) != KITH_OK) return cli_fail_message(cli, cli->args[0], &err);
     int status = CLI_OK;
     json_array_foreach(history, i, line)
     {
