@@ -52,7 +52,8 @@ static int serve(cli_context *cli, const server_options *how)
     kith_error err;
     if (server_start(how, &s, &err) != KITH_OK) return cli_fail_message(cli, how->path, &err);
     const char *colon = strchr(how->host, ':');
-    sigaction(SIGHUP, &(struct sigaction){.sa_handler = on_hang_up}, NULL);
+    /* Without a certificate there is nothing to read again: a terminal that goes away ends the server. */
+    if (how->certificate) sigaction(SIGHUP, &(struct sigaction){.sa_handler = on_hang_up}, NULL);
     printf("%s://%s%s%s:%u/\n", how->certificate ? "https" : "http", colon ? "[" : "", how->host,
            colon ? "]" : "", server_port(s));
     int status = cli_flush(cli);

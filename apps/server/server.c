@@ -242,11 +242,14 @@ static kith_status start_daemon(server *s, kith_error *err)
 {
     const server_options *o = &s->options;
     unsigned tls = o->certificate ? MHD_USE_TLS : 0;
+    /* TLS 1.0 and 1.1 are deprecated (RFC 8996). */
+    static char priorities[] = "NORMAL:-VERS-TLS1.0:-VERS-TLS1.1";
     struct MHD_OptionItem secure[] = {{MHD_OPTION_HTTPS_CERT_CALLBACK, 0, (void *)&tls_choose},
+                                      {MHD_OPTION_HTTPS_PRIORITIES, 0, priorities},
                                       {MHD_OPTION_END, 0, NULL}};
     s->daemon = MHD_start_daemon(
         MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_ITC | MHD_USE_ERROR_LOG | tls, 0, NULL, NULL, on_request, s,
-        MHD_OPTION_ARRAY, tls ? secure : secure + 1, MHD_OPTION_LISTEN_SOCKET, s->listening,
+        MHD_OPTION_ARRAY, tls ? secure : secure + 2, MHD_OPTION_LISTEN_SOCKET, s->listening,
         MHD_OPTION_THREAD_POOL_SIZE, o->threads, MHD_OPTION_CONNECTION_LIMIT,
         2 * o->connections + 8 * o->threads, MHD_OPTION_CONNECTION_TIMEOUT, o->idle_seconds,
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)MEMORY_A_CONNECTION, MHD_OPTION_NOTIFY_COMPLETED,

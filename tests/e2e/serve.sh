@@ -198,6 +198,11 @@ stop
 wait
 [ "$(curl -s -o /dev/null -w '%{http_code}' "$base/healthz" || true)" = 000 ] || fail "it still answers"
 
+# ---- without a certificate SIGHUP ends it ----
+serve album.kith
+kill -HUP "$pid"
+wait "$pid" && fail "it goes on after SIGHUP" || true
+
 # ---- tokens ----
 kith serve --make-token --quiet >made
 token=$(sed -n 1p made)
@@ -233,6 +238,9 @@ serve album.kith --cert cert.pem --key key.pem
 case $base in https://*) ;; *) fail "$base is not https" ;; esac
 expect 200 --cacert old.pem "$base/v1/collections"
 expect 000 --cacert new.pem "$base/healthz"
+# Ciphers of a lower level too, so that it is the server that refuses and not curl.
+expect 000 --tls-max 1.1 --tlsv1.0 --ciphers 'DEFAULT@SECLEVEL=0' --cacert old.pem "$base/healthz"
+expect 200 --tls-max 1.2 --cacert old.pem "$base/healthz"
 expect 000 "http${base#https}/healthz"
 cp new.pem cert.pem # with the old key: nothing changes
 kill -HUP "$pid"
