@@ -15,7 +15,9 @@ typedef struct ki_confinement {
  * KITH_DECODER_STDERR in the environment keeps stderr open, for those who look for a fault in a decoder. */
 int ki_confine_child(pid_t parent, int *keep);
 
-/* For good: no core files, no writing of files, a few open files, a bound on memory, no new privileges. */
+/* For good: no core files, no writing of files, a few open files, a bound on memory, no new privileges, and (libseccomp)
+ * no system call but those to read what is open, to answer, for memory, threads and time: no file is opened, no socket
+ * made, no process started. Builds with sanitizers have no bound on memory and calls. */
 kith_status ki_confine_limits(const ki_confinement *confinement, kith_error *err);
 
 /* The processor time the process may use from now on before SIGXCPU ends it, seconds. */

@@ -80,8 +80,9 @@ kith_status ki_hadamard_create(size_t dim, const uint8_t *signs, uint64_t seed,
     h->signs = ki_alloc(allocator, h->rounds, h->sign_bytes);
     h->scale = ki_alloc(allocator, h->rounds + 1, dim * sizeof *h->scale);
     if (!h->signs || !h->scale) {
+        size_t bytes = (h->rounds + 1) * dim * sizeof(float);
         ki_hadamard_free(h);
-        return ki_fail_nomem(err, (h->rounds + 1) * dim * sizeof(float));
+        return ki_fail_nomem(err, bytes);
     }
     ki_rng rng;
     ki_rng_init(&rng, seed, SIGN_STREAM);

@@ -191,6 +191,8 @@ static void prepare(rabitq_scorer *s, const float *query, const float *origin)
     double norm2 = product(s->rotated, s->rotated, dim), length = sqrt(norm2);
     int l2 = c->base.metric == KITH_L2SQ, cut = l2 && length * unit > LONGEST;
     if (cut) unit = LONGEST / length;
+    /* A vector that a forged file made up: any number will do, but no weights that do not fit into theirs. */
+    if (!isfinite(norm2)) memset(s->rotated, 0, dim * sizeof *s->rotated);
     ki_hadamard_apply(c->rotation, s->rotated);
     float most = k->absmax_f32(s->rotated, dim), limit = fine_limit(c->padded);
     float coarse = most > 0 ? KI_RABITQ_WEIGHT / most : 0, fine = most > 0 ? limit / most : 0;

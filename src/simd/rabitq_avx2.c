@@ -221,7 +221,7 @@ static int32_t rabitq_extra(const ki_rabitq_query *q, const uint8_t *signs, cons
         products(a, q->high + at * 8, q->low + at * 8, &above, &below);
         products(b, q->high + at * 8 + 32, q->low + at * 8 + 32, &above, &below);
     }
-    return 128 * sum_lanes(above) + sum_lanes(below);
+    return (int32_t)(128u * (uint32_t)sum_lanes(above) + (uint32_t)sum_lanes(below)); /* the whole fits */
 }
 
 #include "simd/target_end.h"

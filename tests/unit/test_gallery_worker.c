@@ -9,7 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -40,6 +42,27 @@ static void lie(uint32_t kind, uint32_t status, uint32_t text, uint32_t body)
 {
     ki_frame_header header = {KI_FRAME_MAGIC, kind, status, text, body};
     if (write(WORKER_SOCKET, &header, sizeof header) < 0) _exit(1);
+}
+
+/* Which of the calls that a decoder may not make went through. */
+static const char *forbidden_calls(void)
+{
+    static char text[200];
+    text[0] = 0;
+    if (open("/etc/passwd", O_RDONLY) >= 0) strcat(text, " open");
+    if (socket(AF_INET, SOCK_STREAM, 0) >= 0) strcat(text, " socket");
+    if (socket(AF_UNIX, SOCK_STREAM, 0) >= 0) strcat(text, " unix");
+    if (kill(getppid(), 0) == 0) strcat(text, " kill");
+    if (fcntl(WORKER_SOCKET, F_SETOWN, getppid()) == 0) strcat(text, " owner");
+    if (fcntl(WORKER_SOCKET, F_SETFL, O_ASYNC) == 0) strcat(text, " async");
+    if (memfd_create("x", 0) >= 0) strcat(text, " memfd");
+    if (unlink("/tmp/kith-there-is-no-such-file") < 0 && errno != EPERM) strcat(text, " unlink");
+    if (prctl(PR_SET_DUMPABLE, 1) == 0) strcat(text, " prctl");
+    pid_t child = fork();
+    if (child == 0) _exit(0);
+    if (child > 0) strcat(text, " fork");
+    if (execl("/bin/true", "true", (char *)NULL) < 0 && errno != EPERM) strcat(text, " exec");
+    return text;
 }
 
 static kith_status job_run(void *state, const uint8_t *request, size_t size, int fd, ki_bytes *reply,
@@ -94,6 +117,10 @@ static kith_status job_run(void *state, const uint8_t *request, size_t size, int
         snprintf(text, sizeof text, "core %d files %d size %d wrote %d", (int)core.rlim_cur,
                  (int)files.rlim_cur, (int)written.rlim_cur, wrote);
         ki_bytes_put(reply, text, strlen(text));
+        return KITH_OK;
+    }
+    if (!strcmp(order, "calls")) {
+        ki_bytes_put(reply, forbidden_calls(), strlen(forbidden_calls()));
         return KITH_OK;
     }
     ki_bytes_put(reply, "echo ", 5);
@@ -241,6 +268,17 @@ static void memory_is_bounded(void **state)
     assert_int_equal(result(workers, 1, text), KITH_NOMEM);
     int megabytes = atoi(text + strlen("out of memory after "));
     assert_in_range(megabytes, 100, 260);
+    ki_workers_free(workers);
+}
+
+static void calls_are_bounded(void **state)
+{
+    (void)state;
+    ki_workers *workers = make(1, 30);
+    char text[500];
+    submit(workers, 1, "calls");
+    assert_int_equal(result(workers, 1, text), KITH_OK);
+    assert_string_equal(text, "");
     ki_workers_free(workers);
 }
 #endif
@@ -440,6 +478,7 @@ int main(void)
         cmocka_unit_test(a_bad_task_costs_itself),
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
         cmocka_unit_test(memory_is_bounded),
+        cmocka_unit_test(calls_are_bounded),
 #endif
         cmocka_unit_test(unasked_answers_are_dropped),
         cmocka_unit_test(a_killed_worker_costs_nothing),
