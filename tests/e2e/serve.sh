@@ -201,7 +201,7 @@ wait
 # ---- without a certificate SIGHUP ends it ----
 serve album.kith
 kill -HUP "$pid"
-wait "$pid" && fail "it goes on after SIGHUP" || true
+if wait "$pid"; then fail "it goes on after SIGHUP"; fi
 
 # ---- tokens ----
 kith serve --make-token --quiet >made
