@@ -33,13 +33,20 @@ json_t *rows_json(const kith_row *row);
 /* ---- kith search: rows by vectors ---- */
 
 typedef struct rows_query {
-    const char *vector, *vectors; /* one of them: a JSON array, a vector file, */
-    cli_list like, unlike;        /* or keys of rows */
-    const char *filter;           /* NULL: all rows */
-    const char *group_by;         /* NULL: no groups; with them k is their number */
+    cli_list vector, vectors; /* one of them: JSON arrays, vector files, */
+    cli_list like, unlike;    /* or keys of rows */
+    cli_list fields;     /* the vector field of each of the vectors, or of the rows to be like; none: "-", the
+                                   * vectors of the rows */
+    cli_list weights;    /* of each of the vectors; none: 1 */
+    cli_list partitions; /* none: all rows */
+    const char *fuse;    /* several vectors: "ranks" or "weights" */
+    double radius;       /* with_radius: all rows within, k at most */
+    double target_recall; /* 0: as the collection is tuned */
+    const char *filter;   /* NULL: all rows */
+    const char *group_by; /* NULL: no groups; with them k is their number */
     size_t k, offset, group_size;
     double seconds; /* for each query; 0: as long as it takes */
-    int exact, explain;
+    int exact, explain, with_radius;
 } rows_query;
 
 /* Search the collection at the first argument and print what is found, a line of JSON or a table for each query. */

@@ -4,6 +4,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <kith/fusion.h>
+
+/* Vectors for one vector field. */
+typedef struct query_part {
+    const char *field; /* NULL: the vectors of the rows */
+    float *x;          /* [n][dim] */
+    size_t n, dim;
+    double weight;
+} query_part;
+
 /* What is searched by, and what was found. */
 typedef struct search {
     const rows_query *q;
@@ -11,49 +21,93 @@ typedef struct search {
     kith_collection_query how;
     kith_collection_plan plan;
     kith_collection_answer answer;
-    float *vectors; /* [n][dim]; NULL for --like */
-    size_t n, dim;
-    int64_t *like;    /* [like.n + unlike.n] */
-    size_t room;      /* k, or with groups k times their size */
-    int64_t *keys;    /* [room] */
-    float *distances; /* [room] */
+    query_part parts[KITH_COLLECTION_MAX_FUSED];
+    size_t n_parts, n; /* n: queries */
+    int64_t *like;     /* [like.n + unlike.n] */
+    size_t room;       /* k, or with groups k times their size */
+    int64_t *keys;     /* [room] */
+    float *distances;  /* [room] */
+    double *scores;    /* [room] of several parts, else NULL */
 } search;
 
 /* --vector '[0.1, 2]' */
-static int parse_vector(cli_context *cli, search *s)
+static int parse_vector(cli_context *cli, const char *text, query_part *p)
 {
     json_error_t fault;
-    json_t *array = json_loads(s->q->vector, 0, &fault);
+    json_t *array = json_loads(text, 0, &fault);
     if (!json_is_array(array) || json_array_size(array) == 0) {
         json_decref(array);
         return cli_usage(cli, "--vector", "not a JSON array of numbers, such as [0.5, 1, -2]");
     }
-    s->n = 1;
-    s->dim = json_array_size(array);
-    s->vectors = malloc(s->dim * sizeof *s->vectors);
-    int status = s->vectors ? CLI_OK : cli_fail(cli, NULL, "out of memory");
-    for (size_t d = 0; d < s->dim && status == CLI_OK; d++) {
+    p->n = 1;
+    p->dim = json_array_size(array);
+    p->x = malloc(p->dim * sizeof *p->x);
+    int status = p->x ? CLI_OK : cli_fail(cli, NULL, "out of memory");
+    for (size_t d = 0; d < p->dim && status == CLI_OK; d++) {
         json_t *component = json_array_get(array, d);
         if (!json_is_number(component)) status = cli_usage(cli, "--vector", "element %zu is not a number", d);
-        s->vectors[d] = (float)json_number_value(component);
+        p->x[d] = (float)json_number_value(component);
     }
     json_decref(array);
     return status;
 }
 
-static int load_vectors(cli_context *cli, search *s)
+static int load_vectors(cli_context *cli, const char *path, query_part *p)
 {
     cli_vectors loaded;
-    int status = cli_vectors_load(cli, s->q->vectors, CLI_ROLE_QUERIES, KITH_L2SQ, 0, &loaded);
+    int status = cli_vectors_load(cli, path, CLI_ROLE_QUERIES, KITH_L2SQ, 0, &loaded);
     if (status == CLI_OK) { /* taken over */
-        s->vectors = malloc(loaded.n * loaded.dim * sizeof *s->vectors);
-        if (!s->vectors) status = cli_fail(cli, NULL, "out of memory");
-        if (s->vectors) memcpy(s->vectors, loaded.x, loaded.n * loaded.dim * sizeof *s->vectors);
-        s->n = loaded.n;
-        s->dim = loaded.dim;
+        p->x = malloc(loaded.n * loaded.dim * sizeof *p->x);
+        if (!p->x) status = cli_fail(cli, NULL, "out of memory");
+        if (p->x) memcpy(p->x, loaded.x, loaded.n * loaded.dim * sizeof *p->x);
+        p->n = loaded.n;
+        p->dim = loaded.dim;
     }
     cli_vectors_clear(&loaded);
     return status;
+}
+
+/* "-" stands for the vectors of the rows. */
+static const char *field_name(const char *text)
+{
+    return strcmp(text, "-") == 0 ? NULL : text;
+}
+
+static int take_part(cli_context *cli, search *s, size_t i)
+{
+    query_part *p = &s->parts[i];
+    const rows_query *q = s->q;
+    *p = (query_part){.weight = 1};
+    s->n_parts = i + 1;
+    if (i < q->fields.n) p->field = field_name(q->fields.items[i]);
+    if (i < q->weights.n && (!cli_parse_number(q->weights.items[i], &p->weight) || !(p->weight > 0)))
+        return cli_usage(cli, "--weight", "'%s' is no number above 0", q->weights.items[i]);
+    int status = q->vector.n > 0 ? parse_vector(cli, q->vector.items[i], p)
+                                 : load_vectors(cli, q->vectors.items[i], p);
+    if (status == CLI_OK && i > 0 && p->n != s->n)
+        return cli_usage(cli, "--vectors", "%s has %zu vectors, %s %zu", q->vectors.items[i], p->n,
+                         q->vectors.items[0], s->n);
+    s->n = p->n;
+    return status;
+}
+
+/* A vector, or a file of vectors, for each field. */
+static int take_parts(cli_context *cli, search *s)
+{
+    const rows_query *q = s->q;
+    size_t n = q->vector.n + q->vectors.n;
+    if (n > KITH_COLLECTION_MAX_FUSED)
+        return cli_usage(cli, "--vector", "%zu of them, at most %d", n, KITH_COLLECTION_MAX_FUSED);
+    if ((q->fields.n > 0 || n > 1) && q->fields.n != n)
+        return cli_usage(cli, "--field", "%zu of them for %zu --vector or --vectors", q->fields.n, n);
+    if (q->weights.n > 0 && q->weights.n != n)
+        return cli_usage(cli, "--weight", "%zu of them for %zu --vector or --vectors", q->weights.n, n);
+    int status = CLI_OK;
+    for (size_t i = 0; i < n && status == CLI_OK; i++) status = take_part(cli, s, i);
+    if (status == CLI_OK && n == 1) s->how.field = s->parts[0].field;
+    if (status != CLI_OK || n == 1) return status;
+    s->scores = malloc(s->room * sizeof *s->scores);
+    return s->scores ? CLI_OK : cli_fail(cli, NULL, "out of memory");
 }
 
 static int check_keys(cli_context *cli, const char *what, const cli_list *list)
@@ -67,7 +121,9 @@ static int check_keys(cli_context *cli, const char *what, const cli_list *list)
 static int take_queries(cli_context *cli, search *s)
 {
     s->n = 1;
-    if (s->q->like.n == 0) return s->q->vector ? parse_vector(cli, s) : load_vectors(cli, s);
+    if (s->q->like.n == 0) return take_parts(cli, s);
+    if (s->q->fields.n > 1) return cli_usage(cli, "--field", "with --like one field is searched");
+    if (s->q->fields.n == 1) s->how.field = field_name(s->q->fields.items[0]);
     s->like = malloc((s->q->like.n + s->q->unlike.n) * sizeof *s->like);
     if (!s->like) return cli_fail(cli, NULL, "out of memory");
     int status = check_keys(cli, "--like", &s->q->like);
@@ -105,8 +161,9 @@ static json_t *results_json(search *s, kith_error *err)
         json_t *line = NULL;
         if (kith_collection_get(s->collection, s->keys[i], KITH_ROW_PAYLOAD, &row, err) == KITH_OK)
             line = json_pack("{sI sI so so}", "rank", (json_int_t)(s->q->offset + i + 1), "key",
-                             (json_int_t)row.key, "distance", cli_json_float(s->distances[i]), "payload",
-                             json_loadb(row.payload, row.payload_size, 0, NULL));
+                             (json_int_t)row.key, s->scores ? "score" : "distance",
+                             s->scores ? cli_json_number(s->scores[i]) : cli_json_float(s->distances[i]),
+                             "payload", json_loadb(row.payload, row.payload_size, 0, NULL));
         line = rows_add_text(s->collection, s->keys[i], line);
         if (line && json_array_append_new(results, line) == 0) continue;
         json_decref(results);
@@ -122,7 +179,8 @@ static int print_json(cli_context *cli, search *s, size_t query)
     if (!results && err.code != KITH_OK) return cli_fail_message(cli, cli->args[0], &err);
     json_t *line = json_pack("{sI so sb}", "query", s->like ? (json_int_t)s->like[0] : (json_int_t)query,
                              "results", results, "complete", s->answer.complete);
-    if (line && s->q->explain && json_object_set_new(line, "plan", rows_plan_json(&s->plan)) != 0) {
+    if (line && s->q->explain && !s->scores &&
+        json_object_set_new(line, "plan", rows_plan_json(&s->plan)) != 0) {
         json_decref(line);
         line = NULL;
     }
@@ -142,12 +200,12 @@ void rows_plan_print(cli_context *cli, const kith_collection_plan *p)
 
 static int print_table(cli_context *cli, search *s, size_t query)
 {
-    static const char *const headings[] = {">rank", ">key", ">distance", "payload"};
+    const char *const headings[] = {">rank", ">key", s->scores ? ">score" : ">distance", "payload"};
     kith_error err;
     cli_table table;
     cli_progress_clear(cli);
     if (s->n > 1) printf("query %zu:\n", query);
-    if (s->q->explain) rows_plan_print(cli, &s->plan);
+    if (s->q->explain && !s->scores) rows_plan_print(cli, &s->plan);
     cli_table_init(&table, headings, 4);
     for (size_t i = 0; i < s->room && s->keys[i]; i++) {
         kith_row row;
@@ -157,7 +215,7 @@ static int print_table(cli_context *cli, search *s, size_t query)
         }
         cli_table_cell(&table, "%zu", s->q->offset + i + 1);
         cli_table_cell(&table, "%lld", (long long)row.key);
-        cli_table_cell(&table, "%g", (double)s->distances[i]);
+        cli_table_cell(&table, "%g", s->scores ? s->scores[i] : (double)s->distances[i]);
         cli_table_cell(&table, "%s", row.payload);
     }
     return cli_table_print(cli, &table);
@@ -167,8 +225,8 @@ static int print_table(cli_context *cli, search *s, size_t query)
 static kith_status search_groups(search *s, const float *vector, kith_error *err)
 {
     kith_status status =
-        kith_collection_search_groups(s->collection, s->dim, vector, s->q->group_by, s->q->group_size,
-                                      &s->how, s->keys, s->distances, &s->answer, err);
+        kith_collection_search_groups(s->collection, s->parts[0].dim, vector, s->q->group_by,
+                                      s->q->group_size, &s->how, s->keys, s->distances, &s->answer, err);
     size_t kept = 0;
     for (size_t i = 0; status == KITH_OK && i < s->room; i++) {
         if (s->keys[i] == 0) continue;
@@ -179,21 +237,52 @@ static kith_status search_groups(search *s, const float *vector, kith_error *err
     return status;
 }
 
+static kith_status search_range(search *s, const float *vector, kith_error *err)
+{
+    size_t n = 0;
+    kith_status status =
+        kith_collection_search_range(s->collection, s->parts[0].dim, vector, (float)s->q->radius, &s->how,
+                                     s->keys, s->distances, &n, NULL, &s->answer, err);
+    if (status == KITH_OK && n < s->room) s->keys[n] = 0;
+    return status;
+}
+
+static kith_status search_fused(search *s, size_t query, kith_error *err)
+{
+    kith_fused_part parts[KITH_COLLECTION_MAX_FUSED];
+    kith_fusion_options options;
+    kith_fusion_options_init(&options);
+    options.by = strcmp(s->q->fuse, "weights") == 0 ? KITH_FUSE_WEIGHTS : KITH_FUSE_RANKS;
+    for (size_t i = 0; i < s->n_parts; i++) {
+        const query_part *p = &s->parts[i];
+        parts[i] = (kith_fused_part){p->field, p->x + query * p->dim, p->dim, p->weight};
+    }
+    return kith_collection_search_fused(s->collection, parts, s->n_parts, &options, &s->how, s->keys,
+                                        s->scores, &s->answer, err);
+}
+
+static kith_status search_one(search *s, size_t query, kith_error *err)
+{
+    if (s->like) {
+        kith_collection_examples examples = {s->like, s->q->like.n, s->like + s->q->like.n, s->q->unlike.n};
+        return kith_collection_search_examples(s->collection, &examples, &s->how, s->keys, s->distances,
+                                               &s->answer, err);
+    }
+    const float *vector = s->parts[0].x + query * s->parts[0].dim;
+    if (s->scores) return search_fused(s, query, err);
+    if (s->q->group_by) return search_groups(s, vector, err);
+    if (s->q->with_radius) return search_range(s, vector, err);
+    return kith_collection_search(s->collection, 1, s->parts[0].dim, vector, &s->how, s->keys, s->distances,
+                                  &s->answer, err);
+}
+
 /* One state answers all queries, and the rows that they find are of it. */
 static int search_all(cli_context *cli, search *s)
 {
     kith_error err;
     int status = CLI_OK;
     for (size_t i = 0; i < s->n && status == CLI_OK; i++) {
-        kith_collection_examples examples = {s->like, s->q->like.n, s->like ? s->like + s->q->like.n : NULL,
-                                             s->q->unlike.n};
-        kith_status found = s->q->group_by ? search_groups(s, s->vectors + i * s->dim, &err)
-                            : s->like
-                                ? kith_collection_search_examples(s->collection, &examples, &s->how, s->keys,
-                                                                  s->distances, &s->answer, &err)
-                                : kith_collection_search(s->collection, 1, s->dim, s->vectors + i * s->dim,
-                                                         &s->how, s->keys, s->distances, &s->answer, &err);
-        if (found != KITH_OK) return cli_fail_message(cli, cli->args[0], &err);
+        if (search_one(s, i, &err) != KITH_OK) return cli_fail_message(cli, cli->args[0], &err);
         status = cli->json ? print_json(cli, s, i) : print_table(cli, s, i);
         if (cli_cancelled(cli)) return cli_fail(cli, NULL, "interrupted");
     }
@@ -212,6 +301,8 @@ int rows_search(cli_context *cli, const rows_query *query)
     s.how.offset = query->offset;
     s.how.max_microseconds = (uint64_t)(query->seconds * 1e6);
     s.how.cancel = cli->run.cancel;
+    s.how.partitions = query->partitions.items;
+    s.how.n_partitions = query->partitions.n;
     s.room = query->k * (query->group_by ? query->group_size : 1);
     s.keys = malloc(s.room * sizeof *s.keys);
     s.distances = malloc(s.room * sizeof *s.distances);
@@ -226,7 +317,8 @@ int rows_search(cli_context *cli, const rows_query *query)
     kith_collection_close(s.collection);
     free(s.keys);
     free(s.distances);
-    free(s.vectors);
+    free(s.scores);
+    for (size_t i = 0; i < s.n_parts; i++) free(s.parts[i].x);
     free(s.like);
     return status;
 }

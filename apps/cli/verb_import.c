@@ -12,12 +12,23 @@
 #include <time.h>
 
 #include <kith/dataset.h>
+#include <kith/fusion.h>
 
 struct options {
-    const char *payload, *key, *text_key, *metric;
+    const char *payload, *key, *text_key, *metric, *partition;
+    cli_list also;
     uint64_t batch;
     int restart, fold;
 };
+
+/* --also NAME=FILE: vectors of another field, row by row. */
+typedef struct beside {
+    char *name;
+    const char *path;
+    kith_dataset *vectors;
+    size_t dim;
+    float *x; /* [batch][dim] */
+} beside;
 
 typedef struct importing {
     const struct options *o;
@@ -30,7 +41,9 @@ typedef struct importing {
     size_t line_room;
     uint64_t n, done, first; /* rows in all, imported, imported when this run began */
     size_t dim;
-    float *x;          /* [batch][dim] */
+    float *x; /* [batch][dim] */
+    beside also[KITH_COLLECTION_MAX_VECTOR_FIELDS];
+    size_t n_also;
     char name[32];     /* of the named value that says how far it is */
     char source[1024]; /* what tells the files apart from changed ones */
 } importing;
@@ -169,19 +182,44 @@ static int next_payload(cli_context *cli, importing *m, uint64_t i, kith_row *ro
     return m->o->key ? key_of(cli, m, i, m->line, (size_t)size, &row->key) : CLI_OK;
 }
 
-static int put_rows(cli_context *cli, importing *m, size_t n)
+/* The partition and the other vectors of a row that has just been put, the i-th of its batch. */
+static kith_status put_rest(importing *m, int64_t key, size_t i, kith_error *err)
+{
+    kith_status status = KITH_OK;
+    if (m->o->partition) status = kith_collection_set_partition(m->collection, key, m->o->partition, err);
+    for (size_t j = 0; j < m->n_also && status == KITH_OK; j++) {
+        const beside *b = &m->also[j];
+        status = kith_collection_put_vector(m->collection, key, b->name, b->x + i * b->dim, b->dim, err);
+    }
+    return status;
+}
+
+static int read_vectors(cli_context *cli, importing *m, size_t n)
 {
     kith_error err;
     if (kith_dataset_read_f32(m->vectors, m->done, n, m->x, &err) != KITH_OK)
         return cli_fail_message(cli, m->path, &err);
+    for (size_t j = 0; j < m->n_also; j++)
+        if (kith_dataset_read_f32(m->also[j].vectors, m->done, n, m->also[j].x, &err) != KITH_OK)
+            return cli_fail_message(cli, m->also[j].path, &err);
+    return CLI_OK;
+}
+
+static int put_rows(cli_context *cli, importing *m, size_t n)
+{
+    kith_error err;
+    int read = read_vectors(cli, m, n);
+    if (read != CLI_OK) return read;
     for (size_t i = 0; i < n; i++) {
         kith_row row = {.vector = m->x + i * m->dim, .dim = m->dim};
         int status = next_payload(cli, m, m->done + i, &row);
         if (status != CLI_OK) return status;
         unsigned parts = KITH_ROW_PAYLOAD | KITH_ROW_VECTOR;
+        int64_t key = 0;
         kith_status put = m->o->text_key
-                              ? kith_collection_put_text(m->collection, m->text, parts, &row, NULL, &err)
-                              : kith_collection_put(m->collection, parts, &row, NULL, &err);
+                              ? kith_collection_put_text(m->collection, m->text, parts, &row, &key, &err)
+                              : kith_collection_put(m->collection, parts, &row, &key, &err);
+        if (put == KITH_OK) put = put_rest(m, key, i, &err);
         if (put != KITH_OK)
             return cli_fail(cli, cli->args[0], "row %" PRIu64 " of %s: %s", m->done + i, m->path,
                             err.message);
@@ -223,6 +261,28 @@ static int import_all(cli_context *cli, importing *m)
 
 /* ---- Opening ---- */
 
+/* NAME=FILE, as many vectors as there are rows. */
+static int open_beside(cli_context *cli, importing *m, const char *text)
+{
+    const char *sign = strchr(text, '=');
+    if (!sign || sign == text || !sign[1])
+        return cli_usage(cli, "--also", "'%s' is not of the form NAME=FILE", text);
+    if (m->n_also == KITH_COLLECTION_MAX_VECTOR_FIELDS)
+        return cli_usage(cli, "--also", "more than %d vector fields", KITH_COLLECTION_MAX_VECTOR_FIELDS);
+    beside *b = &m->also[m->n_also++];
+    b->name = strndup(text, (size_t)(sign - text));
+    b->path = sign + 1;
+    if (!b->name) return cli_fail(cli, NULL, "out of memory");
+    int status = cli_dataset_open(cli, b->path, CLI_ROLE_BASE, &b->vectors);
+    if (status != CLI_OK) return status;
+    if (kith_dataset_rows(b->vectors) != m->n)
+        return cli_fail(cli, b->path, "it has %" PRIu64 " vectors, %s %" PRIu64,
+                        (uint64_t)kith_dataset_rows(b->vectors), m->path, m->n);
+    b->dim = kith_dataset_dim(b->vectors);
+    b->x = calloc((size_t)m->o->batch, b->dim * sizeof *b->x);
+    return b->x ? CLI_OK : cli_fail(cli, "--batch", "out of memory");
+}
+
 static int open_sources(cli_context *cli, importing *m)
 {
     int status = cli_dataset_open(cli, m->path, CLI_ROLE_BASE, &m->vectors);
@@ -231,7 +291,9 @@ static int open_sources(cli_context *cli, importing *m)
     m->dim = kith_dataset_dim(m->vectors);
     m->x = calloc((size_t)m->o->batch, m->dim * sizeof *m->x);
     if (!m->x) return cli_fail(cli, "--batch", "out of memory");
-    if (!m->o->payload) return CLI_OK;
+    for (size_t i = 0; i < m->o->also.n && status == CLI_OK; i++)
+        status = open_beside(cli, m, m->o->also.items[i]);
+    if (status != CLI_OK || !m->o->payload) return status;
     m->payloads = fopen(m->o->payload, "r");
     return m->payloads ? CLI_OK : cli_fail(cli, m->o->payload, "%s", strerror(errno));
 }
@@ -255,6 +317,31 @@ static int open_collection(cli_context *cli, importing *m)
         return cli_usage(cli, "--metric", "the collection is there already, with the metric %s",
                          kith_metric_name(kith_collection_metric(m->collection)));
     return CLI_OK;
+}
+
+/* The partition and the vector fields, made where they are not there. */
+static kith_status declare(importing *m, kith_error *err)
+{
+    kith_status status = KITH_OK;
+    if (m->o->partition) status = kith_collection_partition_add(m->collection, m->o->partition, err);
+    if (status == KITH_EXISTS) status = KITH_OK;
+    for (size_t i = 0; i < m->n_also && status == KITH_OK; i++) {
+        status = kith_collection_vector_field_add(m->collection, m->also[i].name, m->also[i].dim,
+                                                  kith_collection_metric(m->collection), NULL, err);
+        if (status == KITH_EXISTS) status = KITH_OK;
+    }
+    return status;
+}
+
+static int declare_all(cli_context *cli, importing *m)
+{
+    kith_error err;
+    if (!m->o->partition && m->n_also == 0) return CLI_OK;
+    kith_status status = kith_collection_begin(m->collection, &err);
+    if (status == KITH_OK) status = declare(m, &err);
+    if (status == KITH_OK) status = kith_collection_commit(m->collection, &err);
+    kith_collection_rollback(m->collection);
+    return status == KITH_OK ? CLI_OK : cli_fail_message(cli, cli->args[0], &err);
 }
 
 static int finish(cli_context *cli, importing *m, double seconds)
@@ -281,6 +368,7 @@ static int import_file(cli_context *cli, importing *m)
     int status = open_sources(cli, m);
     if (status == CLI_OK) status = name_place(cli, m);
     if (status == CLI_OK) status = open_collection(cli, m);
+    if (status == CLI_OK) status = declare_all(cli, m);
     if (status == CLI_OK) status = find_place(cli, m);
     struct timespec begin, end;
     clock_gettime(CLOCK_MONOTONIC, &begin);
@@ -304,6 +392,11 @@ static int run(cli_context *cli, void *options)
     free(m.line);
     free(m.text);
     free(m.x);
+    for (size_t i = 0; i < m.n_also; i++) {
+        kith_dataset_close(m.also[i].vectors);
+        free(m.also[i].name);
+        free(m.also[i].x);
+    }
     return status;
 }
 
@@ -326,46 +419,58 @@ const cli_verb verb_import = {
                                         {.name = "VECTORS", .help = "a vector file of any format"},
                                         {0}},
     .options =
-        (const cli_option[]){{.name = "payload",
-                              .letter = 'p',
-                              .kind = CLI_TEXT,
-                              .argument = "ROWS.jsonl",
-                              .into = offsetof(struct options, payload),
-                              .help = "the payloads, a JSON object a line"},
-                             {.name = "key",
-                              .kind = CLI_TEXT,
-                              .argument = "FIELD",
-                              .into = offsetof(struct options, key),
-                              .help = "the member of the payloads that is the key"},
-                             {.name = "text-key",
-                              .kind = CLI_TEXT,
-                              .argument = "FIELD",
-                              .into = offsetof(struct options, text_key),
-                              .help = "the member of the payloads, a string, that the row is known by"},
-                             {.name = "batch",
-                              .kind = CLI_COUNT,
-                              .argument = "N",
-                              .fallback = "10000",
-                              .low = 1,
-                              .high = 1000000,
-                              .into = offsetof(struct options, batch),
-                              .help = "rows that become durable together"},
-                             {.name = "metric",
-                              .letter = 'm',
-                              .kind = CLI_TEXT,
-                              .argument = "METRIC",
-                              .choices = "l2|dot|cosine|l1",
-                              .into = offsetof(struct options, metric),
-                              .help = "the distance of a new collection; l2 when absent"},
-                             {.name = "fold",
-                              .kind = CLI_FLAG,
-                              .into = offsetof(struct options, fold),
-                              .help = "build the search index afterwards"},
-                             {.name = "restart",
-                              .kind = CLI_FLAG,
-                              .into = offsetof(struct options, restart),
-                              .help = "begin anew where an earlier import was interrupted"},
-                             {0}},
+        (const cli_option[]){
+            {.name = "payload",
+             .letter = 'p',
+             .kind = CLI_TEXT,
+             .argument = "ROWS.jsonl",
+             .into = offsetof(struct options, payload),
+             .help = "the payloads, a JSON object a line"},
+            {.name = "key",
+             .kind = CLI_TEXT,
+             .argument = "FIELD",
+             .into = offsetof(struct options, key),
+             .help = "the member of the payloads that is the key"},
+            {.name = "text-key",
+             .kind = CLI_TEXT,
+             .argument = "FIELD",
+             .into = offsetof(struct options, text_key),
+             .help = "the member of the payloads, a string, that the row is known by"},
+            {.name = "partition",
+             .kind = CLI_TEXT,
+             .argument = "NAME",
+             .into = offsetof(struct options, partition),
+             .help = "put the rows into this partition, which is made if it is not there"},
+            {.name = "also",
+             .kind = CLI_LIST,
+             .argument = "NAME=FILE",
+             .into = offsetof(struct options, also),
+             .help = "the vectors of FILE are those of the rows in the vector field NAME, which is "
+                     "made if it is not there; may be given more than once"},
+            {.name = "batch",
+             .kind = CLI_COUNT,
+             .argument = "N",
+             .fallback = "10000",
+             .low = 1,
+             .high = 1000000,
+             .into = offsetof(struct options, batch),
+             .help = "rows that become durable together"},
+            {.name = "metric",
+             .letter = 'm',
+             .kind = CLI_TEXT,
+             .argument = "METRIC",
+             .choices = "l2|dot|cosine|l1",
+             .into = offsetof(struct options, metric),
+             .help = "the distance of a new collection; l2 when absent"},
+            {.name = "fold",
+             .kind = CLI_FLAG,
+             .into = offsetof(struct options, fold),
+             .help = "build the search index afterwards"},
+            {.name = "restart",
+             .kind = CLI_FLAG,
+             .into = offsetof(struct options, restart),
+             .help = "begin anew where an earlier import was interrupted"},
+            {0}},
     .common = CLI_JSON | CLI_THREADS,
     .options_size = sizeof(struct options),
     .examples = (const cli_example[]){{"kith import X.kith base.fvecs", "vectors alone"},

@@ -11,10 +11,10 @@
 #include "contact_sheet.h"
 
 struct options {
-    const char *html, *model, *filter, *vector, *vectors, *group_by;
-    cli_list like, unlike;
+    const char *html, *model, *filter, *group_by, *fuse;
+    cli_list like, unlike, vector, vectors, fields, weights, partitions;
     uint64_t k, offset, group_size;
-    double min_score, seconds;
+    double min_score, seconds, radius;
     int exact, explain;
 };
 
@@ -149,14 +149,19 @@ static int search_pictures(cli_context *cli, const struct options *o)
 static int run(cli_context *cli, void *options)
 {
     const struct options *o = options;
-    int by_rows = (o->vector != NULL) + (o->like.n > 0) + (o->vectors != NULL);
+    int by_vectors = (o->vector.n > 0) + (o->vectors.n > 0), by_rows = by_vectors + (o->like.n > 0);
+    size_t several = o->vector.n + o->vectors.n > 1;
     if (by_rows + (cli->n_args > 1) != 1)
         return cli_usage(cli, "PICTURE", "give pictures, or one of --vector, --like and --vectors");
     if (!by_rows && o->exact) return cli_usage(cli, "--exact", "is for --vector, --like and --vectors");
     if (o->unlike.n > 0 && o->like.n == 0)
         return cli_usage(cli, "--unlike", "needs a row to be like: --like");
-    if (o->group_by && !o->vector && !o->vectors)
-        return cli_usage(cli, "--group-by", "is for --vector and --vectors");
+    if (o->group_by && (!by_vectors || several))
+        return cli_usage(cli, "--group-by", "is for --vector and --vectors, of one field");
+    if (cli_given(cli, "radius") && (!by_vectors || several || o->group_by))
+        return cli_usage(cli, "--radius", "is for --vector and --vectors, of one field and without groups");
+    if (!by_rows && o->fields.n + o->weights.n + o->partitions.n > 0)
+        return cli_usage(cli, "--field, --weight, --partition", "are for --vector, --like and --vectors");
     if (!by_rows && (o->offset > 0 || o->seconds > 0))
         return cli_usage(cli, "--offset, --seconds", "are for --vector, --like and --vectors");
     if (!by_rows) return search_pictures(cli, o);
@@ -170,6 +175,12 @@ static int run(cli_context *cli, void *options)
                         .group_size = (size_t)o->group_size,
                         .seconds = o->seconds,
                         .vectors = o->vectors,
+                        .fields = o->fields,
+                        .weights = o->weights,
+                        .partitions = o->partitions,
+                        .fuse = o->fuse,
+                        .radius = o->radius,
+                        .with_radius = cli_given(cli, "radius"),
                         .filter = o->filter,
                         .k = (size_t)o->k,
                         .exact = o->exact,
@@ -270,15 +281,51 @@ const cli_verb verb_search = {
              .into = offsetof(struct options, seconds),
              .help = "end each search after so long with the best so far; 0 means never"},
             {.name = "vector",
-             .kind = CLI_TEXT,
+             .kind = CLI_LIST,
              .argument = "JSON",
              .into = offsetof(struct options, vector),
-             .help = "search by a vector, a JSON array of numbers"},
+             .help =
+                 "search by a vector, a JSON array of numbers; given more than once, with a --field each: "
+                 "by all of them together"},
             {.name = "vectors",
-             .kind = CLI_TEXT,
+             .kind = CLI_LIST,
              .argument = "FILE",
              .into = offsetof(struct options, vectors),
-             .help = "search by each vector of a file"},
+             .help =
+                 "search by each vector of a file; given more than once: by the i-th vectors of all files "
+                 "together"},
+            {.name = "field",
+             .kind = CLI_LIST,
+             .argument = "NAME",
+             .into = offsetof(struct options, fields),
+             .help = "the vector field that the vectors are for, one for each --vector or --vectors; - "
+                     "stands for "
+                     "the vectors of the rows"},
+            {.name = "weight",
+             .kind = CLI_LIST,
+             .argument = "W",
+             .into = offsetof(struct options, weights),
+             .help = "how much each of several --vector or --vectors counts"},
+            {.name = "fuse",
+             .kind = CLI_TEXT,
+             .argument = "HOW",
+             .fallback = "ranks",
+             .choices = "ranks|weights",
+             .into = offsetof(struct options, fuse),
+             .help = "several fields: by reciprocal ranks, or by weighted likeness"},
+            {.name = "radius",
+             .kind = CLI_NUMBER,
+             .argument = "R",
+             .fallback = "0",
+             .low = -3.4e38,
+             .high = 3.4e38,
+             .into = offsetof(struct options, radius),
+             .help = "only rows within this distance (squared for l2), K of them at most"},
+            {.name = "partition",
+             .kind = CLI_LIST,
+             .argument = "NAME",
+             .into = offsetof(struct options, partitions),
+             .help = "only rows in this partition; given more than once: in one of these"},
             {.name = "exact",
              .kind = CLI_FLAG,
              .into = offsetof(struct options, exact),
@@ -299,6 +346,10 @@ const cli_verb verb_search = {
              "among the large pictures of a year"},
             {"kith search X.kith --like 17 --filter 'year >= 1990' --explain",
              "rows like row 17, and how they were found"},
+            {"kith search X.kith --vectors q.fvecs --radius 0.8 -k 1000 --json",
+             "all rows within a distance"},
+            {"kith search X.kith --field title --vector '[1,0]' --field - --vector '[3,1,2]'",
+             "by two vector fields together"},
             {"kith search X.kith --like 17 --like =beach --unlike 9", "towards two rows, away from a third"},
             {0}},
     .run = run,

@@ -5,7 +5,8 @@
 #include <time.h>
 
 struct options {
-    const char *merge, *expires;
+    const char *merge, *expires, *partition;
+    int no_partition;
 };
 
 /* Seconds since 1970, +SECONDS from now, or "never". */
@@ -33,6 +34,8 @@ static int change(cli_context *cli, kith_collection *collection, const struct op
         kith_status set = KITH_OK;
         if (o->merge) set = kith_collection_merge(collection, key, o->merge, 0, &err);
         if (set == KITH_OK && o->expires) set = kith_collection_set_expiry(collection, key, at, &err);
+        if (set == KITH_OK && (o->partition || o->no_partition))
+            set = kith_collection_set_partition(collection, key, o->partition, &err);
         if (set != KITH_OK) return cli_fail_message(cli, cli->args[0], &err);
     }
     if (kith_collection_commit(collection, &err) != KITH_OK) return cli_fail_message(cli, cli->args[0], &err);
@@ -44,7 +47,10 @@ static int run(cli_context *cli, void *options)
     const struct options *o = options;
     kith_collection *collection;
     int64_t at = 0;
-    if (!o->merge && !o->expires) return cli_usage(cli, "--merge", "give --merge, --expires or both");
+    if (!o->merge && !o->expires && !o->partition && !o->no_partition)
+        return cli_usage(cli, "--merge", "give --merge, --expires, --partition or --no-partition");
+    if (o->partition && o->no_partition)
+        return cli_usage(cli, "--no-partition", "goes not together with --partition");
     int status = o->expires ? parse_moment(cli, o->expires, &at) : CLI_OK;
     for (size_t i = 1; i < cli->n_args && status == CLI_OK; i++)
         status = rows_key_check(cli, "KEY", cli->args[i]);
@@ -58,7 +64,7 @@ static int run(cli_context *cli, void *options)
 const cli_verb verb_set = {
     .name = "set",
     .group = CLI_ROWS,
-    .summary = "change rows of a collection: members of the payload, when they expire",
+    .summary = "change rows of a collection: members of the payload, expiry, partition",
     .description = "Changes the rows with the given keys, all of them or, on any failure, none. --merge "
                    "takes a JSON merge patch (RFC "
                    "7396): members named in it are replaced, those that are null there are taken away, the "
@@ -77,6 +83,15 @@ const cli_verb verb_set = {
                                      .argument = "TIME",
                                      .into = offsetof(struct options, expires),
                                      .help = "seconds since 1970, +SECONDS from now, or never"},
+                                    {.name = "partition",
+                                     .kind = CLI_TEXT,
+                                     .argument = "NAME",
+                                     .into = offsetof(struct options, partition),
+                                     .help = "put the rows into this partition (see `kith partitions`)"},
+                                    {.name = "no-partition",
+                                     .kind = CLI_FLAG,
+                                     .into = offsetof(struct options, no_partition),
+                                     .help = "take the rows out of their partitions"},
                                     {0}},
     .options_size = sizeof(struct options),
     .examples = (const cli_example[]){{"kith set X.kith 17 --merge '{\"seen\":true,\"note\":null}'",

@@ -53,6 +53,8 @@ typedef struct kith_collection kith_collection;
 #define KITH_COLLECTION_MAX_EXAMPLES 1000          /* of each kind, to search by */
 #define KITH_COLLECTION_MAX_FIELDS 64              /* declared fields */
 #define KITH_COLLECTION_MAX_FIELD_NAME 255         /* bytes of the name of one */
+#define KITH_COLLECTION_MAX_PARTITION_NAME 255     /* bytes of the name of a partition */
+#define KITH_COLLECTION_MAX_QUERY_PARTITIONS 1000  /* partitions that one query searches */
 
 typedef struct kith_collection_options {
     size_t struct_size;
@@ -221,6 +223,42 @@ KITH_API kith_status kith_collection_get_expiry(kith_collection *collection, int
 KITH_API kith_status kith_collection_remove_expired(kith_collection *collection, uint64_t most,
                                                     uint64_t *rows, kith_error *err);
 
+/* ---- Partitions ---- */
+
+/* A row is in one partition, or in none. Partitions are cheap to search by (kith_collection_query.partitions), to name in
+ * filters ($partition == "2024"), and to delete together with their rows: for tenants, days, sources. Names have
+ * 1..KITH_COLLECTION_MAX_PARTITION_NAME bytes of UTF-8 without control characters, quotes, backslashes and commas. */
+
+/* Make a partition, inside a batch. KITH_EXISTS, KITH_INVALID: the batch goes on. */
+KITH_API kith_status kith_collection_partition_add(kith_collection *collection, const char *name,
+                                                   kith_error *err);
+
+/* Delete a partition and its rows, inside a batch.
+ * Out:      *rows, may be NULL: how many rows there were.
+ * Errors:   KITH_NOTFOUND: the batch goes on. Others as kith_collection_delete. */
+KITH_API kith_status kith_collection_partition_drop(kith_collection *collection, const char *name,
+                                                    uint64_t *rows, kith_error *err);
+
+typedef struct kith_partition {
+    uint64_t rows;
+    char name[KITH_COLLECTION_MAX_PARTITION_NAME + 1];
+} kith_partition;
+
+/* The partitions, in the order of their names.
+ * In:       *n, room in `list`, which may be NULL.
+ * Out:      list[min(room, n)]; *n, how many there are. Cost: O(rows in partitions). */
+KITH_API kith_status kith_collection_partitions(kith_collection *collection, kith_partition *list, size_t *n,
+                                                kith_error *err);
+
+/* Put a row into a partition, inside a batch; it leaves the one that it was in. name NULL: into none.
+ * Errors:   KITH_NOTFOUND when there is no such row or partition; the batch goes on. */
+KITH_API kith_status kith_collection_set_partition(kith_collection *collection, int64_t key, const char *name,
+                                                   kith_error *err);
+
+/* The partition of a row, NULL for one that is in none or is not there; valid until the next call of this function. */
+KITH_API kith_status kith_collection_get_partition(kith_collection *collection, int64_t key,
+                                                   const char **name, kith_error *err);
+
 /* Take the vectors of all rows away and set dim and metric anew (dim 0: not known), as one change of the
  * batch: readers see the old vectors until the commit, then whatever vectors the batch has put. */
 KITH_API kith_status kith_collection_reset_vectors(kith_collection *collection, size_t dim,
@@ -385,6 +423,9 @@ typedef struct kith_collection_query {
                                  * What others wrote since the last search is read first, however long
                                  * that takes */
     size_t offset; /* leave out so many of the nearest: the next page. Pin the handle, so that pages fit */
+    const char *const *partitions; /* partitions[n_partitions]: only rows that are in one of these; */
+    size_t n_partitions;           /* 0: all rows, in whatever partition or in none */
+    const char *field; /* the vector field to search (kith/fusion.h); NULL: the vectors of the rows */
 } kith_collection_query;
 
 static inline void kith_collection_query_init(kith_collection_query *query)
@@ -403,6 +444,9 @@ static inline void kith_collection_query_init(kith_collection_query *query)
     query->plan = NULL;
     query->max_microseconds = 0;
     query->offset = 0;
+    query->partitions = NULL;
+    query->n_partitions = 0;
+    query->field = NULL;
 }
 
 typedef struct kith_collection_answer {
@@ -455,6 +499,20 @@ KITH_API kith_status kith_collection_search_examples(kith_collection *collection
                                                      float *distances, kith_collection_answer *answer,
                                                      kith_error *err);
 
+/* The rows within a distance of a vector, nearest first.
+ * In:       vector[dim]; radius, in the units of the metric (squared for KITH_L2SQ), finite; query->k, how many rows at most;
+ *           query->offset, how many of the nearest to leave out.
+ * Out:      keys[k], distances[k]: *n rows, *n <= k; the rest is left alone. *answer, may be NULL; complete is 1 also when there
+ *           are more than k. *more, may be NULL: 1 when rows within the radius were left out because k are there.
+ * Errors:   as kith_collection_search; KITH_INVALID for a radius that is not finite.
+ * Notes:    Exact with query->exact and without a segment. With a segment cells are added, twice as many each time, until
+ *           that finds no further row (or query->nprobe, when it is given, once). */
+KITH_API kith_status kith_collection_search_range(kith_collection *collection, size_t dim,
+                                                  const float *vector, float radius,
+                                                  const kith_collection_query *query, int64_t *keys,
+                                                  float *distances, size_t *n, int *more,
+                                                  kith_collection_answer *answer, kith_error *err);
+
 /* The nearest rows in groups: of each of the k values of a field whose nearest rows are nearest, group_size rows.
  * In:       vector[dim]; field, as a filter would write it; query->k groups, times group_size at most 10,000. Rows where
  *           the field is missing or null belong to no group.
@@ -479,6 +537,9 @@ typedef struct kith_fold_options {
     uint64_t seed;
     int always;          /* non-zero: build even if the collection is small or its segment good enough */
     const kith_run *run; /* threads, progress, cancel; NULL: this thread, silent */
+    const char *
+        field; /* this vector field alone, "" for the vectors of the rows; NULL: all, where spec is that of the
+                          * vectors of the rows, and every other field has the one it was declared with */
 } kith_fold_options;
 
 static inline void kith_fold_options_init(kith_fold_options *options)
@@ -488,6 +549,7 @@ static inline void kith_fold_options_init(kith_fold_options *options)
     options->seed = 1;
     options->always = 0;
     options->run = NULL;
+    options->field = NULL;
 }
 
 /* Bring the segment up to date, in the caller's thread: build one when there are more than exact_rows vectors
@@ -583,7 +645,7 @@ KITH_API kith_status kith_collection_check(kith_collection *collection, const ki
 
 /* The content hash: XXH3-64 over the key, vector and canonical payload of every row in key order, and dim and
  * metric. Two collections with the same hash hold the same rows, however they came by them. Attachments and
- * named values are left out: they can be made anew. */
+ * named values are left out: they can be made anew. Texts, expiry, partitions and vector fields count where there are any. */
 KITH_API kith_status kith_collection_hash(kith_collection *collection, const kith_run *run, uint64_t *hash,
                                           kith_error *err);
 

@@ -6,7 +6,9 @@
 #include "engine/engine.h"
 #include "engine/expiry.h"
 #include "engine/fields.h"
+#include "engine/parts.h"
 #include "engine/rowset.h"
+#include "engine/spaces.h"
 #include "engine/vectors.h"
 
 #include <string.h>
@@ -30,6 +32,7 @@ kith_status kith_collection_begin(kith_collection *c, kith_error *err)
     kith_status status = ki_schema_follow(c, err);
     if (status == KITH_OK) status = ki_state_read(c, err);
     if (status == KITH_OK) status = ki_fields_load(c, err);
+    if (status == KITH_OK) status = ki_spaces_load(c, err);
     if (status != KITH_OK) {
         ki_db_do(c, KI_SQL_ROLLBACK, NULL);
         return status;
@@ -47,7 +50,8 @@ void kith_collection_rollback(kith_collection *c)
     if (!sqlite3_get_autocommit(c->db) && ki_db_do(c, KI_SQL_ROLLBACK, NULL) != KITH_OK)
         sqlite3_exec(c->db, "ROLLBACK", NULL, NULL, NULL);
     c->mode = KI_IDLE;
-    ki_vectors_rolled_back(c);
+    c->spaces->loaded = 0; /* its counts are those of the batch */
+    ki_spaces_each(c, ki_vectors_rolled_back);
     ki_rowsets_batch_ended(c);
 }
 
@@ -78,6 +82,7 @@ static kith_status finish_batch(kith_collection *c, kith_error *err)
         sqlite3_bind_int64(stmt, 1, (int64_t)first - 1);
         KI_TRY(ki_db_run(c, KI_SQL_BATCH_TRIM, err));
     }
+    KI_TRY(ki_spaces_write(c, err));
     return ki_state_write(c, err);
 }
 
@@ -102,7 +107,8 @@ kith_status kith_collection_commit(kith_collection *c, kith_error *err)
         return status;
     }
     c->mode = KI_IDLE;
-    ki_vectors_committed(c);
+    c->spaces->loaded = 0;
+    ki_spaces_each(c, ki_vectors_committed);
     ki_rowsets_batch_ended(c);
     return KITH_OK;
 }
@@ -279,6 +285,8 @@ static kith_status put_row(kith_collection *c, unsigned parts, const kith_row *r
     const kith_row *with_attachment = parts & KITH_ROW_ATTACHMENT ? row : &no_attachment;
     if (t.expired) {
         KI_TRY(ki_expiry_clear(c, t.key, err));
+        KI_TRY(ki_part_clear(c, t.key, err));
+        KI_TRY(ki_spaces_take_out(c, t.slot, err));
         parts = KITH_ROW_ALL; /* the parts that are not put are those of a new row: nothing */
     }
     if (t.exists)
@@ -293,6 +301,7 @@ static kith_status put_row(kith_collection *c, unsigned parts, const kith_row *r
         c->state.vectors -= t.had_vector != 0;
     }
     *key = t.key;
+    if (t.expired) parts |= KI_CHANGE_MEMBER | KI_CHANGE_SPACES; /* gone with the row that was there */
     return ki_log_change(c, t.key, t.exists ? parts : KITH_ROW_ALL, err);
 }
 
@@ -314,13 +323,11 @@ static kith_status delete_row(kith_collection *c, const target *t, kith_error *e
     static const struct {
         enum ki_sql step;
         int by_key;
-    } steps[] = {{KI_SQL_RECORD_DELETE, 0},
-                 {KI_SQL_ATTACHMENT_DELETE, 0},
-                 {KI_SQL_SLOT_FREE, 0},
-                 {KI_SQL_TEXT_DELETE, 1},
-                 {KI_SQL_EXPIRY_DELETE, 1}};
+    } steps[] = {{KI_SQL_RECORD_DELETE, 0}, {KI_SQL_ATTACHMENT_DELETE, 0}, {KI_SQL_SLOT_FREE, 0},
+                 {KI_SQL_TEXT_DELETE, 1},   {KI_SQL_EXPIRY_DELETE, 1},     {KI_SQL_MEMBER_DELETE, 1}};
     sqlite3_stmt *stmt;
     KI_TRY(ki_fields_take_out(c, t->slot, t->key, err));
+    KI_TRY(ki_spaces_take_out(c, t->slot, err));
     for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
         KI_TRY(ki_db_prepare(c, steps[i].step, &stmt, err));
         sqlite3_bind_int64(stmt, 1, steps[i].by_key ? t->key : t->slot);

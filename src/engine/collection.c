@@ -6,6 +6,7 @@
 #include "engine/expiry.h"
 #include "engine/fields.h"
 #include "engine/rowset.h"
+#include "engine/spaces.h"
 #include "engine/vectors.h"
 
 #include <errno.h>
@@ -58,13 +59,14 @@ void kith_collection_close(kith_collection *c)
     const kith_allocator *allocator = c->allocator;
     kith_collection_rollback(c);
     kith_collection_unpin(c);
+    ki_spaces_free(c);
     ki_vectors_free(c);
     ki_rowsets_free(c);
     ki_fields_clear(c);
     ki_expired_clear(c);
     ki_db_close(c);
-    ki_buffer *buffers[] = {&c->payload,    &c->vector,    &c->attachment, &c->meta_name,
-                            &c->meta_value, &c->canonical, &c->aligned,    &c->text_key};
+    ki_buffer *buffers[] = {&c->payload,   &c->vector,  &c->attachment, &c->meta_name, &c->meta_value,
+                            &c->canonical, &c->aligned, &c->text_key,   &c->part_name, &c->field_vector};
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) ki_buffer_clear(buffers[i], allocator);
     ki_free(allocator, c->path);
     ki_free(allocator, c->folder);

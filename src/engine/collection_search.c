@@ -3,8 +3,10 @@
 #include "base/run.h"
 #include "base/topk.h"
 #include "engine/expiry.h"
+#include "engine/parts.h"
 #include "engine/rowblock.h"
 #include "engine/rowset.h"
+#include "engine/spaces.h"
 #include "engine/vectors.h"
 
 #include <math.h>
@@ -116,7 +118,8 @@ typedef struct call {
     float *packed;               /* [nq][dim]: queries that are searched again; NULL: never needed */
     float *fetched;              /* [dim]: the vector that a segment gave last; NULL: none is asked */
     const ki_vectors *from_segment;
-    uint64_t matches; /* rows that the expression lets through; without one all vectors */
+    ki_buffer in_parts; /* the expression of a search in partitions */
+    uint64_t matches;   /* rows that the expression lets through; without one all vectors */
     kith_collection_answer answer;
     kith_collection_plan plan;
 } call;
@@ -157,6 +160,7 @@ static void call_clear(call *s)
     void *blocks[] = {s->ids,   s->ids2,  s->ids3,   s->dist, s->dist2,
                       s->dist3, s->stats, s->packed, s->only, s->fetched};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) ki_free(s->c->allocator, blocks[i]);
+    ki_buffer_clear(&s->in_parts, s->c->allocator);
 }
 
 /* Merge ids2/dist2 into ids/dist, query by query. */
@@ -494,10 +498,15 @@ static kith_status filter_rows(call *s, kith_error *err)
     s->answer = (kith_collection_answer){.complete = 1, .exact = 1, .version = s->c->state.version};
     s->plan = (kith_collection_plan){.method = "nothing", .vectors = s->matches};
     KI_TRY(ki_expired_load(s->c, &s->gate.expired, err));
-    if (!s->q.expression) return KITH_OK;
+    const char *expression = s->q.expression;
+    if (s->q.n_partitions > 0) {
+        KI_TRY(ki_parts_filter(s->c, s->q.partitions, s->q.n_partitions, expression, &s->in_parts, err));
+        expression = (const char *)s->in_parts.data;
+    }
+    if (!expression) return KITH_OK;
     uint64_t expired = 0;
     kith_status status =
-        ki_rowset_find(s->c, s->q.expression, 1, &s->limit, &s->gate.rows, &s->plan.remembered, err);
+        ki_rowset_find(s->c, expression, 1, &s->limit, &s->gate.rows, &s->plan.remembered, err);
     if (status == KITH_OK) status = ki_rowset_expired(s->c, s->gate.rows, &expired, err);
     if (status == KITH_OK) s->matches = s->gate.rows->n - expired;
     if (status == KITH_CANCELLED) {
@@ -534,6 +543,10 @@ static kith_status check_call(const call *s, size_t dim, const int64_t *keys, co
                        KITH_COLLECTION_MAX_K - 1);
     if (s->q.k < 1 || s->q.k > KITH_COLLECTION_MAX_K)
         return ki_fail(err, KITH_INVALID, "k is %zu, allowed 1..%d", s->q.k, KITH_COLLECTION_MAX_K);
+    if (s->q.n_partitions > KITH_COLLECTION_MAX_QUERY_PARTITIONS ||
+        (s->q.n_partitions > 0 && !s->q.partitions))
+        return ki_fail(err, KITH_INVALID, "n_partitions is %zu, allowed 0..%d and no NULL array",
+                       s->q.n_partitions, KITH_COLLECTION_MAX_QUERY_PARTITIONS);
     if (s->q.plan && s->q.plan->struct_size < sizeof s->q.plan->struct_size)
         return ki_fail(err, KITH_INVALID, "plan.struct_size is %zu: set it to the size of the struct",
                        s->q.plan->struct_size);
@@ -575,11 +588,11 @@ static kith_status run_call(call *s, size_t dim, const kith_collection_query *qu
     s->gate.user = s->q.filter;
     s->limit.cancel = s->q.cancel;
     s->limit.deadline_ns = ki_deadline_ns(s->q.max_microseconds);
-    KI_TRY(filter_rows(s, err));
+    kith_status status = filter_rows(s, err);
     size_t deep = s->q.offset + s->q.k;
     s->k = deep < s->matches ? deep : s->matches > 0 ? (size_t)s->matches : 1;
     uint64_t begin = ki_now_ns();
-    kith_status status = call_init(s, err);
+    if (status == KITH_OK) status = call_init(s, err);
     if (status == KITH_OK && s->nq > 0) status = search_all(s, err);
     s->plan.search_seconds = (double)(ki_now_ns() - begin) * 1e-9;
     if (status == KITH_OK) give(s, keys, distances, answer);
@@ -588,13 +601,24 @@ static kith_status run_call(call *s, size_t dim, const kith_collection_query *qu
     return status;
 }
 
+/* Within a read transaction: go over to the vector field that the query names. */
+static kith_status enter_field(kith_collection *c, const kith_collection_query *given, kith_error *err)
+{
+    kith_collection_query query;
+    kith_collection_query_init(&query);
+    KI_TRY(ki_options_read(&query, sizeof query, given, "query", err));
+    return ki_space_enter(c, query.field, err);
+}
+
 kith_status kith_collection_search(kith_collection *c, size_t nq, size_t dim, const float *vectors,
                                    const kith_collection_query *query, int64_t *keys, float *distances,
                                    kith_collection_answer *answer, kith_error *err)
 {
     call s = {.c = c, .nq = nq, .vectors = vectors};
     KI_TRY(ki_read_begin(c, err));
-    kith_status status = run_call(&s, dim, query, keys, distances, answer, err);
+    kith_status status = enter_field(c, query, err);
+    if (status == KITH_OK) status = run_call(&s, dim, query, keys, distances, answer, err);
+    ki_space_leave(c);
     ki_read_end(c);
     return status;
 }
@@ -641,16 +665,10 @@ static kith_status search_examples(kith_collection *c, const kith_collection_exa
     return run_call(&s, c->state.dim, query, keys, distances, answer, err);
 }
 
-kith_status kith_collection_search_examples(kith_collection *c, const kith_collection_examples *e,
-                                            const kith_collection_query *query, int64_t *keys,
-                                            float *distances, kith_collection_answer *answer, kith_error *err)
+static kith_status by_examples(kith_collection *c, const kith_collection_examples *e,
+                               const kith_collection_query *query, int64_t *keys, float *distances,
+                               kith_collection_answer *answer, kith_error *err)
 {
-    if (!e || e->n_positive < 1 || !e->positive || (e->n_negative > 0 && !e->negative))
-        return ki_fail(err, KITH_INVALID, "examples: at least one positive one is needed");
-    if (e->n_positive > KITH_COLLECTION_MAX_EXAMPLES || e->n_negative > KITH_COLLECTION_MAX_EXAMPLES)
-        return ki_fail(err, KITH_INVALID, "examples: %zu positive, %zu negative, allowed %d of each",
-                       e->n_positive, e->n_negative, KITH_COLLECTION_MAX_EXAMPLES);
-    KI_TRY(ki_read_begin(c, err));
     size_t n = e->n_positive + e->n_negative, dim = c->state.dim > 0 ? c->state.dim : 1;
     double *sum = ki_alloc_zero(c->allocator, dim, sizeof *sum);
     float *vector = ki_alloc(c->allocator, dim, sizeof *vector);
@@ -661,6 +679,22 @@ kith_status kith_collection_search_examples(kith_collection *c, const kith_colle
     ki_free(c->allocator, sum);
     ki_free(c->allocator, vector);
     ki_free(c->allocator, left_out);
+    return status;
+}
+
+kith_status kith_collection_search_examples(kith_collection *c, const kith_collection_examples *e,
+                                            const kith_collection_query *query, int64_t *keys,
+                                            float *distances, kith_collection_answer *answer, kith_error *err)
+{
+    if (!e || e->n_positive < 1 || !e->positive || (e->n_negative > 0 && !e->negative))
+        return ki_fail(err, KITH_INVALID, "examples: at least one positive one is needed");
+    if (e->n_positive > KITH_COLLECTION_MAX_EXAMPLES || e->n_negative > KITH_COLLECTION_MAX_EXAMPLES)
+        return ki_fail(err, KITH_INVALID, "examples: %zu positive, %zu negative, allowed %d of each",
+                       e->n_positive, e->n_negative, KITH_COLLECTION_MAX_EXAMPLES);
+    KI_TRY(ki_read_begin(c, err));
+    kith_status status = enter_field(c, query, err);
+    if (status == KITH_OK) status = by_examples(c, e, query, keys, distances, answer, err);
+    ki_space_leave(c);
     ki_read_end(c);
     return status;
 }

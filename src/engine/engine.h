@@ -67,15 +67,18 @@ typedef struct ki_state {
 
 /* What a change was, in the change log: the KITH_ROW_* bits of the parts, or one of these. */
 enum {
-    KI_CHANGE_DELETED = 8, /* together with the parts that the row had */
-    KI_CHANGE_NAMED = 16,  /* a named value; key is 0 */
-    KI_CHANGE_RESET = 32,  /* all vectors; key is 0 */
-    KI_CHANGE_FIELDS = 64, /* the declared fields; key is 0 */
-    KI_CHANGE_EXPIRY = 128 /* when a row expires */
+    KI_CHANGE_DELETED = 8,  /* together with the parts that the row had */
+    KI_CHANGE_NAMED = 16,   /* a named value; key is 0 */
+    KI_CHANGE_RESET = 32,   /* all vectors; key is 0 */
+    KI_CHANGE_FIELDS = 64,  /* the declared fields; key is 0 */
+    KI_CHANGE_EXPIRY = 128, /* when a row expires */
+    KI_CHANGE_MEMBER = 256, /* the partition of a row */
+    KI_CHANGE_LISTS = 512   /* which partitions or vector fields there are; key is 0 */
 };
 
-/* What changes a vector: not a change of the payload alone. */
-#define KI_VECTOR_CHANGES (KITH_ROW_VECTOR | KI_CHANGE_DELETED)
+/* The vector of a row in a vector field, id 1..KITH_COLLECTION_MAX_VECTOR_FIELDS. */
+#define KI_CHANGE_SPACE(id) (1u << (15 + (id)))
+#define KI_CHANGE_SPACES 0xffff0000u /* those of all */
 
 /* Vectors in memory and the segment: engine/vectors.h */
 struct ki_vectors;
@@ -105,11 +108,14 @@ struct kith_collection {
     struct ki_vectors *vectors;
     struct ki_rowsets *rowsets; /* what filters let through: engine/rowset.h */
     struct ki_fields *fields;   /* declared fields: engine/fields.h; NULL: not read yet */
+    struct ki_spaces *spaces;   /* vector fields: engine/spaces.h; NULL: not read yet */
+    struct ki_space *at;        /* the vector field that a call is about; NULL: that of the record */
     struct ki_expired *expired; /* rows past their time: engine/expiry.h; NULL: not read yet */
     struct ki_rowset *collects; /* where kith_collect puts keys: engine/rowset.c */
     ki_buffer payload, vector, attachment, meta_name, meta_value; /* what the last read returned */
-    ki_buffer text_key;                                           /* what kith_collection_text_of gave */
-    ki_buffer canonical, aligned;                                 /* scratch of put and of reads */
+    ki_buffer field_vector;                                       /* what kith_collection_get_vector gave */
+    ki_buffer text_key, part_name; /* what ..._text_of and ..._get_partition gave */
+    ki_buffer canonical, aligned;  /* scratch of put and of reads */
     sqlite3_stmt *stmt[KI_SQL_COUNT];
 };
 
@@ -150,7 +156,7 @@ kith_status ki_corrupt(const kith_collection *c, kith_error *err, const char *fm
 /* ---- schema.c ---- */
 
 /* The version of the schema that this library writes. */
-#define KI_SCHEMA_VERSION 2
+#define KI_SCHEMA_VERSION 3
 
 /* Make the tables in an empty database, with the id and the shape of c->state. In one transaction. */
 kith_status ki_schema_create(kith_collection *c, kith_error *err);

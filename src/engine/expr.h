@@ -36,7 +36,8 @@ typedef enum ki_expr_op {
     KI_EXPR_POINT, /* the same, of a field that is a point: only under WITHIN and DISTANCE */
     KI_EXPR_TIME,  /* the same, of a field that is a moment: seconds since 1970 */
     KI_EXPR_KEY,
-    KI_EXPR_DISTANCE, /* a point, then latitude and longitude: metres */
+    KI_EXPR_PARTITION, /* the name of the row's partition, null without one */
+    KI_EXPR_DISTANCE,  /* a point, then latitude and longitude: metres */
     KI_EXPR_INT,
     KI_EXPR_REAL,
     KI_EXPR_STRING,
@@ -91,6 +92,9 @@ kith_status ki_expr_parse_path(const char *text, const kith_allocator *allocator
 struct ki_fields;
 kith_status ki_expr_resolve(ki_expr *expr, const struct ki_fields *fields, kith_error *err);
 
+/* Whether $partition stands in it. */
+int ki_expr_names_partition(const ki_expr *expr);
+
 /* A condition of the tree as SQL: over the columns key and payload of `record`, or over key and value of `field_value`,
  * for the one declared field that it asks about. */
 typedef struct ki_expr_part {
@@ -106,6 +110,9 @@ kith_status ki_expr_sql(const ki_expr_part *part, ki_buffer *sql, kith_error *er
 
 /* Bind the parameters; they refer to the memory of the expression. Returns SQLite's code. */
 int ki_expr_bind(const ki_expr_part *part, sqlite3_stmt *stmt);
+
+/* What ki_expr_field gives for conditions over $partition alone: the rows of `part` and `member` decide them. */
+extern const struct ki_field ki_partition_field;
 
 /* The declared field whose values alone decide a condition without AND, OR and NOT, so that it is unknown for rows
  * without one; NULL: there is none. */

@@ -247,7 +247,7 @@ static kith_status need_number(parser *p, size_t at, uint32_t i)
 {
     KI_TRY(need_value(p, at, i));
     ki_expr_op op = ki_expr_at(p->expr, i)->op;
-    if (op == KI_EXPR_STRING || op == KI_EXPR_BOOL)
+    if (op == KI_EXPR_STRING || op == KI_EXPR_PARTITION || op == KI_EXPR_BOOL)
         return wrong(p, at, "a number is expected here: only numbers are calculated with");
     return KITH_OK;
 }
@@ -470,7 +470,7 @@ static kith_status parse_subscript(parser *p)
     return expect(p, "]");
 }
 
-/* A field: name { "." name | "[" string "]" | "[" number "]" }, or $ and at least one step, or $key. */
+/* A field: name { "." name | "[" string "]" | "[" number "]" }, or $ and at least one step, or $key, or $partition. */
 static kith_status parse_path(parser *p, uint32_t *made)
 {
     ki_buffer *texts = &p->expr->texts;
@@ -481,7 +481,12 @@ static kith_status parse_path(parser *p, uint32_t *made)
             KI_TRY(new_node(p, KI_EXPR_KEY, made));
             return advance(p);
         }
-        if (!is_sign(p, ".") && !is_sign(p, "[")) return unexpected(p, "$key, $.name or $[\"name\"]");
+        if (is_word(p, "partition")) {
+            KI_TRY(new_node(p, KI_EXPR_PARTITION, made));
+            return advance(p);
+        }
+        if (!is_sign(p, ".") && !is_sign(p, "["))
+            return unexpected(p, "$key, $partition, $.name or $[\"name\"]");
     } else {
         if (p->now.kind != WORD || is_reserved(p)) return unexpected(p, "the name of a field");
         KI_TRY(append_name(p, p->text + p->now.at, p->now.size));
@@ -739,12 +744,12 @@ static int compare_op(const parser *p, ki_expr_op *op)
 
 static int is_text(ki_expr_op op)
 {
-    return op == KI_EXPR_STRING;
+    return op == KI_EXPR_STRING || op == KI_EXPR_PARTITION;
 }
 
 static int is_number(ki_expr_op op)
 {
-    return op > KI_EXPR_FIELD && op != KI_EXPR_STRING && op != KI_EXPR_BOOL;
+    return op > KI_EXPR_FIELD && !is_text(op) && op != KI_EXPR_BOOL;
 }
 
 /* What can never hold is a slip of the pen: said, not searched for. */
@@ -791,7 +796,8 @@ static kith_status parse_is_null(parser *p, size_t at, uint32_t value, uint32_t 
     KI_TRY(take_word(p, "not", &negated));
     if (!is_word(p, "null")) return unexpected(p, "null");
     KI_TRY(advance(p));
-    if (ki_expr_at(p->expr, value)->op != KI_EXPR_FIELD) return wrong(p, at, "only a field may be null");
+    ki_expr_op op = ki_expr_at(p->expr, value)->op;
+    if (op != KI_EXPR_FIELD && op != KI_EXPR_PARTITION) return wrong(p, at, "only a field may be null");
     KI_TRY(new_parent(p, KI_EXPR_IS_NULL, value, 0, made));
     return negated ? new_parent(p, KI_EXPR_NOT, *made, 0, made) : KITH_OK;
 }

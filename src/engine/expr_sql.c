@@ -135,6 +135,10 @@ static kith_status put_value(writer *w, uint32_t i, const char *kinds)
     case KI_EXPR_TIME: return put_typed(w, node, KITH_FIELD_TIME);
     case KI_EXPR_DISTANCE: return put_of_point(w, "kith_distance", a);
     case KI_EXPR_KEY: return put(w, "+key"); /* without the column's affinity, which would make 5 of "5" */
+    case KI_EXPR_PARTITION:
+        return put(w, w->kind ? "part.name"
+                              : "(SELECT name FROM part WHERE id ="
+                                " (SELECT part FROM member WHERE member.key = record.key))");
     case KI_EXPR_LENGTH:
         KI_TRY(put(w, "kith_length(payload,"));
         KI_TRY(parameter(w, ki_expr_at(w->expr, a)));
@@ -165,7 +169,8 @@ static kith_status put_order(writer *w, uint32_t a, const char *sign, uint32_t b
         return put_two(w, "", a, sign, b, ",NULL)", ORDERED);
     }
     ki_expr_op other = ki_expr_at(w->expr, is_field(w, a) ? b : a)->op;
-    return put_two(w, "(", a, sign, b, ")", other == KI_EXPR_STRING ? STRINGS : NUMBERS);
+    int text = other == KI_EXPR_STRING || other == KI_EXPR_PARTITION;
+    return put_two(w, "(", a, sign, b, ")", text ? STRINGS : NUMBERS);
 }
 
 static kith_status put_in(writer *w, uint32_t value)
@@ -304,9 +309,12 @@ int ki_expr_bind(const ki_expr_part *part, sqlite3_stmt *stmt)
 
 /* ---- Conditions over one declared field ---- */
 
+const ki_field ki_partition_field = {.id = -1, .kind = KITH_FIELD_TEXT, .name = "$partition"};
+
 /* The declared field of a leaf, if its values are what the leaf stands for. */
 static const ki_field *declared(const ki_expr *expr, const ki_expr_node *node, const ki_fields *fields)
 {
+    if (node->op == KI_EXPR_PARTITION) return &ki_partition_field;
     const ki_field *f = ki_field_by_path(fields, expr->texts.data + node->text.offset, node->text.size);
     if (!f) return NULL;
     if (node->op == KI_EXPR_TIME) return f->kind == KITH_FIELD_TIME ? f : NULL;
@@ -320,7 +328,8 @@ static int same_field(const ki_expr *expr, uint32_t i, const ki_fields *fields, 
     for (; i; i = ki_expr_at(expr, i)->next) {
         const ki_expr_node *node = ki_expr_at(expr, i);
         if (node->op == KI_EXPR_LENGTH) return 0;
-        if (node->op == KI_EXPR_FIELD || node->op == KI_EXPR_TIME || node->op == KI_EXPR_POINT) {
+        if (node->op == KI_EXPR_FIELD || node->op == KI_EXPR_TIME || node->op == KI_EXPR_POINT ||
+            node->op == KI_EXPR_PARTITION) {
             const ki_field *f = declared(expr, node, fields);
             if (!f || (*only && *only != f)) return 0;
             *only = f;
@@ -329,6 +338,13 @@ static int same_field(const ki_expr *expr, uint32_t i, const ki_fields *fields, 
         }
     }
     return 1;
+}
+
+int ki_expr_names_partition(const ki_expr *expr)
+{
+    for (uint32_t i = 1; i < expr->nodes.size / sizeof(ki_expr_node); i++)
+        if (ki_expr_at(expr, i)->op == KI_EXPR_PARTITION) return 1;
+    return 0;
 }
 
 const ki_field *ki_expr_field(const ki_expr *expr, uint32_t i, const ki_fields *fields)

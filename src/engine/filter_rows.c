@@ -9,6 +9,7 @@
 
 #include "engine/fields.h"
 #include "engine/geo.h"
+#include "engine/spaces.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -43,6 +44,13 @@ kith_status ki_filter_prepare(kith_collection *c, const ki_expr_part *part, cons
     }
     ki_buffer_clear(&sql, c->allocator);
     return status;
+}
+
+void ki_rows_sql(const kith_collection *c, const char *what, int vectors, int and, char sql[KI_ROWS_BYTES])
+{
+    char has[KI_HAS_VECTOR_BYTES] = "";
+    if (vectors) ki_has_vector_sql(c, has);
+    snprintf(sql, KI_ROWS_BYTES, "SELECT %s FROM record WHERE %s%s", what, has, vectors && and? " AND " : "");
 }
 
 /* An aggregate, so that SQLite's machine does not stop for each row: half the time of stepping. */
@@ -97,10 +105,8 @@ static kith_status by_payload(const solver *s, uint32_t node, int vectors, ki_ro
 {
     ki_expr_part part = {.expr = s->expr, .node = node};
     sqlite3_stmt *stmt;
-    const char *before = vectors && node
-                             ? "SELECT kith_collect(key) FROM record WHERE vector IS NOT NULL AND "
-                         : vectors ? "SELECT kith_collect(key) FROM record WHERE vector IS NOT NULL"
-                                   : "SELECT kith_collect(key) FROM record WHERE ";
+    char before[KI_ROWS_BYTES];
+    ki_rows_sql(s->c, "kith_collect(key)", vectors, node != 0, before);
     KI_TRY(ki_rowset_make(s->c, set, s->err));
     KI_TRY(ki_filter_prepare(s->c, &part, before, "", &stmt, s->err));
     KI_TRY(run(s->c, stmt, s->limit, set, s->err));
@@ -117,8 +123,8 @@ static kith_status keep_by_key(const solver *s, uint32_t node, int vectors, ki_r
     sqlite3_stmt *stmt = NULL;
     uint64_t looked = 0;
     kith_status status = ki_rowset_make(c, &kept, s->err);
-    const char *before =
-        vectors ? "SELECT 1 FROM record WHERE vector IS NOT NULL AND " : "SELECT 1 FROM record WHERE ";
+    char before[KI_ROWS_BYTES];
+    ki_rows_sql(c, "1", vectors, 1, before);
     if (status == KITH_OK)
         status = ki_filter_prepare(c, &part, before, node ? " AND key = $key" : "key = $key", &stmt, s->err);
     int wanted = stmt ? sqlite3_bind_parameter_index(stmt, "$key") : 0;
@@ -204,8 +210,12 @@ static kith_status by_value(const solver *s, const ki_field *f, const ki_expr_pa
     } else {
         char before[96];
         sqlite3_stmt *stmt;
-        snprintf(before, sizeof before, "SELECT kith_collect(key) FROM field_value WHERE field = %lld AND ",
-                 (long long)f->id);
+        if (f == &ki_partition_field)
+            snprintf(before, sizeof before,
+                     "SELECT kith_collect(key) FROM part JOIN member ON part = part.id WHERE ");
+        else
+            snprintf(before, sizeof before,
+                     "SELECT kith_collect(key) FROM field_value WHERE field = %lld AND ", (long long)f->id);
         KI_TRY(ki_filter_prepare(s->c, part, before, "", &stmt, s->err));
         KI_TRY(run(s->c, stmt, s->limit, set, s->err));
     }
@@ -213,7 +223,7 @@ static kith_status by_value(const solver *s, const ki_field *f, const ki_expr_pa
     return KITH_OK;
 }
 
-/* Whether values of declared fields decide a condition. */
+/* Whether values of declared fields, or partitions, decide a condition. */
 static int is_decided(const solver *s, uint32_t i)
 {
     const ki_expr_node *node = ki_expr_at(s->expr, i);

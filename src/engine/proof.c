@@ -1,8 +1,10 @@
-/* proof.c - is the file sound, what does it hold, what is its content hash. The invariants C1 to C10 are those of
+/* proof.c - is the file sound, what does it hold, what is its content hash. The invariants C1 to C12 are those of
  * docs/collection-format.md. */
 #include "base/checksum.h"
 #include "base/run.h"
 #include "engine/fields.h"
+#include "engine/parts.h"
+#include "engine/spaces.h"
 #include "engine/vectors.h"
 
 #include <assert.h>
@@ -162,8 +164,10 @@ static kith_status check_all(kith_collection *c, const kith_run *run, kith_error
         return ki_corrupt(c, err, "there are %llu rows and %llu vectors, counted were %llu and %llu",
                           (unsigned long long)p.rows, (unsigned long long)p.vectors,
                           (unsigned long long)c->state.rows, (unsigned long long)c->state.vectors);
-    KI_TRY(ki_fields_prove(c, err));   /* C9 */
-    return ki_text_keys_prove(c, err); /* C10 */
+    KI_TRY(ki_fields_prove(c, err));     /* C9 */
+    KI_TRY(ki_text_keys_prove(c, err));  /* C10 */
+    KI_TRY(ki_parts_prove(c, err));      /* C11 */
+    return ki_spaces_prove(c, run, err); /* C12 */
 }
 
 kith_status kith_collection_check(kith_collection *c, const kith_run *run, kith_error *err)
@@ -199,6 +203,8 @@ kith_status kith_collection_hash(kith_collection *c, const kith_run *run, uint64
     p.hash = ki_checksum(head, sizeof head);
     kith_status status = scan(&p, KI_SQL_RECORD_SCAN_KEYS, "hashing", hash_row);
     if (status == KITH_OK) status = ki_text_keys_hash(c, &p.hash, err);
+    if (status == KITH_OK) status = ki_parts_hash(c, &p.hash, err);
+    if (status == KITH_OK) status = ki_spaces_hash(c, run, &p.hash, err);
     ki_read_end(c);
     if (status == KITH_OK) *hash = p.hash;
     return status;

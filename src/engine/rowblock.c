@@ -1,6 +1,8 @@
 /* rowblock.c - vectors on their way out of the database. */
 #include "engine/rowblock.h"
 
+#include "engine/spaces.h"
+
 #include <string.h>
 
 #include "base/run.h"
@@ -9,13 +11,14 @@ kith_status ki_vectors_scan(kith_collection *c, const kith_run *run, const char 
                             ki_visit_vector visit, void *ctx, kith_error *err)
 {
     sqlite3_stmt *stmt;
+    enum ki_sql which;
     int row;
     uint64_t i = 0;
     ki_stage stage;
     ki_stage_begin(&stage, run, stage_name, c->state.vectors);
-    KI_TRY(ki_db_prepare(c, KI_SQL_VECTOR_SCAN, &stmt, err));
+    KI_TRY(ki_space_scan(c, &which, &stmt, err));
     kith_status status;
-    while ((status = ki_db_step(c, KI_SQL_VECTOR_SCAN, &row, err)) == KITH_OK && row) {
+    while ((status = ki_db_step(c, which, &row, err)) == KITH_OK && row) {
         int64_t key = sqlite3_column_int64(stmt, 0);
         const float *x = NULL;
         if (key < 1) status = ki_corrupt(c, err, "a row has the key %lld", (long long)key);
@@ -27,7 +30,7 @@ kith_status ki_vectors_scan(kith_collection *c, const kith_run *run, const char 
         }
         if (status != KITH_OK) break;
     }
-    ki_db_reset(c, KI_SQL_VECTOR_SCAN);
+    ki_db_reset(c, which);
     if (status == KITH_OK) ki_stage_report(&stage, i);
     return status;
 }
@@ -35,11 +38,11 @@ kith_status ki_vectors_scan(kith_collection *c, const kith_run *run, const char 
 kith_status ki_vectors_fetch(kith_collection *c, int64_t key, const float **x, kith_error *err)
 {
     sqlite3_stmt *stmt;
+    enum ki_sql which;
     int row;
     *x = NULL;
-    KI_TRY(ki_db_prepare(c, KI_SQL_VECTOR_GET, &stmt, err));
-    sqlite3_bind_int64(stmt, 1, key);
-    KI_TRY(ki_db_step(c, KI_SQL_VECTOR_GET, &row, err));
+    KI_TRY(ki_space_get(c, key, &which, &stmt, err));
+    KI_TRY(ki_db_step(c, which, &row, err));
     if (!row) return KITH_OK;
     const float *found;
     kith_status status = ki_row_vector(c, stmt, 0, key, &found, err);
@@ -48,7 +51,7 @@ kith_status ki_vectors_fetch(kith_collection *c, int64_t key, const float **x, k
         status = ki_buffer_append(&c->aligned, found, c->state.dim * sizeof *found, c->allocator, err);
     }
     if (status == KITH_OK && found) *x = (const float *)c->aligned.data;
-    ki_db_reset(c, KI_SQL_VECTOR_GET);
+    ki_db_reset(c, which);
     return status;
 }
 

@@ -8,6 +8,7 @@
 #include "engine/expiry.h"
 #include "engine/fields.h"
 #include "engine/filter_rows.h"
+#include "engine/spaces.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -21,8 +22,8 @@
 #define CHANGED_PART 20
 
 typedef struct remembered {
-    char *filter; /* NULL: empty */
-    int vectors;
+    char *filter;    /* NULL: empty */
+    int64_t vectors; /* 0: all rows; else those with a vector, 1 + id of the vector field */
     int uncommitted; /* found inside an open batch */
     uint64_t version, stamp, used;
     ki_rowset set;
@@ -220,14 +221,15 @@ static kith_status follow(kith_collection *c, const ki_expr *expr, remembered *r
     if (!can_follow(r, &c->state)) return KITH_NOTFOUND;
     ki_buffer changed = {0};
     unsigned parts =
-        KITH_ROW_PAYLOAD | KI_CHANGE_DELETED | KI_CHANGE_FIELDS | (r->vectors ? KITH_ROW_VECTOR : 0);
+        KITH_ROW_PAYLOAD | KI_CHANGE_DELETED | KI_CHANGE_FIELDS | KI_CHANGE_MEMBER | KI_CHANGE_LISTS;
+    if (r->vectors) parts |= ki_vector_change(c);
     kith_status status = changed_keys(c, r->version, parts, &changed, err);
     if (status == KITH_OK) status = widen(c, &r->set, err);
     sqlite3_stmt *stmt = NULL;
     int wanted = 0; /* the parameter behind the filter's */
     ki_expr_part part = {.expr = expr, .node = expr->root};
-    const char *before =
-        r->vectors ? "SELECT key FROM record WHERE vector IS NOT NULL AND " : "SELECT key FROM record WHERE ";
+    char before[KI_ROWS_BYTES];
+    ki_rows_sql(c, "key", r->vectors != 0, 1, before);
     if (status == KITH_OK) status = ki_filter_prepare(c, &part, before, " AND key = $changed", &stmt, err);
     if (status == KITH_OK) wanted = sqlite3_bind_parameter_index(stmt, "$changed");
     const int64_t *keys = (const int64_t *)(const void *)changed.data;
@@ -282,7 +284,7 @@ kith_status ki_rowset_expired(kith_collection *c, const ki_rowset *set, uint64_t
 }
 
 /* The place of a filter: where it is remembered, else the one not used for longest. */
-static remembered *place_of(struct ki_rowsets *sets, const char *filter, int vectors)
+static remembered *place_of(struct ki_rowsets *sets, const char *filter, int64_t vectors)
 {
     remembered *oldest = &sets->items[0];
     for (size_t i = 0; i < REMEMBERED; i++) {
@@ -294,20 +296,26 @@ static remembered *place_of(struct ki_rowsets *sets, const char *filter, int vec
 }
 
 /* Bring a place up to date, whatever it holds. */
-static kith_status refresh(kith_collection *c, remembered *r, const char *filter, int vectors,
+static kith_status refresh(kith_collection *c, remembered *r, const char *filter, int64_t vectors,
                            const ki_limit *limit, kith_error *err)
 {
     ki_expr expr = {0};
     kith_status status = ki_expr_parse(filter, c->allocator, &expr, err), followed = KITH_NOTFOUND;
     if (status == KITH_OK) status = ki_fields_load(c, err);
     if (status == KITH_OK) status = ki_expr_resolve(&expr, c->fields, err);
+    if (status == KITH_OK && c->schema < 3 && ki_expr_names_partition(&expr))
+        status =
+            ki_fail(err, KITH_VERSION,
+                    "%s: a collection of version %d has no partitions; it is brought up to date when it is "
+                    "opened for writing",
+                    c->path, c->schema);
     if (status == KITH_OK && r->filter && r->vectors == vectors && strcmp(r->filter, filter) == 0)
         followed = follow(c, &expr, r, err);
     if (status == KITH_OK && followed == KITH_NOTFOUND) {
         forget(c, r);
         r->vectors = vectors;
         r->filter = ki_strdup(c->allocator, filter);
-        status = r->filter ? ki_filter_rows(c, &expr, vectors, limit, &r->set, err)
+        status = r->filter ? ki_filter_rows(c, &expr, vectors != 0, limit, &r->set, err)
                            : ki_fail_nomem(err, strlen(filter) + 1);
     } else if (status == KITH_OK) {
         status = followed;
@@ -316,7 +324,7 @@ static kith_status refresh(kith_collection *c, remembered *r, const char *filter
     return status;
 }
 
-kith_status ki_rowset_find(kith_collection *c, const char *filter, int vectors, const ki_limit *limit,
+kith_status ki_rowset_find(kith_collection *c, const char *filter, int with_vector, const ki_limit *limit,
                            const ki_rowset **set, int *known, kith_error *err)
 {
     if (!filter) return ki_fail(err, KITH_INVALID, "filter is NULL");
@@ -324,7 +332,9 @@ kith_status ki_rowset_find(kith_collection *c, const char *filter, int vectors, 
         c->rowsets = ki_alloc_zero(c->allocator, 1, sizeof *c->rowsets);
         if (!c->rowsets) return ki_fail_nomem(err, sizeof *c->rowsets);
     }
-    vectors = vectors && c->state.vectors < c->state.rows; /* where all have one, the two sets are the same */
+    /* Where all have one, the two sets are the same. */
+    int some = with_vector && c->state.vectors < c->state.rows;
+    int64_t vectors = !some ? 0 : c->at ? 1 + c->at->id : 1;
     remembered *r = place_of(c->rowsets, filter, vectors);
     int current = r->filter && r->vectors == vectors && strcmp(r->filter, filter) == 0 &&
                   r->version == c->state.version && r->stamp == c->state.stamp;

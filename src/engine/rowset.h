@@ -39,11 +39,12 @@ void ki_rowset_clear(ki_rowset *set, const kith_allocator *allocator);
 
 /* ---- Remembered sets ---- */
 
-/* The rows that a filter lets through in the state that the open transaction sees; vectors: only those with a vector.
+/* The rows that a filter lets through in the state that the open transaction sees; with_vector: only those
+ * with a vector at hand (engine/spaces.h).
  * It is remembered until the rows change, and then brought up to date by the change log.
  * Out:      *set, valid until the next call or a change of the collection. *known, may be NULL: nothing was evaluated.
  * Errors:   KITH_INVALID for a filter that does not parse, KITH_CANCELLED, KITH_CORRUPT, KITH_IO, KITH_NOMEM. */
-kith_status ki_rowset_find(kith_collection *c, const char *filter, int vectors, const ki_limit *limit,
+kith_status ki_rowset_find(kith_collection *c, const char *filter, int with_vector, const ki_limit *limit,
                            const ki_rowset **set, int *known, kith_error *err);
 
 /* How many rows of a set are past their time. */

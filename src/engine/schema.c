@@ -6,6 +6,7 @@
 #include "engine/engine.h"
 #include "engine/expiry.h"
 #include "engine/fields.h"
+#include "engine/spaces.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -37,6 +38,16 @@ static const char *const migrations[KI_SCHEMA_VERSION] = {
     "CREATE UNIQUE INDEX text_key_text ON text_key(text);"
     "CREATE TABLE expiry(key INTEGER PRIMARY KEY, at INTEGER NOT NULL) STRICT;"
     "CREATE INDEX expiry_at ON expiry(at);",
+    /* Version 3: partitions, and vector fields beside that of the record. */
+    "CREATE TABLE part(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;"
+    "CREATE TABLE member(key INTEGER PRIMARY KEY, part INTEGER NOT NULL) STRICT;"
+    "CREATE INDEX member_part ON member(part);"
+    "CREATE TABLE space(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, dim INTEGER NOT NULL,"
+    " metric INTEGER NOT NULL, spec TEXT NOT NULL, made INTEGER NOT NULL, vectors INTEGER NOT NULL) STRICT;"
+    /* One table for all fields, so that declaring one does not change the schema; the vectors of a field stand together,
+     * in the order of the slots. */
+    "CREATE TABLE space_vector(place INTEGER PRIMARY KEY, key INTEGER NOT NULL, vector BLOB NOT NULL) "
+    "STRICT;",
 };
 
 static kith_status migrate(kith_collection *c, int64_t from, int64_t to, kith_error *err)
@@ -245,5 +256,6 @@ kith_status ki_schema_follow(kith_collection *c, kith_error *err)
     /* What the new tables hold was not looked for before. */
     if (c->fields) c->fields->loaded = 0;
     if (c->expired) c->expired->loaded = 0;
+    if (c->spaces) c->spaces->loaded = 0;
     return status;
 }

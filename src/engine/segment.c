@@ -7,6 +7,7 @@
 #include "engine/vectors.h"
 
 #include "engine/rowblock.h"
+#include "engine/spaces.h"
 
 #include <kith/file.h>
 
@@ -236,7 +237,7 @@ kith_status ki_segment_uncovered(kith_collection *c, uint64_t version, uint64_t 
     int row;
     KI_TRY(ki_db_prepare(c, KI_SQL_CHANGE_COUNT, &stmt, err));
     sqlite3_bind_int64(stmt, 1, (int64_t)version);
-    sqlite3_bind_int64(stmt, 2, KI_VECTOR_CHANGES);
+    sqlite3_bind_int64(stmt, 2, ki_vector_changes(c));
     KI_TRY(ki_db_step(c, KI_SQL_CHANGE_COUNT, &row, err));
     *rows = row ? (uint64_t)sqlite3_column_int64(stmt, 0) : 0;
     if (row) ki_db_reset(c, KI_SQL_CHANGE_COUNT);
@@ -406,6 +407,8 @@ static kith_status build(kith_collection *c, const kith_fold_options *options, k
 static kith_status lock_folder(const kith_collection *c, int *fd, kith_error *err)
 {
     *fd = -1;
+    if (c->at && mkdir(c->at->folder, 0777) != 0 && errno != EEXIST) /* exchanged: that of the collection */
+        return ki_fail_errno(err, errno, "%s: cannot be made", c->at->folder);
     if (mkdir(c->folder, 0777) != 0 && errno != EEXIST)
         return ki_fail_errno(err, errno, "%s: cannot be made", c->folder);
     char *path = path_in_folder(c, LOCK_NAME);
@@ -450,6 +453,29 @@ static kith_status check_fold(const kith_collection *c, const kith_fold_options 
     return options->spec ? kith_spec_params(options->spec, NULL, &n, err) : KITH_OK;
 }
 
+/* Within a read transaction. */
+static kith_status fold_at_hand(kith_collection *c, const kith_fold_options *options, kith_error *err)
+{
+    int due = 0, fd = -1;
+    KI_TRY(is_due(c, options, &due, err));
+    if (!due) return KITH_OK;
+    kith_status status = lock_folder(c, &fd, err);
+    if (status == KITH_OK) status = build(c, options, err);
+    if (fd >= 0) close(fd);
+    return status;
+}
+
+static kith_status fold_field(kith_collection *c, const char *name, const kith_fold_options *given,
+                              kith_error *err)
+{
+    kith_fold_options options = *given;
+    KI_TRY(ki_space_enter(c, name, err));
+    if (c->at && !options.spec && c->at->spec[0]) options.spec = c->at->spec;
+    kith_status status = fold_at_hand(c, &options, err);
+    ki_space_leave(c);
+    return status;
+}
+
 kith_status kith_collection_fold(kith_collection *c, const kith_fold_options *given, kith_error *err)
 {
     kith_fold_options options;
@@ -457,13 +483,14 @@ kith_status kith_collection_fold(kith_collection *c, const kith_fold_options *gi
     KI_TRY(ki_options_read(&options, sizeof options, given, "options", err));
     KI_TRY(check_fold(c, &options, err));
     KI_TRY(ki_read_begin(c, err));
-    int due = 0, fd = -1;
-    kith_status status = is_due(c, &options, &due, err);
-    if (status == KITH_OK && due) {
-        status = lock_folder(c, &fd, err);
-        if (status == KITH_OK) status = build(c, &options, err);
-        if (fd >= 0) close(fd);
+    kith_status status = options.field ? KITH_OK : fold_at_hand(c, &options, err);
+    if (status == KITH_OK) status = ki_spaces_load(c, err);
+    for (size_t i = 0; status == KITH_OK && !options.field && i < c->spaces->n; i++) {
+        kith_fold_options own = options; /* the spec of the call is that of the vectors of the rows */
+        own.spec = NULL;
+        status = fold_field(c, c->spaces->items[i]->name, &own, err);
     }
+    if (status == KITH_OK && options.field) status = fold_field(c, options.field, &options, err);
     ki_read_end(c);
     return status;
 }

@@ -2,6 +2,7 @@
 #include "engine/vectors.h"
 
 #include "engine/rowblock.h"
+#include "engine/spaces.h"
 
 #include <string.h>
 
@@ -57,7 +58,7 @@ static kith_status changed_keys(kith_collection *c, uint64_t since, ki_buffer *k
     int row;
     KI_TRY(ki_db_prepare(c, KI_SQL_CHANGE_KEYS, &stmt, err));
     sqlite3_bind_int64(stmt, 1, (int64_t)since);
-    sqlite3_bind_int64(stmt, 2, KI_VECTOR_CHANGES);
+    sqlite3_bind_int64(stmt, 2, ki_vector_changes(c));
     kith_status status;
     while ((status = ki_db_step(c, KI_SQL_CHANGE_KEYS, &row, err)) == KITH_OK && row) {
         int64_t key = sqlite3_column_int64(stmt, 0);

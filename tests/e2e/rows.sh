@@ -130,6 +130,44 @@ refuse 2 'give --merge' kith set t.kith =row107
 refuse 2 'needs --payload' kith import t.kith base.fvecs --text-key name
 refuse 2 'needs a row to be like' kith search t.kith --vector '[1]' --unlike 5
 
+# Ranges, partitions, vector fields.
+radius=$(kith search a.kith --like 150 -k 20 --exact --json | grep -oE '"distance": ?[0-9.e-]+' | tail -1 | grep -oE '[0-9.e-]+$')
+first=$(kith get a.kith 150 --vector --json | grep -oE '"vector": ?\[[^]]*\]' | sed 's/^"vector": *//')
+equals 21 bash -c "kith search a.kith --vector '$first' --radius $radius -k 100 --exact --json | grep -o '\"rank\"' | wc -l"
+equals 5 bash -c "kith search a.kith --vector '$first' --radius $radius -k 5 --json | grep -o '\"rank\"' | wc -l"
+equals 0 bash -c "kith search a.kith --vector '$first' --radius 1e9 -k 5 --filter 'n < 0' --json | grep -o '\"rank\"' | wc -l"
+refuse 2 'is for --vector' kith search a.kith --like 150 --radius 3
+"$make_vectors" 3000 4 9 titles.fvecs
+"$make_vectors" 5 4 10 titles_query.fvecs
+kith import p.kith base.fvecs --payload rows.jsonl --key id --partition new --also title=titles.fvecs -q
+kith partitions p.kith --add old
+kith set p.kith 150 151 --partition old
+kith set p.kith 152 --no-partition
+kith partitions p.kith >shown
+grep -qE '^new +2,997 *$' shown || fail "partitions: $(cat shown)"
+grep -qE '^old +2 *$' shown || fail "partitions: $(cat shown)"
+equals 2 kith count p.kith --filter "\$partition == 'old'"
+equals 2 bash -c "kith search p.kith --vectors titles_query.fvecs --field title --partition old --json | head -1 | grep -o '\"rank\"' | wc -l"
+refuse 1 "no partition 'none'" kith search p.kith --like 150 --partition none
+kith fields p.kith >shown
+grep -qE '^title +4 +l2 +auto +3,000' shown || fail "vector fields: $(cat shown)"
+kith search p.kith --vectors query.fvecs --field - --vectors titles_query.fvecs --field title -k 4 --json >found
+equals 5 bash -c 'wc -l <found'
+equals 20 bash -c "grep -o '\"score\"' found | wc -l"
+kith search p.kith --vectors query.fvecs --field - --vectors titles_query.fvecs --field title --weight 3 --weight 0.5 \
+    --fuse weights >found || fail "fusion by weights"
+refuse 2 'for 2 --vector' kith search p.kith --vectors query.fvecs --vectors titles_query.fvecs
+refuse 1 "no vector field 'titel'" kith search p.kith --vectors query.fvecs --field titel
+refuse 2 'NAME=FILE' kith import p.kith base.fvecs --also title
+refuse 1 'it has 5 vectors' kith import p.kith base.fvecs --also title=titles_query.fvecs --restart
+kith fields p.kith --add-vectors text:16:cosine:HNSW16 >shown
+grep -qE '^text +16 +cosine +HNSW16' shown || fail "vector fields: $(cat shown)"
+refuse 2 'NAME:DIM' kith fields p.kith --add-vectors text
+kith fields p.kith --drop-vectors text >/dev/null
+kith verify p.kith >/dev/null || fail "the collection with partitions is not sound"
+kith partitions p.kith --drop old -q
+equals 2998 kith count p.kith
+
 # Deleting: by key, by filter, all or nothing.
 equals '1,500 rows deleted' kith delete a.kith --filter 'odd == 1'
 equals '2 rows deleted' kith delete a.kith 100 102

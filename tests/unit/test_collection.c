@@ -629,7 +629,7 @@ static void creating_and_opening(void **state)
     kith_collection_stats stats = {.struct_size = sizeof stats};
     assert_ok(kith_collection_get_stats(c, &stats, &err), &err);
     assert_int_equal(strspn(stats.id, "0123456789abcdef"), 32);
-    assert_int_equal(stats.schema, 2);
+    assert_int_equal(stats.schema, 3);
     kith_collection_close(c);
     kith_collection_close(NULL);
     refuse(kith_collection_open(test_path("nothing.kith"), NULL, &none, &err), KITH_NOTFOUND, &err,
@@ -673,7 +673,7 @@ static void other_databases_are_refused(void **state)
         const char *sql, *word;
         kith_status status;
     } cases[] = {
-        {"PRAGMA user_version=3", "version 3", KITH_VERSION},
+        {"PRAGMA user_version=4", "version 4", KITH_VERSION},
         {"PRAGMA user_version=2000000000", "version 2000000000", KITH_VERSION},
         {"PRAGMA user_version=0", "version is 0", KITH_CORRUPT},
         {"PRAGMA user_version=-1", "version is -1", KITH_CORRUPT},

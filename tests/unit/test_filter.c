@@ -55,7 +55,7 @@ static const struct {
     {"array_contains(1, 1)", "at byte 15: the name of a field expected, found 1"},
     {"exists 5", "at byte 7: the name of a field expected"},
     {"exists $key", "at byte 7: a field of the payload is expected"},
-    {"$foo == 1", "at byte 1: $key, $.name or $[\"name\"] expected, found foo"},
+    {"$foo == 1", "at byte 1: $key, $partition, $.name or $[\"name\"] expected, found foo"},
     {"and == 1", "at byte 0: a field, a value or '(' expected, found and"},
     {"a == \xff", "at byte 5: not UTF-8"},
     {"a == 1; drop table record", "at byte 6: a character that has no meaning here"},
