@@ -1,11 +1,14 @@
-/* verb_info.c - `kith info`: what a file is and what is in it, without loading it. */
+/* verb_info.c - `kith info`: what a file is and what is in it, without loading it (an index with cells is mapped). */
 #include "cli.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdarg.h>
+#include <string.h>
 
 #include <kith/dataset.h>
 #include <kith/file.h>
+#include <kith/index.h>
 #include <kith/simd.h>
 #ifdef KITH_WITH_HDF5
 #include <kith/hdf5.h>
@@ -43,6 +46,59 @@ static json_t *section_json(const kith_file_section *s)
                      checksum);
 }
 
+/* Rows that are so much farther from their centroids than those trained with, on average, come from elsewhere. */
+#define DRIFTED 1.15
+
+/* A cell of so many times the mean is worth splitting: a query that comes upon it pays for all its rows. k-means of real
+ * features makes cells of 4 to 7 times the mean by itself. */
+#define CROWDED 10
+
+/* What is advised about how rows lie in cells. */
+static const char *advice(const kith_cells_info *cells)
+{
+    if (cells->rows == 0) return "none";
+    if (cells->spread_trained > 0 && cells->spread_now > DRIFTED * cells->spread_trained) return "retrain";
+    return (double)cells->largest > CROWDED * cells->mean_rows && cells->mean_rows >= 1 ? "compact" : "none";
+}
+
+/* How rows lie in cells, of an index file that has any: 1, or 0. What cannot be opened is told as without cells; the rest of
+ * `info` stands all the same, and `kith verify` says what is wrong. */
+static int find_cells(const char *path, const kith_file_info *info, kith_cells_info *cells)
+{
+    kith_index *index = NULL;
+    *cells = (kith_cells_info){.struct_size = sizeof *cells};
+    if (!strstr(info->spec, "IVF")) return 0;
+    int found = kith_index_open(path, KITH_OPEN_MAP, NULL, NULL, &index, NULL) == KITH_OK &&
+                kith_index_get_cells(index, cells, NULL) == KITH_OK;
+    kith_index_free(index);
+    return found;
+}
+
+static json_t *cells_json(const kith_cells_info *cells)
+{
+    return json_pack("{s:I, s:o, s:I, s:o, s:I, s:o, s:o, s:o, s:s}", "cells", (json_int_t)cells->cells,
+                     "mean_rows", cli_json_number(cells->mean_rows), "largest", (json_int_t)cells->largest,
+                     "largest_over_mean", cli_json_number((double)cells->largest / cells->mean_rows), "empty",
+                     (json_int_t)cells->empty, "spread_trained", cli_json_number(cells->spread_trained),
+                     "spread_now", cli_json_number(cells->spread_now), "drift",
+                     cli_json_number(cells->spread_now / cells->spread_trained), "advice", advice(cells));
+}
+
+static void cells_rows(cli_table *table, const kith_cells_info *cells)
+{
+    const char *advised = advice(cells);
+    row(table, "cells", "%s, %s empty", cli_thousands(cells->cells), cli_thousands(cells->empty));
+    row(table, "rows of a cell", "%.1f on average, %s at most (%.1f times that)", cells->mean_rows,
+        cli_thousands(cells->largest), cells->rows ? (double)cells->largest / cells->mean_rows : 0);
+    if (cells->spread_trained > 0 && cells->rows > 0)
+        row(table, "distance to centroid", "%.6g squared on average, %.6g of those trained with (%.2f times)",
+            cells->spread_now, cells->spread_trained, cells->spread_now / cells->spread_trained);
+    if (strcmp(advised, "retrain") == 0)
+        row(table, "advice", "rows are not like those trained with: build the index anew");
+    else if (strcmp(advised, "compact") == 0)
+        row(table, "advice", "some cells are far too large: kith compact FILE --max-cell 4");
+}
+
 static int index_json(cli_context *cli, const char *path, const kith_file *file, const kith_file_info *info)
 {
     kith_file_section section;
@@ -55,17 +111,24 @@ static int index_json(cli_context *cli, const char *path, const kith_file *file,
             sections = NULL;
         }
     }
-    return cli_json_line(cli, json_pack("{s:o, s:s, s:s, s:s, s:I, s:I, s:I, s:s, s:i, s:I, s:o}", "file",
-                                        cli_json_text(path), "kind", "index", "spec", info->spec, "metric",
-                                        kith_metric_name(info->metric), "rows", (json_int_t)info->rows, "dim",
-                                        (json_int_t)info->dim, "seed", (json_int_t)info->seed, "simd",
-                                        simd_name(info->simd), "version", (int)info->version, "bytes",
-                                        (json_int_t)info->bytes, "sections", sections));
+    json_t *line = json_pack(
+        "{s:o, s:s, s:s, s:s, s:I, s:I, s:I, s:s, s:i, s:I, s:o}", "file", cli_json_text(path), "kind",
+        "index", "spec", info->spec, "metric", kith_metric_name(info->metric), "rows", (json_int_t)info->rows,
+        "dim", (json_int_t)info->dim, "seed", (json_int_t)info->seed, "simd", simd_name(info->simd),
+        "version", (int)info->version, "bytes", (json_int_t)info->bytes, "sections", sections);
+    kith_cells_info cells;
+    if (line && find_cells(path, info, &cells) &&
+        json_object_set_new(line, "cells", cells_json(&cells)) != 0) {
+        json_decref(line);
+        line = NULL;
+    }
+    return cli_json_line(cli, line);
 }
 
-static int index_table(cli_context *cli, const kith_file *file, const kith_file_info *info)
+static int index_table(cli_context *cli, const char *path, const kith_file *file, const kith_file_info *info)
 {
     cli_table table;
+    kith_cells_info cells;
     kith_file_section section;
     kith_file_section_init(&section);
     cli_table_init(&table, (const char *const[]){"INDEX", ""}, 2);
@@ -77,6 +140,7 @@ static int index_table(cli_context *cli, const kith_file *file, const kith_file_
     row(&table, "built with", "%s", simd_name(info->simd));
     row(&table, "format version", "%u", (unsigned)info->version);
     row(&table, "size", "%s", cli_bytes(info->bytes));
+    if (find_cells(path, info, &cells)) cells_rows(&table, &cells);
     int status = cli_table_print(cli, &table);
     if (status != CLI_OK) return status;
     puts("");
@@ -98,7 +162,7 @@ static int show_index(cli_context *cli, const char *path, const kith_file *file)
     kith_file_info info;
     kith_file_info_init(&info);
     if (kith_file_get_info(file, &info, &err) != KITH_OK) return cli_fail_message(cli, path, &err);
-    return cli->json ? index_json(cli, path, file, &info) : index_table(cli, file, &info);
+    return cli->json ? index_json(cli, path, file, &info) : index_table(cli, path, file, &info);
 }
 
 /* ---- vector files ---- */
@@ -220,12 +284,17 @@ const cli_verb verb_info = {
     .name = "info",
     .group = CLI_OTHER,
     .summary = "show what a file is and what is in it",
-    .description =
-        "For an index file: its spec, metric, size and the sections it is made of. For a collection: rows, "
-        "dim and "
-        "the state of its search index. For a vector file: format, rows, dim and element type.\n\n"
-        "Reads only the beginning of an index or vector file (a text file is read once to count its rows); "
-        "`kith verify` reads everything.",
+    .description = "For an index file: its spec, metric, size and the sections it is made of; of one with "
+                   "cells (IVF<n>) how many "
+                   "rows lie in them, the largest cell, and how far rows are from their centroids against "
+                   "those trained with, "
+                   "with advice when to split cells or train anew. For a collection: rows, "
+                   "dim and "
+                   "the state of its search index. For a vector file: format, rows, dim and element type.\n\n"
+                   "Reads only the beginning of an index or vector file, and of an index with cells what is "
+                   "about those (a text "
+                   "file is read once to count its rows); "
+                   "`kith verify` reads everything.",
     .arguments =
         (const cli_argument[]){{.name = "FILE", .help = "an index, a collection or a vector file"}, {0}},
     .common = CLI_JSON,

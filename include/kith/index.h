@@ -324,6 +324,43 @@ typedef struct kith_cells_info {
 /* Errors:   KITH_UNSUPPORTED for a family without cells; KITH_UNTRAINED. Cost: one pass over the cells. */
 KITH_API kith_status kith_index_get_cells(const kith_index *index, kith_cells_info *info, kith_error *err);
 
+/* ---- Putting in order ---- */
+
+typedef struct kith_compact_options {
+    size_t struct_size;
+    double max_cell; /* split cells that hold more than so many times the mean of all, 1.5 .. 1e6; 0: none */
+} kith_compact_options;
+
+static inline void kith_compact_options_init(kith_compact_options *options)
+{
+    options->struct_size = sizeof *options;
+    options->max_cell = 0;
+}
+
+typedef struct kith_compact_result {
+    uint64_t cells_before, cells_after;
+    uint64_t largest_before, largest_after; /* rows of the fullest cell */
+    uint64_t bytes_before, bytes_after;     /* as kith_index_info tells */
+} kith_compact_result;
+
+/* Put an index with cells (IVF<n>) in order after it has grown: memory that lists keep for rows to come is given back, and
+ * cells that have grown too large are split, each by k-means of its rows, again and again until no part is too large
+ * (hierarchical k-means). So an index need not be trained anew when rows come unevenly; when they come from elsewhere
+ * than those trained with (kith_index_get_cells: spread_now), training anew is better.
+ * Splitting loses nothing: codes stay as they are, and count from where they did. The number of cells grows, and the spec says
+ * so: IVF4096,PQ16 may become IVF4130,PQ16. A calibration (kith/tune.h) is dropped then. Rows of other cells stay where they are,
+ * though one of the new centroids may be nearer (A. Xu et al., "SPFresh", SOSP 2023, move them, from raw vectors).
+ * In:       options NULL: no cell is split.
+ * Out:      *result, may be NULL.
+ * Errors:   KITH_UNSUPPORTED for a family without cells, or where a file of an early version does not know how rows lie in them;
+ *           KITH_INVALID (max_cell, more cells than there may be), KITH_UNTRAINED, KITH_READONLY, KITH_NOMEM, KITH_CANCELLED. The
+ *           index is as it was then.
+ * Threads:  needs the index alone; searchers made before must be freed first.
+ * Memory:   the index once more for the moment.
+ * Cost:     a copy of the lists; k-means of the rows of each cell that is split. The same result with any number of threads. */
+KITH_API kith_status kith_index_compact(kith_index *index, const kith_compact_options *options,
+                                        const kith_run *run, kith_compact_result *result, kith_error *err);
+
 /* Prove the numbered invariants of the structure (they stand at the top of each family's source file).
  * Errors:   KITH_CORRUPT, naming the invariant. Cost: every row is looked at. */
 KITH_API kith_status kith_index_check(const kith_index *index, kith_error *err);

@@ -1,7 +1,10 @@
-/* kmeans.h - Lloyd's k-means.
+/* kmeans.h - Lloyd's k-means, and its spherical, mini-batch and balanced forms.
  *
  * S. P. Lloyd, "Least squares quantization in PCM", IEEE Trans. Inf. Theory 28(2), 1982; seeding: D. Arthur
- * and S. Vassilvitskii, "k-means++: the advantages of careful seeding", SODA 2007.
+ * and S. Vassilvitskii, "k-means++: the advantages of careful seeding", SODA 2007; spherical: I. S. Dhillon and D. S. Modha,
+ * "Concept decompositions for large sparse text data using clustering", Machine Learning 42, 2001; mini-batch: D. Sculley,
+ * "Web-scale k-means clustering", WWW 2010, algorithm 1; balanced: cells that are too large are split and small ones are
+ * given up, as in ISODATA (G. H. Ball and D. J. Hall, Stanford Research Institute, 1965).
  *
  * Choose k seeds; assign each point to its nearest centroid (ties: the lower index); move each centroid to
  * the mean of its points; stop when no point changes its centroid, or at the iteration limit. A centroid that
@@ -36,6 +39,18 @@ typedef struct kith_kmeans_options {
     void (*iteration)(void *ctx, size_t number, double objective);
     void *iteration_ctx;
     const kith_allocator *allocator;
+    /* Centroids are scaled to unit length: for points of unit length that are compared by cosine. The objective is the same,
+     * and for such points it is the sum of 2 - 2 cos. */
+    int spherical;
+    /* Mini-batch: each iteration looks at this many points only, drawn at random, and centroids move towards them by a
+     * rate that falls with the number of points that each has seen. Some per cent worse than Lloyd for a small part of
+     * the work, where points are many. 0: off. iteration() is told the batch's objective times points / batch. */
+    size_t mini_batch;
+    /* Balanced: when training has ended, cells are split and others given up until no centroid is the nearest of more than
+     * max_cell * points / k (1 .. 1e6; 2 is reached easily, below 1.5 hardly ever). Two things may stand in the way,
+     * and result.largest tells: points that are equal cannot be parted; and after 64 rounds it ends with the best so far.
+     * 0: off. */
+    double max_cell;
 } kith_kmeans_options;
 
 static inline void kith_kmeans_options_init(kith_kmeans_options *options)
@@ -49,6 +64,9 @@ static inline void kith_kmeans_options_init(kith_kmeans_options *options)
     options->iteration = NULL;
     options->iteration_ctx = NULL;
     options->allocator = NULL;
+    options->spherical = 0;
+    options->mini_batch = 0;
+    options->max_cell = 0;
 }
 
 typedef struct kith_kmeans_result {
@@ -57,6 +75,10 @@ typedef struct kith_kmeans_result {
     double objective;   /* sum of squared distances at the last assignment, over the points trained on */
     size_t points_used; /* n, or the size of the sample */
     size_t splits;      /* how often an empty cluster took half of another */
+    size_t
+        largest; /* points of the largest cell at the last assignment, which is the final one with max_cell; mini-batch
+                     * without max_cell: not known, 0 */
+    size_t moved; /* centroids given up and put into cells that were too large (max_cell) */
 } kith_kmeans_result;
 
 /* Train k centroids.
@@ -66,9 +88,11 @@ typedef struct kith_kmeans_result {
  * Threads:  the pool of run; the result is the same with any number. run's stages: "seeding" (k-means++),
  *           "training", counted in points x iterations.
  * Memory:   two uint32 and one float a point, the centroids three times, a copy of the sample where one is
- *           taken; from 48 components and 256 centroids on, up to half of the points again, for a bound.
+ *           taken; from 48 components and 256 centroids on, up to half of the points again, for a bound. Mini-batch: a copy
+ *           of the batch instead. max_cell: two uint32 and a float a point, the points of the cells being split.
  * Cost:     iterations x points x k x dim multiply-adds at most; a third of it or less where a few directions
- *           hold most of the variance, as in most features. */
+ *           hold most of the variance, as in most features. Mini-batch: the batch instead of the points. max_cell: one
+ *           assignment more, and for each round the points times the centroids that were put elsewhere. */
 KITH_API kith_status kith_kmeans_train(const float *x, size_t n, size_t dim, size_t k,
                                        const kith_kmeans_options *options, const kith_run *run,
                                        float *centroids, kith_kmeans_result *result, kith_error *err);

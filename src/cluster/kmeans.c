@@ -16,6 +16,10 @@
  * cluster by the plane between them. Where no cluster can be cut (fewer distinct points than k) an empty
  * centroid stays where it is. A split may raise the objective by SPLIT_STEP^2 of the cluster's share.
  *
+ * Spherical. Centroids are scaled to unit length when they have moved to the mean (Dhillon & Modha 2001): the unit vector with the
+ * largest inner product with the points of a cell, and so the nearest to them by L2 too, whatever the points' lengths. Assignment
+ * stays as it is, and the objective still never rises.
+ *
  * Where the points have directions that tell most, a bound stands in for most of the product (kmeans_bound.c); it
  * finds the same nearest centroids, by exact distances.
  *
@@ -31,6 +35,7 @@
 #include "base/options.h"
 #include "base/pool.h"
 #include "base/rng.h"
+#include "cluster/kmeans_balance.h"
 
 /* Half the distance of the two centroids of a split, over the root mean square distance of the cluster's
  * points to their mean. Arbitrary: small against the cluster, large against float32 rounding. */
@@ -62,6 +67,7 @@ typedef struct lloyd {
     float *centroids;  /* [k][dim], the caller's */
     uint32_t *assign;  /* [n] */
     float *dist;       /* [n]: squared, exact */
+    int spherical;     /* centroids are of unit length */
     int has_previous;  /* assign[] holds the previous iteration's answer */
     size_t block_size; /* points a block of assignment */
     size_t n_blocks;
@@ -193,11 +199,15 @@ static void move_to_mean(lloyd *l, size_t j, const double *sum)
     double around_old = l->spread[j], step = 0;
     l->spread[j] = 0;
     if (size == 0) return;
+    double length2 = 0;
     for (size_t d = 0; d < dim; d++) {
         double mean = sum[d] / (double)size, moved = mean - (double)centroid[d];
         step += moved * moved;
-        centroid[d] = (float)mean;
+        length2 += mean * mean;
     }
+    /* Spherical: points that cancel each other out have no direction, and leave the centroid where it is. */
+    double scale = !l->spherical ? 1 : length2 > 0 ? 1 / sqrt(length2) : 0;
+    for (size_t d = 0; d < dim && scale > 0; d++) centroid[d] = (float)(sum[d] / (double)size * scale);
     /* The sum of squares around any point is the one around the mean, plus size times the squared distance to
      * the mean (Huygens, Steiner). */
     double spread = around_old - (double)size * step;
@@ -259,6 +269,8 @@ static void split(lloyd *l, size_t from, size_t to, double step, ki_rng *rng)
         a[d] = (float)(at + signed_step);
         b[d] = (float)(at - signed_step);
     }
+    if (l->spherical) ki_kmeans_scale(a, dim, from);
+    if (l->spherical) ki_kmeans_scale(b, dim, to);
 }
 
 /* Returns how many empty centroids took half of another. */
@@ -303,6 +315,9 @@ static kith_status lloyd_run(lloyd *l, const kith_kmeans_options *options, kith_
         if (options->iteration)
             options->iteration(options->iteration_ctx, result->iterations, result->objective);
         update(l); /* after the last change too: a split that cut nothing left its centroid beside the mean */
+        result->largest = 0;
+        for (size_t j = 0; j < l->k; j++)
+            if (l->size[j] > result->largest) result->largest = l->size[j];
         if (result->converged) break;
         result->splits += fill_empty(l, options->seed, result->iterations);
         if (l->filter && total.looked_at / l->n > l->k / FILTER_MAX_SHARE) {
@@ -368,6 +383,11 @@ static kith_status check_options(const kith_kmeans_options *options, kith_error 
     if (options->init != KITH_KMEANS_RANDOM && options->init != KITH_KMEANS_PLUSPLUS)
         return ki_fail(err, KITH_INVALID, "init is %d, allowed 0..1", (int)options->init);
     if (options->max_iterations == 0) return ki_fail(err, KITH_INVALID, "max_iterations is 0, allowed 1..");
+    if (options->max_cell != 0 && !(options->max_cell >= 1 && options->max_cell <= 1e6))
+        return ki_fail(err, KITH_INVALID, "max_cell is %g, allowed 0 and 1..1e6", options->max_cell);
+    if (options->mini_batch > UINT32_MAX)
+        return ki_fail(err, KITH_INVALID, "mini_batch is %zu, allowed 0..%u", options->mini_batch,
+                       UINT32_MAX);
     return KITH_OK;
 }
 
@@ -395,6 +415,35 @@ static kith_status take_sample(const float **x, size_t *n, float **sample, size_
     return KITH_OK;
 }
 
+/* Lloyd from centroids, which are the seeds. */
+static kith_status train_lloyd(lloyd *l, const kith_kmeans_options *options, kith_kmeans_result *result,
+                               kith_error *err)
+{
+    kith_status status = lloyd_init(l, options->seed, err);
+    if (status == KITH_OK) status = lloyd_run(l, options, result, err);
+    lloyd_clear(l);
+    return status;
+}
+
+/* centroids[k][dim]: those that the caller gave, or seeds. */
+static kith_status begin(const float *x, size_t n, size_t dim, size_t k, const kith_kmeans_options *options,
+                         const kith_run *run, float *centroids, kith_error *err)
+{
+    if (options->start) {
+        KI_TRY(ki_kmeans_check_finite(options->start, k, dim, "start", err));
+        memmove(centroids, options->start, k * dim * sizeof *centroids);
+    } else {
+        float *distance = ki_alloc(options->allocator, n, sizeof *distance);
+        if (!distance) return ki_fail_nomem(err, n * sizeof *distance);
+        kith_status status = ki_kmeans_seed(x, n, dim, k, options->init, options->seed, options->allocator,
+                                            run, centroids, distance, err);
+        ki_free(options->allocator, distance);
+        if (status != KITH_OK) return status;
+    }
+    for (size_t j = 0; j < k && options->spherical; j++) ki_kmeans_scale(centroids + j * dim, dim, j);
+    return KITH_OK;
+}
+
 kith_status kith_kmeans_train(const float *x, size_t n, size_t dim, size_t k,
                               const kith_kmeans_options *given, const kith_run *run, float *centroids,
                               kith_kmeans_result *result, kith_error *err)
@@ -411,22 +460,21 @@ kith_status kith_kmeans_train(const float *x, size_t n, size_t dim, size_t k,
     kith_kmeans_result unused;
     if (!result) result = &unused;
     *result = (kith_kmeans_result){.points_used = n};
-    lloyd l = {.x = x, .n = n, .dim = dim, .k = k, .centroids = centroids, .run = run};
-    l.allocator = l.nearest.allocator = options->allocator;
     kith_status status = KITH_OK;
     if (n > UINT32_MAX)
         status = ki_fail(err, KITH_INVALID, "n is %zu, allowed 1..%u points to train on", n, UINT32_MAX);
     if (status == KITH_OK) status = ki_kmeans_check_finite(x, n, dim, "x", err);
-    if (status == KITH_OK && options->start)
-        status = ki_kmeans_check_finite(options->start, k, dim, "start", err);
-    if (status == KITH_OK) status = lloyd_init(&l, options->seed, err);
-    if (status == KITH_OK && options->start)
-        memmove(centroids, options->start, k * dim * sizeof *centroids);
-    else if (status == KITH_OK)
-        status = ki_kmeans_seed(x, n, dim, k, options->init, options->seed, options->allocator, run,
-                                centroids, l.dist, err);
-    if (status == KITH_OK) status = lloyd_run(&l, options, result, err);
-    lloyd_clear(&l);
+    if (status == KITH_OK) status = begin(x, n, dim, k, options, run, centroids, err);
+    if (status == KITH_OK && options->mini_batch > 0) {
+        status = ki_kmeans_batches(x, n, dim, k, options, run, centroids, result, err);
+    } else if (status == KITH_OK) {
+        lloyd l = {.x = x, .n = n, .dim = dim, .k = k, .centroids = centroids, .run = run};
+        l.allocator = l.nearest.allocator = options->allocator;
+        l.spherical = options->spherical;
+        status = train_lloyd(&l, options, result, err);
+    }
+    if (status == KITH_OK && options->max_cell > 0)
+        status = ki_kmeans_balance(x, n, dim, k, options, run, centroids, result, err);
     ki_free(options->allocator, sample);
     return status;
 }

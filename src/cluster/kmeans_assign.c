@@ -1,6 +1,8 @@
 /* kith_kmeans_assign, and the checks of what comes through the door. */
 #include "cluster/kmeans_internal.h"
 
+#include <math.h>
+
 #include "base/error.h"
 #include "base/memory.h"
 #include "base/pool.h"
@@ -25,6 +27,15 @@ kith_status ki_kmeans_check_finite(const float *rows, size_t n, size_t dim, cons
         if (!kernels->finite_f32(rows + i * dim, dim))
             return ki_fail(err, KITH_INVALID, "%s[%zu] holds NaN or infinity", name, i);
     return KITH_OK;
+}
+
+void ki_kmeans_scale(float *centroid, size_t dim, size_t j)
+{
+    double sum = 0;
+    for (size_t d = 0; d < dim; d++) sum += (double)centroid[d] * (double)centroid[d];
+    double scale = sum > 0 ? 1 / sqrt(sum) : 0;
+    for (size_t d = 0; d < dim; d++) centroid[d] = (float)((double)centroid[d] * scale);
+    if (!(sum > 0)) centroid[j % dim] = 1;
 }
 
 typedef struct assign_job {

@@ -14,6 +14,14 @@ kith_status ki_kmeans_check(const float *x, size_t n, size_t dim, const float *c
 kith_status ki_kmeans_check_finite(const float *rows, size_t n, size_t dim, const char *name,
                                    kith_error *err);
 
+/* Scale centroid number j to unit length; one of zeros becomes a unit vector, or it would be near to everything. */
+void ki_kmeans_scale(float *centroid, size_t dim, size_t j);
+
+/* Mini-batch k-means from centroids[k][dim], which are the seeds; arguments are checked. See kmeans_batch.c. */
+kith_status ki_kmeans_batches(const float *x, size_t n, size_t dim, size_t k,
+                              const kith_kmeans_options *options, const kith_run *run, float *centroids,
+                              kith_kmeans_result *result, kith_error *err);
+
 /* Centroids made ready for being searched; read-only while they are. */
 typedef struct ki_nearest {
     const kith_allocator *allocator;

@@ -119,7 +119,7 @@ typedef struct ki_structure_ops {
 
     /* A first step of search that is faster for many queries at once (which cells to look into): for queries
      * x[nq][dim], route_size(...) bytes each into routes, which search then finds at query->route. Answers are
-     * the same without, and a failure means without. NULL both: none. */
+     * the same without, and a failure means without. NULL both, or a size of 0: none. */
     size_t (*route_size)(const ki_structure *structure, const double *settings);
     kith_status (*route)(const ki_structure *structure, const float *x, size_t nq, const double *settings,
                          kith_pool *pool, void *routes, kith_error *err);
@@ -140,6 +140,12 @@ typedef struct ki_structure_ops {
 
     /* Of structures with cells: how rows lie in them, into *info, which is zero. NULL: no cells. */
     kith_status (*cells)(const ki_structure *structure, kith_cells_info *info, kith_error *err);
+
+    /* Give room that is not used back; with max_cell above 0 split the cells that hold more than so many times the mean. In/Out:
+     * args, the numbers of the spec, which may become others. All or nothing; scratch made before is of no use. NULL: not in
+     * this family. */
+    kith_status (*compact)(ki_structure *structure, double max_cell, const kith_run *run, uint64_t *args,
+                           kith_error *err);
 } ki_structure_ops;
 
 /* The first member of every structure. */

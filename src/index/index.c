@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "base/options.h"
 #include "base/pool.h"
 #include "base/run.h"
 #include "index/front.h"
@@ -641,6 +642,55 @@ kith_status kith_index_get_cells(const kith_index *index, kith_cells_info *info,
         return ki_fail(err, KITH_UNTRAINED, "%s must be trained before it has cells", index->spec.canonical);
     *info = (kith_cells_info){.struct_size = info->struct_size};
     return index->structure->ops->cells(index->structure, info, err);
+}
+
+static kith_status check_compact(const kith_index *index, const kith_compact_options *options,
+                                 kith_error *err)
+{
+    KI_TRY(check_changeable(index, err));
+    if (!index->structure->ops->compact)
+        return ki_fail(err, KITH_UNSUPPORTED, "%s has no cells to put in order", index->spec.canonical);
+    if (!index->trained)
+        return ki_fail(err, KITH_UNTRAINED, "%s must be trained before it has cells", index->spec.canonical);
+    if (options->max_cell != 0 && !(options->max_cell >= 1.5 && options->max_cell <= 1e6))
+        return ki_fail(err, KITH_INVALID, "max_cell is %g, allowed 0 and 1.5..1e6", options->max_cell);
+    return KITH_OK;
+}
+
+/* Cells and bytes as they are now. */
+static kith_status look(const kith_index *index, kith_cells_info *cells, uint64_t *bytes, kith_error *err)
+{
+    kith_index_info info = {.struct_size = sizeof info};
+    *cells = (kith_cells_info){.struct_size = sizeof *cells};
+    KI_TRY(kith_index_get_cells(index, cells, err));
+    KI_TRY(kith_index_get_info(index, &info, err));
+    *bytes = info.bytes;
+    return KITH_OK;
+}
+
+kith_status kith_index_compact(kith_index *index, const kith_compact_options *given, const kith_run *run,
+                               kith_compact_result *result, kith_error *err)
+{
+    kith_compact_options own, *options = &own;
+    kith_compact_options_init(options);
+    KI_TRY(ki_options_read(options, sizeof *options, given, "options", err));
+    KI_TRY(check_compact(index, options, err));
+    kith_cells_info before, after;
+    kith_compact_result found = {0};
+    KI_TRY(look(index, &before, &found.bytes_before, err));
+    uint64_t args[KI_SPEC_ARGS];
+    memcpy(args, index->spec.structure_args, sizeof args);
+    KI_TRY(index->structure->ops->compact(index->structure, options->max_cell, run, args, err));
+    if (memcmp(args, index->spec.structure_args, sizeof args) != 0) {
+        memcpy(index->spec.structure_args, args, sizeof args);
+        ki_spec_rename(&index->spec);
+        ki_calibration_clear(&index->calibration, index->allocator);
+    }
+    KI_TRY(look(index, &after, &found.bytes_after, err));
+    found.cells_before = before.cells, found.cells_after = after.cells;
+    found.largest_before = before.largest, found.largest_after = after.largest;
+    if (result) *result = found;
+    return KITH_OK;
 }
 
 kith_status kith_index_check(const kith_index *index, kith_error *err)

@@ -99,6 +99,16 @@ static const char *name_in(const ki_record_view *record, const char *name)
     return name;
 }
 
+/* Whether a parameter came into being after files were written that have the others: what they lack has its initial
+ * value. */
+static int came_later(const char *name)
+{
+    static const char *const later[] = {"mini_batch", "spherical", "max_cell"};
+    for (size_t i = 0; i < sizeof later / sizeof *later; i++)
+        if (strcmp(name, later[i]) == 0) return 1;
+    return 0;
+}
+
 static kith_status load_params(kith_index *index, ki_store *store, kith_error *err)
 {
     ki_record_view record;
@@ -106,6 +116,7 @@ static kith_status load_params(kith_index *index, ki_store *store, kith_error *e
     for (size_t i = 0; i < ki_spec_param_count(&index->spec); i++) {
         const kith_param_info *info = ki_spec_param(&index->spec, i);
         if (info->when != KITH_AT_BUILD) continue;
+        if (came_later(info->name) && !ki_record_has(&record, info->name)) continue;
         double value;
         KI_TRY(ki_record_get_f64(&record, name_in(&record, info->name), info->low, info->high, &value, err));
         kith_status status = kith_index_set(index, info->name, value, err);

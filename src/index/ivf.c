@@ -27,11 +27,21 @@
  *     some n / b cells in a round, not with n cells. The tree serves training alone: rows and queries go by all cells,
  *     so nothing is lost at the borders of branches, where a descent would miss the nearest cell.
  *
+ *   - IVF<n>_HNSW<M>: a query finds its cells by a graph over the centroids (coarse.h), for so many cells that comparing it
+ *     with all is most of its work: at 65,536 cells of 128-d that is 32 MB to read, where a walk reads some 500 centroids.
+ *     Such cells are trained as a tree, of sqrt(n) branches unless _HKM<b> says so. Rows still go to their nearest
+ *     cell, so only what a walk misses is lost; a query that asks for many cells (over a sixteenth), or is `exact`, goes by
+ *     all centroids, and so does one that runs out of cells (a strict filter). A. Babenko and V. Lempitsky, "Efficient
+ *     indexing of billion-scale datasets of deep descriptors", CVPR 2016, and D. Baranchuk, A. Babenko, Y. Malkov, "Revisiting the
+ *     inverted indices for billion-scale approximate nearest neighbors", ECCV 2018, have the same split of work.
+ *
  *   - A query may end by itself instead of after nprobe cells: when no cell can hold a row nearer than the k-th found
  *     (`exact`), or when none is likely to (`reach`; ivf_search.c). The idea: C. Li, M. Zhang, D. Andersen, Y. He, "Improving
  *     approximate nearest neighbor search through learned adaptive early termination", SIGMOD 2020. Theirs is a decision
  *     tree over ratios of distances that predicts the number of probes once; ours is one such ratio, looked at before each
  *     cell, and a threshold that calibration learns (kith/tune.h).
+ *
+ *   - Cells that have grown too large are split in place (ivf_grow.c), without touching a code.
  *
  * Layout:      centroids[n][dim], and the same packed in panels for the product; lists as postings.h draws
  *              them. A map slot -> cell (4 bytes a slot) exists only once a row was looked up or removed.
@@ -40,9 +50,10 @@
  *   I1  the sizes of the lists add up to the number of rows
  *   I2  every slot in use stands in exactly one list, and once; no other slot does
  *   I3  every code is one that its codec can score; float32 rows are finite
- *   I4  centroids are finite
+ *   I4  centroids, and origins where cells were split, are finite
  *   I5  where the map of slots exists, it names the list that holds the slot
  *   I6  no float32 row is farther from the centroid of its cell than the cell's radius
+ *   I7  the graph, where there is one, is sound and over the centroids
  *
  * Cost:        train  iterations x sample x n x dim multiply-adds (sample: train_rows x n); as a tree of b branches
  *                     iterations x sample x (b + n / b) x dim, and the sample once more in memory
@@ -50,14 +61,12 @@
  *              search n x dim + scored x (dim, or segments) ; reads n x dim x 4 bytes of centroids
  *              memory 4 + code_size + 4 x factors bytes a row; centroids twice and a quarter
  *              open   each slot number is looked at once (4 bytes a row), mapped or not
- * Sections:    "ivf.centroids", "ivf.training", "ivf.radii", "ivf.spread", "ivf.sizes", "ivf.slots", "ivf.codes", "ivf.factors".
+ * Sections:    those of HNSW where there is a graph; "ivf.centroids", "ivf.origins" (where cells were split), "ivf.training", "ivf.radii", "ivf.spread", "ivf.sizes", "ivf.slots", "ivf.codes", "ivf.factors".
  */
 #include "index/ivf_internal.h"
 
 #include <stdatomic.h>
 #include <string.h>
-
-#include <kith/kmeans.h>
 
 #include "base/error.h"
 #include "base/memory.h"
@@ -65,7 +74,7 @@
 #include "quant/layout.h"
 
 #define PREFIX "ivf"
-#define MAX_CELLS ((uint64_t)1 << 24) /* arbitrary: 8 GB of 128-d centroids */
+#define MAX_CELLS KI_IVF_MAX_CELLS
 
 /* Rows that are assigned and encoded at a time: enough to keep all threads busy, small beside the index. */
 #define ADD_BLOCK 16384
@@ -90,10 +99,21 @@ static const kith_param_info params[] = {
         {"exact", KITH_PARAM_BOOL, KITH_AT_SEARCH, 0, 1, 0,
          "instead of nprobe, under l2 and cosine: every cell that can hold a nearer row; with Flat rows the "
          "exact answer"},
+    [KI_IVF_COARSE_EF] = {"coarse_ef", KITH_PARAM_INT, KITH_AT_SEARCH, 0, 1 << 20, 0,
+                          "of _HNSW<M>: nearest centroids that the walk to the cells keeps, nprobe at least; "
+                          "more is slower and finds "
+                          "better cells; 0: a half more than nprobe, 32 at least"},
     [KI_IVF_ITERATIONS] = {"kmeans_iterations", KITH_PARAM_INT, KITH_AT_BUILD, 1, 1000, 10,
                            "k-means iterations in the training of the cells"},
     [KI_IVF_TRAIN_ROWS] = {"train_rows", KITH_PARAM_INT, KITH_AT_BUILD, 1, 65536, 64,
                            "rows per cell that training takes at most, by a random sample"},
+    [KI_IVF_MINI_BATCH] = {"mini_batch", KITH_PARAM_INT, KITH_AT_BUILD, 0, 1 << 30, 0,
+                           "rows that an iteration of k-means looks at, by random batches; 0: all"},
+    [KI_IVF_SPHERICAL] = {"spherical", KITH_PARAM_BOOL, KITH_AT_BUILD, 0, 1, 0,
+                          "under cosine: centroids of unit length"},
+    [KI_IVF_MAX_CELL] =
+        {"max_cell", KITH_PARAM_FLOAT, KITH_AT_BUILD, 0, 1e6, 0,
+         "cells hold at most so many times the mean of the rows trained with, 1.5 or more; 0: any number"},
 };
 
 /* ---- Create and free ---- */
@@ -101,13 +121,15 @@ static const kith_param_info params[] = {
 static kith_status ivf_create(const ki_structure_env *env, ki_structure **structure, kith_error *err)
 {
     *structure = NULL;
-    if (env->args[1] > env->args[0])
+    if (env->args[KI_IVF_BRANCHES] > env->args[KI_IVF_CELLS])
         return ki_fail(err, KITH_INVALID, "b of HKM is %llu, allowed 0..%llu, the cells",
-                       (unsigned long long)env->args[1], (unsigned long long)env->args[0]);
+                       (unsigned long long)env->args[KI_IVF_BRANCHES],
+                       (unsigned long long)env->args[KI_IVF_CELLS]);
+    if (env->args[KI_IVF_LINKS] == 1) return ki_fail(err, KITH_INVALID, "M of HNSW is 1, allowed 2..128");
     ki_ivf *ivf = ki_alloc_zero(env->allocator, 1, sizeof *ivf);
     if (!ivf) return ki_fail_nomem(err, sizeof *ivf);
     ivf->base.env = env;
-    ivf->n_cells = (size_t)env->args[0];
+    ivf->n_cells = (size_t)env->args[KI_IVF_CELLS];
     *structure = &ivf->base;
     return KITH_OK;
 }
@@ -119,29 +141,31 @@ static void drop_map(ki_ivf *ivf)
     ivf->cell_room = 0;
 }
 
-/* Back to untrained. */
-static void ivf_reset(ki_ivf *ivf)
+void ki_ivf_reset(ki_ivf *ivf)
 {
     drop_map(ivf);
     ki_free(ivf->base.env->allocator, ivf->centroids);
+    ki_free(ivf->base.env->allocator, ivf->origins);
     ki_packed_free(ivf->nearest);
     ki_packed_free(ivf->probing);
     ki_screen_free(ivf->screen);
+    ki_coarse_free(ivf->coarse);
     ki_postings_clear(&ivf->lists);
     ki_ivf_cells_clear(ivf);
-    ivf->centroids = NULL;
+    ivf->centroids = ivf->origins = NULL;
+    ivf->split = 0;
     ivf->nearest = ivf->probing = NULL;
     ivf->screen = NULL;
+    ivf->coarse = NULL;
 }
 
 static void ivf_free(ki_structure *structure)
 {
-    ivf_reset((ki_ivf *)structure);
+    ki_ivf_reset((ki_ivf *)structure);
     ki_free(structure->env->allocator, structure);
 }
 
-/* What follows from the centroids: their packed forms, and empty lists. */
-static kith_status ivf_ready(ki_ivf *ivf, kith_error *err)
+kith_status ki_ivf_ready(ki_ivf *ivf, kith_error *err)
 {
     const ki_structure_env *env = ivf->base.env;
     KI_TRY(ki_packed_create(ivf->centroids, env->dim, ivf->n_cells, env->dim, KITH_L2SQ, env->allocator,
@@ -149,7 +173,11 @@ static kith_status ivf_ready(ki_ivf *ivf, kith_error *err)
     if (env->metric == KITH_DOT && !env->unit)
         KI_TRY(ki_packed_create(ivf->centroids, env->dim, ivf->n_cells, env->dim, KITH_DOT, env->allocator,
                                 &ivf->probing, err));
-    if (!ivf->probing && ivf->n_cells >= SCREEN_CELLS)
+    if (env->args[KI_IVF_LINKS] > 0)
+        KI_TRY(ki_coarse_create((size_t)env->args[KI_IVF_LINKS], env->dim,
+                                ivf->probing ? KITH_DOT : KITH_L2SQ, env->seed, env->allocator, &ivf->coarse,
+                                err));
+    if (!ivf->probing && !ivf->coarse && ivf->n_cells >= SCREEN_CELLS)
         KI_TRY(ki_screen_create(ivf->centroids, env->dim, ivf->n_cells, env->dim, env->allocator,
                                 &ivf->screen, err));
     KI_TRY(ki_ivf_cells_init(ivf, err));
@@ -163,99 +191,6 @@ static kith_status alloc_centroids(ki_ivf *ivf, kith_error *err)
     const ki_structure_env *env = ivf->base.env;
     ivf->centroids = ki_alloc(env->allocator, ivf->n_cells, env->dim * sizeof *ivf->centroids);
     return ivf->centroids ? KITH_OK : ki_fail_nomem(err, ivf->n_cells * env->dim * sizeof *ivf->centroids);
-}
-
-/* How many cells each branch gets: in proportion to its rows, what rounding leaves over to those with most rows a cell;
- * never more than it has rows. There are at least as many rows as cells. */
-static void share_cells(size_t n_cells, size_t n_branches, const size_t *rows, size_t n, size_t *cells)
-{
-    size_t given = 0;
-    for (size_t j = 0; j < n_branches; j++) given += cells[j] = (size_t)((uint64_t)n_cells * rows[j] / n);
-    for (; given < n_cells; given++) {
-        size_t most = 0;
-        double load = -1;
-        for (size_t j = 0; j < n_branches; j++) {
-            double next = (double)rows[j] / (double)(cells[j] + 1);
-            if (cells[j] < rows[j] && next > load) load = next, most = j;
-        }
-        cells[most]++;
-    }
-}
-
-/* The work of train_tree; clear frees what is there. */
-typedef struct tree_work {
-    float *roots;     /* [branches][dim] */
-    uint32_t *branch; /* [n] */
-    size_t *rows;     /* [branches], then cells[branches], then next[branches] */
-    float *sorted;    /* [n][dim], branch by branch */
-    ki_packed *packed;
-} tree_work;
-
-static void tree_clear(const kith_allocator *allocator, tree_work *w)
-{
-    ki_free(allocator, w->roots);
-    ki_free(allocator, w->branch);
-    ki_free(allocator, w->rows);
-    ki_free(allocator, w->sorted);
-    ki_packed_free(w->packed);
-}
-
-/* The branches, and the sample sorted by them. */
-static kith_status tree_branches(const ki_ivf *ivf, const float *x, size_t n,
-                                 const kith_kmeans_options *options, const kith_run *run, tree_work *w,
-                                 kith_error *err)
-{
-    const ki_structure_env *env = ivf->base.env;
-    size_t dim = env->dim, b = (size_t)env->args[1];
-    w->roots = ki_alloc(env->allocator, b, dim * sizeof *w->roots);
-    w->branch = ki_alloc(env->allocator, n, sizeof *w->branch);
-    w->rows = ki_alloc_zero(env->allocator, 3 * b, sizeof *w->rows);
-    w->sorted = ki_alloc(env->allocator, n, dim * sizeof *w->sorted);
-    if (!w->roots || !w->branch || !w->rows || !w->sorted)
-        return ki_fail_nomem(err, n * dim * sizeof *w->sorted);
-    KI_TRY(kith_kmeans_train(x, n, dim, b, options, run, w->roots, NULL, err));
-    KI_TRY(ki_packed_create(w->roots, dim, b, dim, KITH_L2SQ, env->allocator, &w->packed, err));
-    KI_TRY(ki_product_argmin(ki_run_pool(run), x, dim, n, w->packed, w->branch, NULL, err));
-    size_t *next = w->rows + 2 * b, first = 0;
-    for (size_t i = 0; i < n; i++) w->rows[w->branch[i]]++;
-    for (size_t j = 0; j < b; j++) next[j] = first, first += w->rows[j];
-    for (size_t i = 0; i < n; i++)
-        memcpy(w->sorted + next[w->branch[i]]++ * dim, x + i * dim, dim * sizeof *x);
-    return KITH_OK;
-}
-
-static kith_status train_tree(ki_ivf *ivf, const float *x, size_t n, const kith_kmeans_options *options,
-                              const kith_run *run, kith_error *err)
-{
-    const ki_structure_env *env = ivf->base.env;
-    size_t dim = env->dim, b = (size_t)env->args[1], first = 0, cell = 0;
-    tree_work w = {0};
-    kith_status status = tree_branches(ivf, x, n, options, run, &w, err);
-    if (status == KITH_OK) share_cells(ivf->n_cells, b, w.rows, n, w.rows + b);
-    for (size_t j = 0; j < b && status == KITH_OK; j++) {
-        size_t cells = w.rows[b + j];
-        if (cells > 0)
-            status = kith_kmeans_train(w.sorted + first * dim, w.rows[j], dim, cells, options, run,
-                                       ivf->centroids + cell * dim, NULL, err);
-        first += w.rows[j];
-        cell += cells;
-    }
-    tree_clear(env->allocator, &w);
-    return status;
-}
-
-static kith_status train_centroids(ki_ivf *ivf, const float *x, size_t n, const kith_run *run,
-                                   kith_error *err)
-{
-    const ki_structure_env *env = ivf->base.env;
-    kith_kmeans_options options;
-    kith_kmeans_options_init(&options);
-    options.max_iterations = (size_t)env->params[KI_IVF_ITERATIONS];
-    options.max_points_per_centroid = 0; /* x is the sample */
-    options.seed = env->seed;
-    options.allocator = env->allocator;
-    if (env->args[1] > 0) return train_tree(ivf, x, n, &options, run, err);
-    return kith_kmeans_train(x, n, env->dim, ivf->n_cells, &options, run, ivf->centroids, NULL, err);
 }
 
 /* Train the codec on residuals (or plain rows) of a sample of x[n][dim]. */
@@ -320,15 +255,17 @@ static kith_status ivf_train(ki_structure *structure, const ki_input *input, con
     float *sample;
     const float *x;
     size_t n;
-    ivf_reset(ivf);
+    ki_ivf_reset(ivf);
     KI_TRY(ki_input_sample(input, wanted, env->seed, env->allocator, &sample, &x, &n, err));
     kith_status status = alloc_centroids(ivf, err);
-    if (status == KITH_OK) status = train_centroids(ivf, x, n, run, err);
-    if (status == KITH_OK) status = ivf_ready(ivf, err);
+    if (status == KITH_OK) status = ki_ivf_train_centroids(ivf, x, n, run, err);
+    if (status == KITH_OK) status = ki_ivf_ready(ivf, err);
+    if (status == KITH_OK && ivf->coarse)
+        status = ki_coarse_build(ivf->coarse, ivf->centroids, ivf->n_cells, run, err);
     if (status == KITH_OK) status = measure_spread(ivf, x, n < SPREAD_ROWS ? n : SPREAD_ROWS, run, err);
     if (status == KITH_OK) status = train_codec(ivf, x, n, run, err);
     ki_free(env->allocator, sample);
-    if (status != KITH_OK) ivf_reset(ivf);
+    if (status != KITH_OK) ki_ivf_reset(ivf);
     return status;
 }
 
@@ -444,7 +381,8 @@ static kith_status fill(ki_ivf *ivf, const ki_input *input, add_block *b, const 
     for (size_t first = 0; first < input->n; first += b->rows) {
         size_t n = input->n - first < b->rows ? input->n - first : b->rows;
         KI_TRY(ki_run_check(run, err));
-        ki_origins from = {codec->residual ? ivf->centroids : NULL, codec->residual ? cells + first : NULL};
+        ki_origins from = {codec->residual ? ki_ivf_origins(ivf) : NULL,
+                           codec->residual ? cells + first : NULL};
         const float *x = ki_input_block(input, first, n, b->x);
         KI_TRY(codec->ops->encode(codec, x, n, from, run, b->code, b->factor, err));
         if (ivf->spread) ki_ivf_cells_note(ivf, x, n, cells + first);
@@ -535,7 +473,7 @@ static void ivf_decode(const ki_structure *structure, uint32_t slot, float *out)
     }
     ki_codes codes = ki_postings_codes(&ivf->lists, cell);
     ki_layout_decode(codec, codes, place,
-                     codec->residual ? ivf->centroids + cell * structure->env->dim : NULL, out);
+                     codec->residual ? ki_ivf_origins(ivf) + cell * structure->env->dim : NULL, out);
 }
 
 /* ---- Save and load ---- */
@@ -547,6 +485,10 @@ static kith_status ivf_save(const ki_structure *structure, size_t n_slots, ki_st
     (void)n_slots;
     KI_TRY(ki_store_put(writer, PREFIX ".centroids", ivf->centroids, ivf->n_cells,
                         structure->env->dim * sizeof *ivf->centroids, err));
+    if (ivf->origins)
+        KI_TRY(ki_store_put(writer, PREFIX ".origins", ivf->origins, ivf->n_cells,
+                            structure->env->dim * sizeof *ivf->origins, err));
+    if (ivf->coarse) KI_TRY(ki_coarse_save(ivf->coarse, writer, err));
     KI_TRY(ki_ivf_cells_save(ivf, writer, err));
     return ki_postings_save(&ivf->lists, PREFIX, writer, err);
 }
@@ -554,10 +496,30 @@ static kith_status ivf_save(const ki_structure *structure, size_t n_slots, ki_st
 static kith_status check_centroids(const ki_ivf *ivf, kith_error *err)
 {
     size_t dim = ivf->base.env->dim;
-    for (size_t c = 0; c < ivf->n_cells; c++)
-        if (!ivf->base.env->kernels->finite_f32(ivf->centroids + c * dim, dim))
+    const ki_kernels *kernels = ivf->base.env->kernels;
+    for (size_t c = 0; c < ivf->n_cells; c++) {
+        if (!kernels->finite_f32(ivf->centroids + c * dim, dim))
             return ki_fail(err, KITH_CORRUPT, "I4: centroid %zu is not finite", c);
+        if (ivf->origins && !kernels->finite_f32(ivf->origins + c * dim, dim))
+            return ki_fail(err, KITH_CORRUPT, "I4: the origin of cell %zu is not finite", c);
+    }
     return KITH_OK;
+}
+
+/* The origins of the cells, where they are not the centroids. */
+static kith_status load_origins(ki_ivf *ivf, ki_store *store, kith_error *err)
+{
+    const ki_structure_env *env = ivf->base.env;
+    size_t row = env->dim * sizeof *ivf->origins;
+    uint64_t n;
+    if (!ki_store_has(store, PREFIX ".origins")) return KITH_OK;
+    KI_TRY(ki_store_count(store, PREFIX ".origins", row, &n, err));
+    if (n != ivf->n_cells)
+        return ki_fail(err, KITH_CORRUPT, "%s: %llu origins for %zu cells", ki_store_path(store),
+                       (unsigned long long)n, ivf->n_cells);
+    ivf->origins = ki_alloc(env->allocator, ivf->n_cells, row);
+    if (!ivf->origins) return ki_fail_nomem(err, ivf->n_cells * row);
+    return ki_store_load(store, PREFIX ".origins", n, row, ivf->origins, err);
 }
 
 static kith_status ivf_load(ki_structure *structure, ki_store *store, int mapped, const ki_rows *rows,
@@ -573,12 +535,14 @@ static kith_status ivf_load(ki_structure *structure, ki_store *store, int mapped
                        (unsigned long long)n_cells, ivf->n_cells);
     KI_TRY(alloc_centroids(ivf, err));
     KI_TRY(ki_store_load(store, PREFIX ".centroids", n_cells, row, ivf->centroids, err));
+    KI_TRY(load_origins(ivf, store, err));
     kith_status status = check_centroids(ivf, err);
     if (status != KITH_OK) {
         ki_error_prefix(err, "%s", ki_store_path(store));
         return status;
     }
-    KI_TRY(ivf_ready(ivf, err));
+    KI_TRY(ki_ivf_ready(ivf, err));
+    if (ivf->coarse) KI_TRY(ki_coarse_load(ivf->coarse, ivf->n_cells, store, mapped, err));
     KI_TRY(ki_ivf_cells_load(ivf, store, err));
     ivf->cell_room = rows->n_slots;
     return ki_postings_load(&ivf->lists, PREFIX, env->codec, mapped, rows, store, err);
@@ -590,7 +554,10 @@ static kith_status ivf_check(const ki_structure *structure, const ki_rows *rows,
 {
     const ki_ivf *ivf = (const ki_ivf *)structure;
     KI_TRY(check_centroids(ivf, err));
-    kith_status status = ki_postings_check(&ivf->lists, structure->env->codec, rows, 1, err);
+    kith_status status = ivf->coarse ? ki_coarse_check(ivf->coarse, ivf->centroids, err) : KITH_OK;
+    if (status == KITH_CORRUPT) ki_error_prefix(err, "I7");
+    if (status != KITH_OK) return status;
+    status = ki_postings_check(&ivf->lists, structure->env->codec, rows, 1, err);
     if (status != KITH_OK) {
         if (status == KITH_CORRUPT) ki_error_prefix(err, "I1, I2, I3");
         return status;
@@ -611,9 +578,11 @@ static uint64_t ivf_bytes(const ki_structure *structure)
     const ki_ivf *ivf = (const ki_ivf *)structure;
     uint64_t bytes = (uint64_t)ivf->n_cells * structure->env->dim * sizeof *ivf->centroids;
     if (!ivf->centroids) return 0;
+    if (ivf->origins) bytes *= 2;
     bytes += ki_packed_bytes(ivf->nearest) + (ivf->probing ? ki_packed_bytes(ivf->probing) : 0);
     bytes += ivf->n_cells * (sizeof *ivf->radius + (ivf->spread ? sizeof *ivf->spread : 0));
     bytes += ivf->screen ? ki_screen_bytes(ivf->screen) : 0;
+    bytes += ivf->coarse ? ki_coarse_bytes(ivf->coarse) : 0;
     return bytes + ki_postings_bytes(&ivf->lists);
 }
 
@@ -627,6 +596,7 @@ static const ki_structure_ops ivf_ops = {
     .decode = ivf_decode,
     .scratch_create = ki_ivf_scratch_create,
     .scratch_free = ki_ivf_scratch_free,
+    .prepare = ki_ivf_prepare,
     .search = ki_ivf_search,
     .route_size = ki_ivf_route_size,
     .route = ki_ivf_route,
@@ -634,19 +604,20 @@ static const ki_structure_ops ivf_ops = {
     .load = ivf_load,
     .check = ivf_check,
     .cells = ki_ivf_cells_info,
+    .compact = ki_ivf_compact,
     .bytes = ivf_bytes,
 };
 
 const ki_structure_part ki_structure_ivf = {
     .part =
-        {.info = {.pattern = "IVF<n>[_HKM<b>]",
+        {.info = {.pattern = "IVF<n>[_HKM<b>][_HNSW<M>]",
                   .about =
                       "structure: n cells by k-means, a query looks into the nprobe nearest; for some ten "
                       "thousand to tens of millions of rows; HKM: trained as a tree of b branches, for many "
-                      "cells",
+                      "cells; HNSW: found by a graph of M to 2M links a centroid, for very many",
                   .params = params,
                   .n_params = sizeof params / sizeof *params},
-         .args = {{"n", 1, MAX_CELLS, 0}, {"b", 0, MAX_CELLS, 0}}},
+         .args = {{"n", 1, MAX_CELLS, 0}, {"b", 0, MAX_CELLS, 0}, {"M", 0, 128, 0}}},
     .main_param = "nprobe",
     .main_param_l2 = "reach",
     .metrics = KI_FLOAT_METRICS,

@@ -69,6 +69,7 @@ kith_status ki_ivf_cells_save(const ki_ivf *ivf, ki_store_writer *writer, kith_e
     if (!ivf->spread) return KITH_OK; /* of a file that had none */
     ki_record_init(&record, ivf->base.env->allocator);
     ki_record_put_f64(&record, "spread", ivf->trained_spread);
+    if (ivf->split) ki_record_put_u64(&record, "split", 1);
     kith_status status = ki_store_put_record(writer, TRAINING, &record, err);
     ki_record_clear(&record);
     KI_TRY(status);
@@ -87,6 +88,9 @@ kith_status ki_ivf_cells_load(ki_ivf *ivf, ki_store *store, kith_error *err)
     }
     KI_TRY(ki_store_record_open(store, TRAINING, &record, err));
     KI_TRY(ki_record_get_f64(&record, "spread", 0, 1e300, &ivf->trained_spread, err));
+    uint64_t split = 0;
+    if (ki_record_has(&record, "split")) KI_TRY(ki_record_get_u64(&record, "split", 0, 1, &split, err));
+    ivf->split = (int)split;
     KI_TRY(ki_store_load(store, RADII, ivf->n_cells, sizeof *ivf->radius, ivf->radius, err));
     KI_TRY(ki_store_load(store, SPREAD, ivf->n_cells, sizeof *ivf->spread, ivf->spread, err));
     for (size_t c = 0; c < ivf->n_cells; c++)

@@ -2,23 +2,42 @@
 #ifndef KI_INDEX_IVF_INTERNAL_H
 #define KI_INDEX_IVF_INTERNAL_H
 
+#include "index/coarse.h"
 #include "index/family.h"
 #include "index/postings.h"
 #include "math/product.h"
 #include "math/screen.h"
 
-#define KI_IVF_NOWHERE UINT32_MAX /* in the cells of slots: no row */
+#define KI_IVF_MAX_CELLS ((uint64_t)1 << 24) /* arbitrary: 8 GB of 128-d centroids */
+#define KI_IVF_NOWHERE UINT32_MAX            /* in the cells of slots: no row */
 
 /* The parameters, in the order of the table. */
-enum { KI_IVF_NPROBE, KI_IVF_REACH, KI_IVF_EXACT, KI_IVF_ITERATIONS, KI_IVF_TRAIN_ROWS };
+enum {
+    KI_IVF_NPROBE,
+    KI_IVF_REACH,
+    KI_IVF_EXACT,
+    KI_IVF_COARSE_EF,
+    KI_IVF_ITERATIONS,
+    KI_IVF_TRAIN_ROWS,
+    KI_IVF_MINI_BATCH,
+    KI_IVF_SPHERICAL,
+    KI_IVF_MAX_CELL
+};
+
+/* The numbers of the spec: cells, branches of the tree that trains them, links of the graph over them (0: none). */
+enum { KI_IVF_CELLS, KI_IVF_BRANCHES, KI_IVF_LINKS };
 
 typedef struct ki_ivf {
     ki_structure base;
     size_t n_cells;
-    float *centroids;   /* [n_cells][dim]; NULL: not trained */
+    float *centroids; /* [n_cells][dim]; NULL: not trained */
+    float *
+        origins; /* [n_cells][dim] what residual codes are counted from; NULL: the centroids (no cell was split) */
+    int split; /* cells were split: rows of others may be nearer to a new centroid than to their own */
     ki_packed *nearest; /* the centroids under L2SQ: which cell is a row's, and near which is a query */
     ki_packed *probing; /* the centroids under DOT, for queries of that metric; else NULL */
     ki_screen *screen;  /* the centroids once more, a byte a component; NULL where it would not pay */
+    ki_coarse *coarse;  /* the graph over the centroids of IVF<n>_HNSW<M>, else NULL */
     ki_postings lists;
     float *radius; /* [n_cells] no row of the cell is farther from its centroid */
     double *
@@ -35,6 +54,25 @@ static inline const ki_packed *ki_ivf_probing(const ki_ivf *ivf)
     return ivf->probing ? ivf->probing : ivf->nearest;
 }
 
+/* What the residual codes of each cell are counted from. */
+static inline const float *ki_ivf_origins(const ki_ivf *ivf)
+{
+    return ivf->origins ? ivf->origins : ivf->centroids;
+}
+
+/* What follows from ivf->centroids: their packed forms, empty lists, an empty graph. reset: back to untrained; allowed after
+ * a failure. */
+kith_status ki_ivf_ready(ki_ivf *ivf, kith_error *err);
+void ki_ivf_reset(ki_ivf *ivf);
+
+/* The compact of the vtable, ivf_grow.c. */
+kith_status ki_ivf_compact(ki_structure *structure, double max_cell, const kith_run *run, uint64_t *args,
+                           kith_error *err);
+
+/* The centroids of a sample x[n][dim], where ivf->centroids has room for them: ivf_train.c. */
+kith_status ki_ivf_train_centroids(ki_ivf *ivf, const float *x, size_t n, const kith_run *run,
+                                   kith_error *err);
+
 /* What is known of cells, ivf_cells.c. init: the centroids are there; clear is allowed any time. note: rows x[n][dim] went
  * to cells[n]. forget: a row left a cell that had `before`. */
 kith_status ki_ivf_cells_init(ki_ivf *ivf, kith_error *err);
@@ -48,6 +86,8 @@ kith_status ki_ivf_cells_info(const ki_structure *structure, kith_cells_info *in
 /* The search part of the vtable, ivf_search.c. */
 kith_status ki_ivf_scratch_create(const ki_structure *structure, ki_scratch **scratch, kith_error *err);
 void ki_ivf_scratch_free(const ki_structure *structure, ki_scratch *scratch);
+kith_status ki_ivf_prepare(const ki_structure *structure, ki_scratch *scratch, size_t k,
+                           const double *settings, kith_error *err);
 void ki_ivf_search(const ki_structure *structure, ki_scratch *scratch, ki_query *query);
 size_t ki_ivf_route_size(const ki_structure *structure, const double *settings);
 kith_status ki_ivf_route(const ki_structure *structure, const float *x, size_t nq, const double *settings,

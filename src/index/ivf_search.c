@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/bitset.h"
 #include "base/error.h"
 #include "base/memory.h"
 #include "base/select.h"
@@ -18,6 +19,15 @@
 /* A query that ends by itself is given this share of the cells at first, and as many again each time they do not do. */
 #define FIRST_SHARE 64
 #define FIRST_LEAST 16
+#define FIRST_WALKED 32 /* cells, where a graph finds them: each round walks anew */
+
+/* The beam of a walk to `count` cells, unless coarse_ef says so: a half more, so that the last of them are found too
+ * (sift1m, 65,536 cells: docs/families/ivf.md). */
+#define BEAM_LEAST 32
+
+/* From this share of the cells on a walk is no less work than all centroids; so few it finds in any case. */
+#define WALK_SHARE 16
+#define WALK_LEAST 32
 
 /* What is fetched of the next list while this one is scanned: its first lines. The hardware follows a run of
  * lines once it has begun, but not from one list to the next. */
@@ -25,11 +35,14 @@
 
 struct ki_scratch {
     ki_scorer *scorer;
-    float *distance; /* [n_cells] of the query to each centroid */
-    uint64_t *near;  /* [n_cells] keys (base/select.h) of the nearest cells, sorted */
-    uint32_t *left;  /* [n_cells] cells that screening left over; NULL without a screen */
-    float *exact;    /* [n_cells] their exact distances */
-    void *rough;     /* scratch of the screen */
+    float *distance;         /* [n_cells] of the query to each centroid */
+    uint64_t *near;          /* [n_cells] keys (base/select.h) of the nearest cells, sorted */
+    uint32_t *left;          /* [n_cells] cells that screening left over; NULL without a screen */
+    float *exact;            /* [n_cells] their exact distances */
+    void *rough;             /* scratch of the screen */
+    ki_coarse_scratch *walk; /* of the graph; NULL without */
+    uint64_t *
+        seen; /* [n_cells] bits: cells looked into; with a graph, whose walks do not find cells in one order */
 };
 
 kith_status ki_ivf_scratch_create(const ki_structure *structure, ki_scratch **scratch, kith_error *err)
@@ -51,6 +64,11 @@ kith_status ki_ivf_scratch_create(const ki_structure *structure, ki_scratch **sc
         if (!s->left || !s->exact || !s->rough)
             status = ki_fail_nomem(err, ivf->n_cells * (sizeof *s->left + sizeof *s->exact));
     }
+    if (status == KITH_OK && ivf->coarse) {
+        s->seen = ki_alloc(env->allocator, ki_bits_words(ivf->n_cells), sizeof *s->seen);
+        status = s->seen ? ki_coarse_scratch_create(ivf->coarse, &s->walk, err)
+                         : ki_fail_nomem(err, ki_bits_words(ivf->n_cells) * sizeof *s->seen);
+    }
     if (status == KITH_OK) status = env->codec->ops->scorer(env->codec, env->allocator, &s->scorer, err);
     if (status != KITH_OK) {
         ki_ivf_scratch_free(structure, s);
@@ -69,13 +87,15 @@ void ki_ivf_scratch_free(const ki_structure *structure, ki_scratch *scratch)
     ki_free(allocator, scratch->left);
     ki_free(allocator, scratch->exact);
     ki_free(allocator, scratch->rough);
+    if (scratch->walk) ki_coarse_scratch_free(((const ki_ivf *)structure)->coarse, scratch->walk);
+    ki_free(allocator, scratch->seen);
     ki_free(allocator, scratch);
 }
 
 /* ---- Which cells ---- */
 
-/* The `count` nearest cells whose keys are above `after`, sorted, into near[]; how many there are, which is fewer only
- * when no more are left. Candidates are gathered up to twice the number wanted, and then the farther half is dropped: a
+/* The `count` nearest cells whose keys are above `after` (with a graph: which were not looked into), sorted, into near[]; how
+ * many there are, which is fewer only when no more are left. Candidates are gathered up to twice the number wanted, and then the farther half is dropped: a
  * few passes over a small array, where a heap would be sifted hundreds of times. */
 static size_t next_cells(const ki_ivf *ivf, ki_scratch *s, uint64_t after, size_t count)
 {
@@ -90,7 +110,7 @@ static size_t next_cells(const ki_ivf *ivf, ki_scratch *s, uint64_t after, size_
             size_t cell = first + near[i];
             uint64_t key = ki_key(s->distance[cell], (uint32_t)cell);
             s->near[n] = key;
-            n += key > after;
+            n += s->seen ? !ki_bits_get(s->seen, cell) : key > after;
         }
         if (n < count || n + DISTANCE_BLOCK <= room) continue;
         ki_keys_select(s->near, n, count);
@@ -133,17 +153,61 @@ static int reaches(const ki_ivf *ivf, const double *settings)
            (env->metric == KITH_L2SQ || env->unit);
 }
 
+/* Whether a graph finds `count` cells. `exact` wants them all in order. */
+static int walks(const ki_ivf *ivf, const double *settings, size_t count)
+{
+    if (!ivf->coarse || (count > WALK_LEAST && count > ivf->n_cells / WALK_SHARE)) return 0;
+    return !(reaches(ivf, settings) && settings[KI_IVF_EXACT] > 0);
+}
+
 /* Cells that a query begins with. */
 static size_t probes(const ki_ivf *ivf, const double *settings)
 {
     double nprobe = settings[KI_IVF_NPROBE];
-    if (reaches(ivf, settings)) nprobe = (double)(ivf->n_cells / FIRST_SHARE + FIRST_LEAST);
+    if (reaches(ivf, settings))
+        nprobe = (double)(walks(ivf, settings, FIRST_WALKED) ? FIRST_WALKED
+                                                             : ivf->n_cells / FIRST_SHARE + FIRST_LEAST);
     return nprobe < (double)ivf->n_cells ? (size_t)nprobe : ivf->n_cells;
+}
+
+/* The beam of a walk to `count` cells. */
+static size_t beam(const double *settings, size_t count)
+{
+    size_t ef = (size_t)settings[KI_IVF_COARSE_EF];
+    if (ef == 0) ef = count + count / 2 < BEAM_LEAST ? BEAM_LEAST : count + count / 2;
+    return ef < count ? count : ef;
+}
+
+kith_status ki_ivf_prepare(const ki_structure *structure, ki_scratch *s, size_t k, const double *settings,
+                           kith_error *err)
+{
+    const ki_ivf *ivf = (const ki_ivf *)structure;
+    (void)k;
+    size_t count = probes(ivf, settings);
+    if (!walks(ivf, settings, count)) return KITH_OK;
+    if (reaches(ivf, settings) && count < ivf->n_cells / WALK_SHARE)
+        count = ivf->n_cells / WALK_SHARE; /* it may go on for so long */
+    return ki_coarse_reserve(ivf->coarse, s->walk, count, beam(settings, count), err);
+}
+
+/* Up to `count` cells that were not looked into, by the graph, into near[]: of the `seen` + count nearest those that are new. */
+static size_t walk(const ki_ivf *ivf, ki_scratch *s, const ki_query *query, size_t seen, size_t count)
+{
+    size_t n = ki_coarse_find(ivf->coarse, s->walk, query->vector, seen + count,
+                              beam(query->settings, seen + count), s->near);
+    size_t fresh = 0;
+    for (size_t i = 0; i < n; i++) {
+        s->near[fresh] = s->near[i];
+        fresh += !ki_bits_get(s->seen, ki_key_number(s->near[i]));
+    }
+    return fresh;
 }
 
 size_t ki_ivf_route_size(const ki_structure *structure, const double *settings)
 {
-    return probes((const ki_ivf *)structure, settings) * sizeof(uint64_t);
+    const ki_ivf *ivf = (const ki_ivf *)structure;
+    size_t nprobe = probes(ivf, settings);
+    return walks(ivf, settings, nprobe) ? 0 : nprobe * sizeof(uint64_t);
 }
 
 kith_status ki_ivf_route(const ki_structure *structure, const float *x, size_t nq, const double *settings,
@@ -176,13 +240,16 @@ static void prefetch(const void *data, size_t bytes)
     for (size_t i = 0; i < bytes && i < PREFETCH_BYTES; i += KI_CACHE_LINE) __builtin_prefetch(from + i);
 }
 
-/* The distance of the query to a centroid, as the codec counts, from the one by which the cell was chosen. Under COSINE
- * that is |q - c|^2, and the codec's -(q . c). */
+/* The distance of the query to what the codes of a cell are counted from, as the codec counts, from the one by which the
+ * cell was chosen. Under COSINE that is |q - c|^2, and the codec's -(q . c). */
 static float origin_distance(const ki_ivf *ivf, const ki_query *query, size_t cell, float distance)
 {
     const ki_structure_env *env = ivf->base.env;
-    if (env->metric == KITH_L2SQ || ivf->probing) return distance;
-    return -env->kernels->dot_f32(query->vector, ivf->centroids + cell * env->dim, env->dim);
+    const float *origin = ki_ivf_origins(ivf) + cell * env->dim;
+    if (ivf->origins && env->metric == KITH_L2SQ)
+        return env->kernels->l2sq_f32(query->vector, origin, env->dim);
+    if (!ivf->origins && (env->metric == KITH_L2SQ || ivf->probing)) return distance;
+    return -env->kernels->dot_f32(query->vector, origin, env->dim);
 }
 
 static void scan_cell(const ki_ivf *ivf, ki_scratch *s, ki_query *query, uint64_t key)
@@ -191,7 +258,7 @@ static void scan_cell(const ki_ivf *ivf, ki_scratch *s, ki_query *query, uint64_
     query->visited++;
     if (size == 0) return;
     if (s->scorer->codec->residual)
-        s->scorer->ops->rebase(s->scorer, ivf->centroids + cell * ivf->base.env->dim,
+        s->scorer->ops->rebase(s->scorer, ki_ivf_origins(ivf) + cell * ivf->base.env->dim,
                                origin_distance(ivf, query, cell, ki_key_dist(key)));
     ki_query_scan(query, s->scorer, ki_postings_codes(&ivf->lists, cell),
                   ki_postings_slots(&ivf->lists, cell), 0, size);
@@ -204,6 +271,7 @@ static void scan_cell(const ki_ivf *ivf, ki_scratch *s, ki_query *query, uint64_
  *     |q - c_j| - r_j <= d_k                                  (r_j: the radius of the cell), and
  *     (|q - c_j|^2 - |q - c_1|^2) / (2 |c_j - c_1|) <= d_k    (the distance of q to the border between cell j and cell 1:
  *                                                             rows lie in the cell that is nearest)
+ * The second no longer holds when cells were split (ivf_grow.c); the first does, and is all that `exact` goes by then.
  * `exact` passes over all other cells, and the answer is that of all cells. In many dimensions the bounds let nearly every
  * cell pass: the row would have to lie right in the direction of the cell. A row at distance d_k in any direction lies
  * across a border at distance h with a probability that falls with h / d_k. `reach` bounds that ratio:
@@ -256,6 +324,7 @@ static int may_hold(const ki_ivf *ivf, uint64_t key, double below, reach *r)
     double d2 = (double)ki_key_dist(key) - (double)r->error, first = (double)r->first + (double)r->error;
     double gap = d2 - first - 2 * (double)r->error, d = d2 > 0 ? sqrt(d2) : 0;
     if (c == r->c1 || below == INFINITY) return 1;
+    if (ivf->split) return d - (double)ivf->radius[cell] <= below;
     if (gap >
         2 * below * (d + sqrt(first) + 1e-3 * d)) { /* |c_j - c_1| is less: true for all cells from here on */
         r->over = 1;
@@ -299,22 +368,48 @@ static void scan_cells(const ki_ivf *ivf, ki_scratch *s, ki_query *query, const 
     }
 }
 
+/* The cells that a query looks into first, into near[]: how many. *measured: whether distance[] was filled. */
+static size_t first_cells(const ki_ivf *ivf, ki_scratch *s, const ki_query *query, size_t n, int *measured)
+{
+    if (s->seen) memset(s->seen, 0, ki_bits_words(ivf->n_cells) * sizeof *s->seen);
+    if (walks(ivf, query->settings, n)) return walk(ivf, s, query, 0, n);
+    if (screened_cells(ivf, s, query->vector, n) > 0) return n;
+    ki_product_row(ki_ivf_probing(ivf), query->vector, s->distance);
+    *measured = 1;
+    return next_cells(ivf, s, 0, n);
+}
+
+/* The next ones, after keys[n], the last that were looked into, and `seen` in all: as many again. */
+static size_t more_cells(const ki_ivf *ivf, ki_scratch *s, const ki_query *query, const uint64_t *keys,
+                         size_t n, size_t seen, int *measured)
+{
+    size_t count = seen < ivf->n_cells - seen ? seen : ivf->n_cells - seen;
+    uint64_t last = keys[n - 1];
+    for (size_t i = 0; i < n && s->seen; i++) ki_bits_set(s->seen, ki_key_number(keys[i]));
+    if (reaches(ivf, query->settings) && walks(ivf, query->settings, seen + count) && !*measured) {
+        size_t found = walk(ivf, s, query, seen, count);
+        if (found > 0) return found;
+    }
+    if (!*measured) ki_product_row(ki_ivf_probing(ivf), query->vector, s->distance);
+    *measured = 1;
+    return next_cells(ivf, s, last, count);
+}
+
 void ki_ivf_search(const ki_structure *structure, ki_scratch *s, ki_query *query)
 {
     const ki_ivf *ivf = (const ki_ivf *)structure;
-    size_t n = probes(ivf, query->settings), seen = n;
+    size_t n = probes(ivf, query->settings), seen;
     const uint64_t *keys = query->route;
     int measured = 0; /* whether distance[] holds the exact distances of all cells */
     query->holes = 0; /* lists hold slots in use only */
     s->scorer->ops->query(s->scorer, query->vector);
     if (!keys) {
+        n = first_cells(ivf, s, query, n, &measured);
         keys = s->near;
-        if (screened_cells(ivf, s, query->vector, n) == 0) {
-            ki_product_row(ki_ivf_probing(ivf), query->vector, s->distance);
-            n = next_cells(ivf, s, 0, n);
-            measured = 1;
-        }
+    } else if (s->seen) {
+        memset(s->seen, 0, ki_bits_words(ivf->n_cells) * sizeof *s->seen);
     }
+    seen = n;
     reach how_far, *r = reaches(ivf, query->settings) && n > 0 ? &how_far : NULL;
     if (r) reach_begin(ivf, query, keys[0], r);
     scan_cells(ivf, s, query, keys, n, r);
@@ -322,11 +417,7 @@ void ki_ivf_search(const ki_structure *structure, ki_scratch *s, ki_query *query
      * wants more rows has no limit yet, so that every cell is in its reach. */
     while (((r && !r->over) || ki_query_taken(query) < query->need) && n > 0 && seen < ivf->n_cells &&
            !query->stopped) {
-        uint64_t last = keys[n - 1];
-        size_t left = ivf->n_cells - seen;
-        if (!measured) ki_product_row(ki_ivf_probing(ivf), query->vector, s->distance);
-        measured = 1;
-        n = next_cells(ivf, s, last, seen < left ? seen : left);
+        n = more_cells(ivf, s, query, keys, n, seen, &measured);
         keys = s->near;
         scan_cells(ivf, s, query, keys, n, r);
         seen += n;

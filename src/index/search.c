@@ -421,8 +421,8 @@ static kith_status search_parts(batch *b, kith_error *err)
     int free_hand = !options->filter && !options->cancel && options->max_microseconds == 0;
     int together = ops->search_batch && free_hand && !s->index->refine_codec;
     size_t room = b->nq < BATCH ? b->nq : BATCH;
-    if (ops->route && options->max_microseconds == 0) {
-        b->route_size = ops->route_size(structure, s->settings);
+    if (ops->route && options->max_microseconds == 0) b->route_size = ops->route_size(structure, s->settings);
+    if (b->route_size > 0) {
         size_t fits = ROUTE_BYTES / b->route_size;
         if (fits < BATCH_MIN) fits = BATCH_MIN;
         if (room > fits) room = fits;

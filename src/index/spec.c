@@ -72,8 +72,16 @@ static size_t read_number(const char *text, size_t size, uint64_t *value)
     return digits;
 }
 
+/* Whether what is left of a piece goes on as the bracket at `pattern` does. */
+static int opens(const char *pattern, const char *text, size_t left)
+{
+    size_t literal = strcspn(pattern + 1, "<]");
+    if (left == 0 || literal > left || strncmp(text, pattern + 1, literal) != 0) return 0;
+    return literal > 0 || isdigit((unsigned char)*text);
+}
+
 /* Match a piece against a pattern. args[] get the numbers, where[] their positions. A tail in brackets is
- * there or not; what it would hold keeps its initial value then. */
+ * there or not, each by itself; what it would hold keeps its initial value then. */
 static int match(const ki_part *part, piece p, uint64_t *args, size_t *where)
 {
     const char *pattern = part->info.pattern;
@@ -84,7 +92,8 @@ static int match(const ki_part *part, piece p, uint64_t *args, size_t *where)
     }
     while (*pattern) {
         if (*pattern == '[') {
-            if (i == p.size) return 1; /* the tail is left out */
+            if (!opens(pattern, p.text + i, p.size - i)) /* the tail is left out */
+                for (; *pattern != ']'; pattern++) arg += *pattern == '<';
             pattern++;
         } else if (*pattern == ']') {
             pattern++;
@@ -132,9 +141,15 @@ static void append_part(char *text, const ki_part *part, const uint64_t *args)
         char piece_text[24] = {*p, 0};
         if (*p == '[') {
             int plain = 1;
-            for (size_t a = arg; a < KI_SPEC_ARGS && part->args[a].name; a++)
+            size_t a = arg;
+            for (const char *q = p; *q != ']'; q++) {
+                if (*q != '<') continue;
                 plain = plain && args[a] == part->args[a].initial;
-            if (plain) return;
+                a++;
+            }
+            if (!plain) continue;
+            arg = a;
+            p = strchr(p, ']');
             continue;
         }
         if (*p == ']') continue;
@@ -146,7 +161,7 @@ static void append_part(char *text, const ki_part *part, const uint64_t *args)
     }
 }
 
-static void write_canonical(ki_spec *spec)
+void ki_spec_rename(ki_spec *spec)
 {
     spec->canonical[0] = 0;
     if (spec->transform) append_part(spec->canonical, &spec->transform->part, spec->transform_args);
@@ -269,7 +284,7 @@ kith_status ki_spec_parse(const char *text, ki_spec *spec, kith_error *err)
     if (spec->refinement && spec->codec->fine >= spec->refinement->fine && !spec->transform)
         return ki_fail(err, KITH_INVALID, "spec: %s is no better copy than %s",
                        spec->refinement->part.info.pattern, spec->codec->part.info.pattern);
-    write_canonical(spec);
+    ki_spec_rename(spec);
     return KITH_OK;
 }
 

@@ -1,7 +1,7 @@
 /* spec.h - spec strings: `[transform,]structure[,codec][,refinement]`, each part a pattern of words and numbers.
  *
- * A pattern is literal text with numbers in angle brackets and an optional tail in square brackets:
- * "IVF<n>", "PQ<m>[x<b>]", "PStable<L>x<K>". The table of a part's numbers gives their ranges, and for those of
+ * A pattern is literal text with numbers in angle brackets and optional tails in square brackets, in their order:
+ * "IVF<n>[_HKM<b>][_HNSW<M>]", "PQ<m>[x<b>]", "PStable<L>x<K>". The table of a part's numbers gives their ranges, and for those of
  * the tail what they are when it is left out.
  */
 #ifndef KI_INDEX_SPEC_H
@@ -36,6 +36,9 @@ typedef struct ki_spec {
 /* Parse a spec.
  * Errors:   KITH_INVALID; the message names the part, its position in the string (from 0) and what is allowed. */
 kith_status ki_spec_parse(const char *text, ki_spec *spec, kith_error *err);
+
+/* The canonical text anew, after numbers were changed. */
+void ki_spec_rename(ki_spec *spec);
 
 /* Every parameter that an index of a spec takes: structure, codec, refinement and transform one after the other,
  * then the one that every index takes, target_recall. */

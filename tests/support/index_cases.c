@@ -18,6 +18,7 @@ const family_case families[] = {
     {"IVF40,Flat", 0, 1, 0.95},
     {"IVF40,PQ@", 0, 0, 0.67},
     {"IVF40_HKM5,Flat", 0, 1, 0.95},
+    {"IVF40_HNSW4,Flat", 0, 1, 0.95},
     {"IVF40,PQ@x6,RFlat", 0, 1, 0.94},
     {"IVF40,PQ@x4fs,RFlat", 0, 1, 0.85},
     {"F16", 1, 0, 0.95},
@@ -386,7 +387,8 @@ void case_quick(kith_index *index)
     if (strstr(info.spec, "IVF")) assert_ok(kith_index_set(index, "kmeans_iterations", 5, &err), &err);
     static const char *const graphs[] = {"NSW", "NSG", "Vamana", "NNDescent"};
     for (size_t i = 0; i < sizeof graphs / sizeof *graphs; i++)
-        if (strstr(info.spec, graphs[i])) assert_ok(kith_index_set(index, "ef_construction", 24, &err), &err);
+        if (strstr(info.spec, graphs[i]) && !strstr(info.spec, "IVF"))
+            assert_ok(kith_index_set(index, "ef_construction", 24, &err), &err);
     if (strncmp(info.spec, "QG", 2) == 0) assert_ok(kith_index_set(index, "ef_construction", 64, &err), &err);
 }
 

@@ -141,12 +141,320 @@ static void test_cells(void **state)
     free(x);
 }
 
+/* ---- A graph over the centroids ---- */
+
+/* How many of the first n ids of two answers are the same, query by query. */
+static size_t common(const uint64_t *a, const uint64_t *b)
+{
+    size_t same = 0;
+    for (size_t q = 0; q < NQ; q++)
+        for (size_t i = 0; i < K; i++)
+            for (size_t j = 0; j < K; j++) same += a[q * K + i] == b[q * K + j] && a[q * K + i] != KITH_NO_ID;
+    return same;
+}
+
+/* The same cells trained, but found by a walk: nearly the same answers with few probes, the same with many, and with
+ * `exact`; files, mapped or not, give the same. */
+static void test_graph_of_cells(void **state)
+{
+    (void)state;
+    static const kith_metric metrics[] = {KITH_L2SQ, KITH_COSINE, KITH_DOT};
+    for (size_t m = 0; m < 3; m++) {
+        size_t dim = 16;
+        float *x = test_vectors(N, dim, 200, 1), *q = test_vectors(NQ, dim, 200, 2);
+        kith_index *plain = make("IVF1500_HKM30,Flat", dim, metrics[m], x, N);
+        kith_index *graph = make("IVF1500_HKM30_HNSW8,Flat", dim, metrics[m], x, N);
+        kith_index *flat = make("Flat", dim, metrics[m], x, N);
+        static uint64_t ids[NQ * K], expected[NQ * K], again[NQ * K];
+        static float dist[NQ * K], expected_dist[NQ * K], dist_again[NQ * K];
+        (void)answers(plain, q, (kith_setting){"nprobe", 20}, expected, expected_dist);
+        (void)answers(graph, q, (kith_setting){"nprobe", 20}, ids, dist);
+        assert_true(common(ids, expected) >= (size_t)NQ * K * 95 / 100);
+        (void)answers(plain, q, (kith_setting){"nprobe", 200}, expected, expected_dist);
+        (void)answers(graph, q, (kith_setting){"nprobe", 200}, again,
+                      dist_again); /* over a sixteenth: by all */
+        assert_memory_equal(again, expected, sizeof ids);
+        if (metrics[m] != KITH_DOT) {
+            (void)answers(flat, q, (kith_setting){NULL, 0}, expected, expected_dist);
+            (void)answers(graph, q, (kith_setting){"exact", 1}, again, dist_again);
+            assert_memory_equal(again, expected, sizeof ids);
+            uint64_t some = answers(graph, q, (kith_setting){"reach", 0.4}, again, dist_again);
+            uint64_t more = answers(graph, q, (kith_setting){"reach", 2}, again, dist_again);
+            assert_true(some < more && common(again, expected) >= NQ * K * 98 / 100);
+        }
+        char path[600];
+        snprintf(path, sizeof path, "%s/graph.kidx", test_folder());
+        assert_ok(kith_index_check(graph, &err), &err);
+        assert_ok(kith_index_save(graph, path, NULL, &err), &err);
+        for (int mode = KITH_OPEN_READ; mode <= KITH_OPEN_MAP; mode++) {
+            kith_index *opened;
+            assert_ok(kith_index_open(path, (kith_open_mode)mode, NULL, NULL, &opened, &err), &err);
+            assert_ok(kith_index_check(opened, &err), &err);
+            (void)answers(opened, q, (kith_setting){"nprobe", 20}, again, dist_again);
+            assert_memory_equal(again, ids, sizeof ids);
+            assert_memory_equal(dist_again, dist, sizeof dist);
+            kith_index_free(opened);
+        }
+        kith_index_free(plain);
+        kith_index_free(graph);
+        kith_index_free(flat);
+        free(x);
+        free(q);
+    }
+}
+
+/* A query that wants more rows than its cells hold finds all there are, each once. */
+static void test_graph_runs_out(void **state)
+{
+    (void)state;
+    size_t dim = 12, n = 2000;
+    float *x = test_vectors(n, dim, 0, 5);
+    kith_index *index = make("IVF600_HNSW4,PQ4", dim, KITH_L2SQ, x, n);
+    kith_searcher *searcher;
+    uint64_t *ids = malloc((n + 5) * sizeof *ids), sum = 0;
+    float *dist = malloc((n + 5) * sizeof *dist);
+    assert_ok(kith_searcher_create(index, &searcher, &err), &err);
+    assert_ok(kith_search(searcher, x, 1, n + 5, NULL, ids, dist, NULL, &err), &err);
+    for (size_t i = 0; i < n; i++) sum += ids[i];
+    assert_int_equal(sum, n * (n - 1) / 2);
+    assert_true(ids[n] == KITH_NO_ID);
+    kith_searcher_free(searcher);
+    kith_index_free(index);
+    assert_int_equal(kith_index_create("IVF600_HNSW1,Flat", dim, NULL, &index, &err), KITH_INVALID);
+    assert_int_equal(kith_index_create("IVF600_HNSW129,Flat", dim, NULL, &index, &err), KITH_INVALID);
+    free(x);
+    free(ids);
+    free(dist);
+}
+
+/* ---- Splitting cells ---- */
+
+/* Rows that came all into one corner after training. */
+static float *crowd(size_t n, size_t dim, uint64_t seed)
+{
+    float *x = test_vectors(n, dim, 30, seed);
+    for (size_t i = n / 2; i < n; i++)
+        for (size_t d = 0; d < dim; d++) x[i * dim + d] = x[7 * dim + d] + 0.3f * x[i * dim + d];
+    return x;
+}
+
+static kith_cells_info cells_of(const kith_index *index)
+{
+    kith_cells_info cells = {.struct_size = sizeof cells};
+    assert_ok(kith_index_get_cells(index, &cells, &err), &err);
+    return cells;
+}
+
+static void same_answers(const kith_index *a, const kith_index *b, const float *q, kith_setting setting,
+                         float tolerance)
+{
+    static uint64_t ids[2][NQ * K];
+    static float dist[2][NQ * K];
+    (void)answers(a, q, setting, ids[0], dist[0]);
+    (void)answers(b, q, setting, ids[1], dist[1]);
+    assert_true(common(ids[0], ids[1]) >= NQ * K * 995 / 1000); /* ties within rounding may fall either way */
+    for (size_t i = 0; i < NQ * K; i++)
+        assert_true(fabsf(dist[0][i] - dist[1][i]) <= tolerance * (1 + fabsf(dist[0][i])));
+}
+
+/* No cell above the bound, not a code changed: all cells together give the answers that they gave. And life goes on. */
+static void split_and_live(const char *spec, kith_metric metric)
+{
+    size_t dim = 16, n = N;
+    float *x = crowd(n, dim, 1), *q = test_vectors(NQ, dim, 30, 2);
+    kith_index *index[3]; /* as it was; split on one thread, on three */
+    char path[3][600];
+    kith_compact_result result;
+    kith_compact_options options;
+    kith_compact_options_init(&options);
+    options.max_cell = 2;
+    for (size_t i = 0; i < 3; i++) {
+        kith_index_options how;
+        kith_index_options_init(&how);
+        how.metric = metric;
+        assert_ok(kith_index_create(spec, dim, &how, &index[i], &err), &err);
+        assert_ok(kith_index_train(index[i], x, n / 2, NULL, &err), &err);
+        for (size_t part = 0; part < 3; part++) /* lists grow, and have room */
+            assert_ok(kith_index_add(index[i], x + part * n / 3 * dim, NULL, n / 3, NULL, &err), &err);
+        kith_run run;
+        kith_run_init(&run);
+        if (i == 2) assert_ok(kith_pool_create(3, NULL, &run.pool, &err), &err);
+        if (i > 0) assert_ok(kith_index_compact(index[i], &options, &run, &result, &err), &err);
+        kith_pool_free(run.pool);
+        snprintf(path[i], sizeof path[i], "%s/split%zu.kidx", test_folder(), i);
+        assert_ok(kith_index_save(index[i], path[i], NULL, &err), &err);
+    }
+    kith_cells_info before = cells_of(index[0]), after = cells_of(index[1]);
+    size_t most = (size_t)(2 * before.mean_rows);
+    assert_true(before.largest > most && after.largest <= most && after.cells > before.cells);
+    assert_true(result.cells_before == before.cells && result.cells_after == after.cells);
+    assert_true(result.largest_before == before.largest && result.largest_after == after.largest);
+    assert_true(after.rows == before.rows && after.spread_now < before.spread_now);
+    kith_index_info info = {.struct_size = sizeof info};
+    assert_ok(kith_index_get_info(index[1], &info, &err), &err);
+    assert_int_equal(strtoul(info.spec + 3, NULL, 10), after.cells);
+
+    FILE *files[2] = {fopen(path[1], "rb"), fopen(path[2], "rb")};
+    for (int c = 0; c != EOF;) {
+        c = getc(files[0]);
+        assert_int_equal(c, getc(files[1]));
+    }
+    for (size_t i = 0; i < 2; i++) fclose(files[i]);
+
+    assert_ok(kith_index_check(index[1], &err), &err);
+    same_answers(index[0], index[1], q, (kith_setting){"nprobe", 4096}, 1e-4f);
+    if (metric == KITH_L2SQ) same_answers(index[0], index[1], q, (kith_setting){"exact", 1}, 1e-4f);
+    kith_index_free(index[2]);
+    assert_ok(kith_index_open(path[1], KITH_OPEN_MAP, NULL, NULL, &index[2], &err), &err);
+    assert_ok(kith_index_check(index[2], &err), &err);
+    same_answers(index[1], index[2], q, (kith_setting){"nprobe", 9}, 0);
+    assert_int_equal(kith_index_compact(index[2], &options, NULL, NULL, &err), KITH_READONLY);
+    kith_index_free(index[2]);
+    assert_ok(kith_index_open(path[1], KITH_OPEN_READ, NULL, NULL, &index[2], &err), &err);
+
+    /* Rows go and come in both, by the cells as they are now. */
+    static uint64_t gone[900], added[900];
+    for (size_t i = 0; i < 900; i++) gone[i] = i * 6, added[i] = 100000 + i;
+    for (size_t i = 0; i < 3; i++) {
+        size_t removed;
+        assert_ok(kith_index_remove(index[i], gone, 900, &removed, &err), &err);
+        assert_int_equal(removed, 900);
+        assert_ok(kith_index_add(index[i], x + 33 * dim, added, 900, NULL, &err), &err);
+        assert_ok(kith_index_check(index[i], &err), &err);
+    }
+    same_answers(index[1], index[2], q, (kith_setting){"nprobe", 9}, 0);
+    if (strstr(spec, "Flat")) same_answers(index[0], index[1], q, (kith_setting){"nprobe", 4096}, 1e-4f);
+    assert_ok(kith_index_compact(index[2], NULL, NULL, &result, &err), &err); /* without splitting */
+    assert_true(result.cells_after == after.cells && result.bytes_after <= result.bytes_before);
+    same_answers(index[1], index[2], q, (kith_setting){"nprobe", 9}, 0);
+    for (size_t i = 0; i < 3; i++) kith_index_free(index[i]);
+    free(x);
+    free(q);
+}
+
+static void test_split(void **state)
+{
+    (void)state;
+    split_and_live("IVF40,Flat", KITH_L2SQ);
+    split_and_live("IVF40,PQ4", KITH_L2SQ);
+    split_and_live("IVF40,PQ4", KITH_COSINE);
+    split_and_live("IVF40,PQ8x4fs,RFlat", KITH_DOT);
+    split_and_live("IVF40_HKM5_HNSW4,SQ8", KITH_L2SQ);
+    split_and_live("IVF40,RaBitQ4", KITH_COSINE);
+}
+
+static void test_compact_refuses(void **state)
+{
+    (void)state;
+    size_t dim = 8;
+    float *x = test_vectors(N, dim, 0, 1);
+    for (size_t i = 0; i < N; i++) memcpy(x + i * dim, x + (i % 5) * dim, dim * sizeof *x); /* five rows */
+    kith_index *index = make("IVF4,Flat", dim, KITH_L2SQ, x, N);
+    kith_compact_options options;
+    kith_compact_options_init(&options);
+    kith_compact_result result;
+    options.max_cell = 1.5;
+    assert_ok(kith_index_compact(index, &options, NULL, &result, &err), &err);
+    assert_true(result.cells_after == 5 && result.largest_after == N / 5); /* equal rows cannot be parted */
+    assert_ok(kith_index_check(index, &err), &err);
+    options.max_cell = 1.2;
+    assert_int_equal(kith_index_compact(index, &options, NULL, NULL, &err), KITH_INVALID);
+    assert_non_null(strstr(err.message, "max_cell"));
+    kith_index_free(index);
+    index = make("HNSW8,Flat", dim, KITH_L2SQ, x, N);
+    assert_int_equal(kith_index_compact(index, NULL, NULL, NULL, &err), KITH_UNSUPPORTED);
+    kith_index_free(index);
+    assert_ok(kith_index_create("IVF4,Flat", dim, NULL, &index, &err), &err);
+    assert_int_equal(kith_index_compact(index, NULL, NULL, NULL, &err), KITH_UNTRAINED);
+    assert_int_equal(kith_index_compact(NULL, NULL, NULL, NULL, &err), KITH_INVALID);
+    assert_ok(kith_index_train(index, x, N, NULL, &err), &err);
+    assert_ok(kith_index_compact(index, NULL, NULL, &result, &err), &err); /* no rows */
+    kith_index_free(index);
+    free(x);
+}
+
+/* Every allocation of a split fails once: the index is as it was. */
+static void test_compact_without_memory(void **state)
+{
+    (void)state;
+    size_t dim = 8, n = 1500;
+    float *x = crowd(n, dim, 1);
+    test_allocator allocator;
+    kith_index *index;
+    kith_index_options how;
+    kith_compact_options options;
+    kith_index_options_init(&how);
+    kith_compact_options_init(&options);
+    options.max_cell = 2;
+    test_allocator_init(&allocator, SIZE_MAX, 0);
+    how.allocator = &allocator.base;
+    assert_ok(kith_index_create("IVF20_HNSW4,PQ4x4", dim, &how, &index, &err), &err);
+    assert_ok(kith_index_train(index, x, n / 2, NULL, &err), &err);
+    assert_ok(kith_index_add(index, x, NULL, n, NULL, &err), &err);
+    kith_status status = KITH_NOMEM;
+    for (size_t at = 0; status != KITH_OK; at += 1 + at / 16) {
+        size_t live = allocator.live;
+        allocator.fail_at = allocator.calls + at;
+        status = kith_index_compact(index, &options, NULL, NULL, &err);
+        allocator.fail_at = SIZE_MAX;
+        if (status == KITH_OK) break;
+        assert_int_equal(status, KITH_NOMEM);
+        assert_int_equal(allocator.live, live);
+        assert_int_equal(cells_of(index).cells, 20);
+        assert_ok(kith_index_check(index, &err), &err);
+        assert_true(at < 100000);
+    }
+    assert_true(cells_of(index).cells > 20);
+    assert_ok(kith_index_check(index, &err), &err);
+    kith_index_free(index);
+    assert_int_equal(allocator.live, 0);
+    free(x);
+}
+
+/* ---- Parameters of training ---- */
+
+static void test_training_parameters(void **state)
+{
+    (void)state;
+    size_t dim = 24;
+    float *x = crowd(N, dim, 3);
+    static const char *const specs[] = {"IVF60,Flat", "IVF60_HKM6,Flat"};
+    static const struct {
+        const char *name;
+        double value;
+    } ways[] = {{"mini_batch", 500}, {"spherical", 1}, {"max_cell", 2}};
+    for (size_t s = 0; s < 2; s++)
+        for (size_t w = 0; w < 3; w++) {
+            kith_index *index;
+            kith_index_options how;
+            kith_index_options_init(&how);
+            how.metric = KITH_COSINE;
+            assert_ok(kith_index_create(specs[s], dim, &how, &index, &err), &err);
+            assert_ok(kith_index_set(index, ways[w].name, ways[w].value, &err), &err);
+            assert_ok(kith_index_set(index, "train_rows", 1000, &err), &err); /* all: the bound is on those */
+            assert_ok(kith_index_train(index, x, N, NULL, &err), &err);
+            assert_ok(kith_index_add(index, x, NULL, N, NULL, &err), &err);
+            kith_cells_info cells = cells_of(index);
+            if (w == 2) assert_true((double)cells.largest <= 2 * cells.mean_rows + 2);
+            if (w != 2) assert_true((double)cells.largest > 2.5 * cells.mean_rows);
+            assert_ok(kith_index_check(index, &err), &err);
+            kith_index_free(index);
+        }
+    free(x);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_exact),
         cmocka_unit_test(test_reach),
         cmocka_unit_test(test_cells),
+        cmocka_unit_test(test_graph_of_cells),
+        cmocka_unit_test(test_graph_runs_out),
+        cmocka_unit_test(test_split),
+        cmocka_unit_test(test_compact_refuses),
+        cmocka_unit_test(test_compact_without_memory),
+        cmocka_unit_test(test_training_parameters),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <kith/dataset.h>
 #include <kith/kmeans.h>
 #include <kith/simd.h>
 
@@ -533,6 +534,241 @@ static void test_progress_and_cancel(void **state)
     free(x);
 }
 
+/* ---- spherical, mini-batch, balanced ---- */
+
+static void scale_rows(float *x, size_t n, size_t dim)
+{
+    for (size_t i = 0; i < n; i++) {
+        double sum = 0;
+        for (size_t d = 0; d < dim; d++) sum += (double)x[i * dim + d] * (double)x[i * dim + d];
+        for (size_t d = 0; d < dim && sum > 0; d++)
+            x[i * dim + d] = (float)((double)x[i * dim + d] / sqrt(sum));
+    }
+}
+
+/* Unit centroids, each in the direction of the sum of its points once it has converged; the objective falls. */
+static void test_spherical(void **state)
+{
+    (void)state;
+    static const size_t dims[] = {3, 20, 60};
+    for (size_t t = 0; t < 3; t++) {
+        size_t n = 4000, dim = dims[t], k = t == 2 ? 256 : 12;
+        float *x = test_vectors(n, dim, 20, t + 5), *c = malloc(k * dim * sizeof *c);
+        uint32_t *assign = malloc(n * sizeof *assign);
+        scale_rows(x, n, dim);
+        memset(x + 7 * dim, 0, dim * sizeof *x); /* a row without a direction */
+        history h = {0};
+        kith_kmeans_result result;
+        kith_error err;
+        kith_kmeans_options options;
+        kith_kmeans_options_init(&options);
+        options.spherical = 1;
+        options.max_iterations = 150;
+        options.max_points_per_centroid = 0;
+        options.iteration = remember;
+        options.iteration_ctx = &h;
+        assert_ok(kith_kmeans_train(x, n, dim, k, &options, NULL, c, &result, &err), &err);
+        assert_true(result.converged);
+        assert_falling(&h);
+        assert_ok(kith_kmeans_assign(x, n, dim, c, k, NULL, NULL, assign, NULL, &err), &err);
+        double *sum = calloc(k * dim, sizeof *sum);
+        for (size_t i = 0; i < n; i++) {
+            double best = -2, own = 0;
+            for (size_t j = 0; j < k; j++) {
+                double dot = 0;
+                for (size_t d = 0; d < dim; d++) dot += (double)x[i * dim + d] * (double)c[j * dim + d];
+                if (dot > best) best = dot;
+                if (j == assign[i]) own = dot;
+            }
+            assert_true(own >= best - 1e-5); /* nearest by L2 is nearest by cosine */
+            for (size_t d = 0; d < dim; d++) sum[assign[i] * dim + d] += (double)x[i * dim + d];
+        }
+        for (size_t j = 0; j < k; j++) {
+            double length = 0, own = 0, dot = 0;
+            for (size_t d = 0; d < dim; d++) {
+                own += (double)c[j * dim + d] * (double)c[j * dim + d];
+                length += sum[j * dim + d] * sum[j * dim + d];
+                dot += sum[j * dim + d] * (double)c[j * dim + d];
+            }
+            assert_true(fabs(own - 1) < 1e-5);
+            if (length > 0.01) assert_true(dot / sqrt(length) > 1 - 1e-5);
+        }
+        free(sum);
+        free(x);
+        free(c);
+        free(assign);
+    }
+}
+
+/* The objective of all points. */
+static double judge(const float *x, size_t n, size_t dim, const float *c, size_t k, size_t *largest)
+{
+    kith_error err;
+    double sum = 0;
+    uint32_t *assign = malloc(n * sizeof *assign);
+    float *dist = malloc(n * sizeof *dist);
+    size_t *size = calloc(k, sizeof *size);
+    assert_ok(kith_kmeans_assign(x, n, dim, c, k, NULL, NULL, assign, dist, &err), &err);
+    *largest = 0;
+    for (size_t i = 0; i < n; i++) {
+        sum += (double)dist[i];
+        if (++size[assign[i]] > *largest) *largest = size[assign[i]];
+    }
+    free(assign);
+    free(dist);
+    free(size);
+    return sum;
+}
+
+/* What a set of options makes of some points: with any number of threads the same. */
+static double outcome(const float *x, size_t n, size_t dim, size_t k, const kith_kmeans_options *options,
+                      kith_kmeans_result *result, size_t *largest)
+{
+    kith_error err;
+    float *c[2] = {malloc(k * dim * sizeof **c), malloc(k * dim * sizeof **c)};
+    kith_kmeans_result results[2];
+    for (int t = 0; t < 2; t++) {
+        kith_run run;
+        kith_run_init(&run);
+        if (t) assert_ok(kith_pool_create(3, NULL, &run.pool, &err), &err);
+        assert_ok(kith_kmeans_train(x, n, dim, k, options, &run, c[t], &results[t], &err), &err);
+        kith_pool_free(run.pool);
+    }
+    assert_memory_equal(c[0], c[1], k * dim * sizeof **c);
+    assert_true(results[0].objective == results[1].objective && results[0].largest == results[1].largest);
+    double objective = judge(x, n, dim, c[0], k, largest);
+    *result = results[0];
+    free(c[0]);
+    free(c[1]);
+    return objective;
+}
+
+/* Against Lloyd, on points in heaps of unequal sizes. */
+static void test_mini_batch(void **state)
+{
+    (void)state;
+    size_t n = 20000, dim = 24, k = 100, largest;
+    float *x = test_vectors(n, dim, 150, 3);
+    kith_kmeans_result result;
+    kith_kmeans_options options;
+    kith_kmeans_options_init(&options);
+    options.init = KITH_KMEANS_PLUSPLUS;
+    options.max_points_per_centroid = 0;
+    options.max_iterations = 1;
+    double begun = outcome(x, n, dim, k, &options, &result, &largest);
+    options.max_iterations = 40;
+    double lloyd = outcome(x, n, dim, k, &options, &result, &largest);
+    options.mini_batch = 1000;
+    double batches = outcome(x, n, dim, k, &options, &result, &largest);
+    assert_int_equal(result.iterations, 40);
+    assert_int_equal(result.converged, 0);
+    assert_true(batches < begun && batches <= 1.04 * lloyd);
+    assert_true(fabs(result.objective - batches) < 0.1 * batches); /* told from the last batch */
+    options.spherical = 1;
+    (void)outcome(x, n, dim, k, &options, &result, &largest);
+    options.spherical = 0;
+    options.mini_batch = 1; /* one point at a time, and more than there are */
+    (void)outcome(x, n, dim, k, &options, &result, &largest);
+    options.mini_batch = n + 1;
+    options.max_iterations = 10;
+    double whole = outcome(x, n, dim, k, &options, &result, &largest);
+    assert_true(whole <= 1.1 * lloyd);
+    free(x);
+}
+
+/* Most points in one heap: without the bound its cells are many times the mean. */
+static void test_balanced(void **state)
+{
+    (void)state;
+    size_t n = 20000, dim = 12, k = 128, largest;
+    float *x = test_vectors(n, dim, 40, 4);
+    for (size_t i = 0; i < n; i++) {
+        float narrow = i % 3 ? 0.02f : 1; /* two thirds lie close together */
+        for (size_t d = 0; d < dim; d++) x[i * dim + d] *= narrow;
+    }
+    kith_kmeans_result result;
+    kith_kmeans_options options;
+    kith_kmeans_options_init(&options);
+    options.init = KITH_KMEANS_PLUSPLUS; /* nearly all seeds lie in the wide heap */
+    options.max_iterations = 5;
+    options.max_points_per_centroid = 0;
+    double lloyd = outcome(x, n, dim, k, &options, &result, &largest);
+    assert_true(largest > 20 * n / k);
+    static const double bounds[] = {4, 2, 1.6};
+    for (size_t b = 0; b < 3; b++)
+        for (size_t way = 0; way < 3; way++) {
+            options.max_cell = bounds[b];
+            options.spherical = way == 1;
+            options.mini_batch = way == 2 ? 2000 : 0;
+            double balanced = outcome(x, n, dim, k, &options, &result, &largest);
+            assert_true((double)largest <= bounds[b] * (double)n / (double)k);
+            assert_int_equal(largest, result.largest);
+            assert_true(result.moved > 0 || way == 1);
+            assert_close(balanced, result.objective, 1e-6);
+            if (way == 0 && b == 0) assert_true(balanced < 4 * lloyd); /* the wide heap pays for it */
+        }
+    /* Points that are equal cannot be parted: that is told, and the others are as they should be. */
+    options.mini_batch = 0;
+    options.spherical = 0;
+    options.max_cell = 2;
+    for (size_t i = 0; i < n / 4; i++) memcpy(x + i * dim, x, dim * sizeof *x);
+    (void)outcome(x, n, dim, k, &options, &result, &largest);
+    assert_true(result.largest >= n / 4 && result.largest < n / 4 + 2 * n / k);
+    free(x);
+}
+
+/* The bound and the objectives on real data. */
+static void variants_on(const char *file, size_t n, size_t dim, size_t k)
+{
+    const char *path = test_data(file);
+    if (!path) return;
+    size_t largest;
+    kith_error err;
+    kith_dataset *dataset;
+    float *x = malloc(n * dim * sizeof *x);
+    assert_ok(kith_dataset_open(path, NULL, &dataset, &err), &err);
+    assert_ok(kith_dataset_read_f32(dataset, 0, n, x, &err), &err);
+    kith_dataset_close(dataset);
+    kith_kmeans_result result;
+    kith_kmeans_options options;
+    kith_kmeans_options_init(&options);
+    options.max_iterations = 10;
+    options.max_points_per_centroid = 0;
+    double lloyd = outcome(x, n, dim, k, &options, &result, &largest);
+    assert_true((double)largest > 1.9 * (double)n / (double)k);
+    options.max_cell = 1.7;
+    double balanced = outcome(x, n, dim, k, &options, &result, &largest);
+    assert_true((double)largest <= 1.7 * (double)n / (double)k && balanced < 1.03 * lloyd);
+    options.max_cell = 0;
+    options.mini_batch = n / 5;
+    options.max_iterations = 20;
+    assert_true(outcome(x, n, dim, k, &options, &result, &largest) < 1.03 * lloyd);
+    free(x);
+}
+
+static void test_variants_on_real_data(void **state)
+{
+    (void)state;
+    if (!test_data("words/words_100_f16.npy") || !test_data("fashion-mnist/train_u8.npy")) skip();
+    variants_on("words/words_100_f16.npy", 20000, 100, 200);
+    variants_on("fashion-mnist/train_u8.npy", 5000, 784, 64);
+}
+
+static void test_bad_variants(void **state)
+{
+    (void)state;
+    float x[40] = {0}, c[8];
+    kith_error err;
+    static const double wrong[] = {0.5, -1, 2e6, NAN};
+    for (size_t i = 0; i < 4; i++) {
+        kith_kmeans_options options;
+        kith_kmeans_options_init(&options);
+        options.max_cell = wrong[i];
+        assert_int_equal(kith_kmeans_train(x, 20, 2, 4, &options, NULL, c, NULL, &err), KITH_INVALID);
+        assert_non_null(strstr(err.message, "max_cell"));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -549,6 +785,11 @@ int main(void)
         cmocka_unit_test(test_corners),
         cmocka_unit_test(test_bad_arguments),
         cmocka_unit_test(test_progress_and_cancel),
+        cmocka_unit_test(test_spherical),
+        cmocka_unit_test(test_mini_batch),
+        cmocka_unit_test(test_balanced),
+        cmocka_unit_test(test_variants_on_real_data),
+        cmocka_unit_test(test_bad_variants),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
