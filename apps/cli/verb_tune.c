@@ -42,12 +42,12 @@ typedef struct candidate {
     bool alive, reached;
 } candidate;
 
-/* One measurement, kept for the diagram. */
+/* One measurement, kept for the front. */
 typedef struct trial {
     char spec[64];
-    size_t round;
-    double bytes_per_row, qps;
-    bool front;
+    size_t round, rows;
+    double bytes_per_row, qps, recall;
+    bool front; /* no other of the round is smaller and as fast, or faster and as small */
 } trial;
 
 typedef struct tune {
@@ -294,7 +294,11 @@ static int try_candidate(tune *t, candidate *c, size_t round)
     }
     if (status == CLI_OK && c->reached) {
         trial *tr = &t->trials[t->n_trials++];
-        *tr = (trial){.round = round, .bytes_per_row = c->bytes, .qps = c->qps};
+        *tr = (trial){.round = round,
+                      .rows = t->sample.n,
+                      .bytes_per_row = c->bytes,
+                      .qps = c->qps,
+                      .recall = c->recall};
         memcpy(tr->spec, c->spec, sizeof tr->spec);
         if (c->qps > best) {
             kith_index_free(t->best);
@@ -368,13 +372,53 @@ static int play(tune *t, size_t round, size_t n)
     return status;
 }
 
-/* ---- The diagram: speed against size, a curve through what nothing else beats in both ---- */
+/* ---- The front: what nothing else of its round beats in size and speed ---- */
 
-static int by_bytes(const void *a, const void *b)
+static int by_round_and_bytes(const void *a, const void *b)
 {
     const trial *x = a, *y = b;
+    if (x->round != y->round) return x->round < y->round ? -1 : 1;
     if (x->bytes_per_row != y->bytes_per_row) return x->bytes_per_row < y->bytes_per_row ? -1 : 1;
     return (x->qps < y->qps) - (x->qps > y->qps);
+}
+
+static void find_front(tune *t)
+{
+    double best = 0;
+    qsort(t->trials, t->n_trials, sizeof *t->trials, by_round_and_bytes);
+    for (size_t i = 0; i < t->n_trials; i++) {
+        trial *tr = &t->trials[i];
+        if (i == 0 || tr->round != tr[-1].round) best = 0;
+        tr->front = tr->qps > best;
+        if (tr->front) best = tr->qps;
+    }
+}
+
+/* The front of every round, from small to fast: the first, over a small sample, has all kinds in it, the last what is left. */
+static int tell_front(tune *t)
+{
+    cli_context *cli = t->cli;
+    int status = CLI_OK;
+    cli_progress_clear(cli);
+    for (size_t i = 0; i < t->n_trials && status == CLI_OK; i++) {
+        const trial *tr = &t->trials[i];
+        bool begins = i == 0 || tr->round != tr[-1].round;
+        if (begins && !cli->json) {
+            printf("front of round %zu, %s rows: no other is smaller and as fast\n", tr->round,
+                   cli_thousands(tr->rows));
+            printf("%-28s %10s %10s %8s\n", "SPEC", "BYTES/ROW", "QUERIES/S", "RECALL");
+        }
+        if (!tr->front) continue;
+        if (cli->json)
+            status = cli_json_line(
+                cli, json_pack("{s:b, s:I, s:I, s:s, s:o, s:o, s:o}", "front", 1, "round",
+                               (json_int_t)tr->round, "rows", (json_int_t)tr->rows, "spec", tr->spec,
+                               "bytes_per_row", cli_json_number(tr->bytes_per_row), "qps",
+                               cli_json_number(tr->qps), "recall", cli_json_number(tr->recall)));
+        else
+            printf("%-28s %10.1f %10.0f %8.4f\n", tr->spec, tr->bytes_per_row, tr->qps, tr->recall);
+    }
+    return status == CLI_OK ? cli_flush(cli) : status;
 }
 
 static int draw(tune *t)
@@ -388,25 +432,18 @@ static int draw(tune *t)
               .x = {.title = "bytes a row", .log = true},
               .y = {.title = "queries per second, one thread", .log = true},
               .series = series};
-    qsort(t->trials, t->n_trials, sizeof *t->trials, by_bytes);
-    size_t used = 0;
-    for (size_t round = 1; round <= MAX_ROUNDS; round++) {
-        plot_series *s = &series[p.n];
-        double best = 0;
-        *s = (plot_series){.label = labels[p.n], .points = points + used};
-        for (size_t i = 0; i < t->n_trials; i++) {
-            trial *tr = &t->trials[i];
-            if (tr->round != round) continue;
-            tr->front = tr->qps > best;
-            if (tr->front) best = tr->qps;
-            s->points[s->n++] = (plot_point){tr->bytes_per_row, tr->qps, tr->spec, tr->front};
-            if (used + s->n == 1) p.x.low = p.x.high = tr->bytes_per_row, p.y.low = p.y.high = tr->qps;
-            p.x.low = fmin(p.x.low, tr->bytes_per_row), p.x.high = fmax(p.x.high, tr->bytes_per_row);
-            p.y.low = fmin(p.y.low, tr->qps), p.y.high = fmax(p.y.high, tr->qps);
+    for (size_t i = 0; i < t->n_trials; i++) {
+        trial *tr = &t->trials[i];
+        if (i == 0 || tr->round != tr[-1].round) {
+            snprintf(labels[p.n], sizeof labels[p.n], "round %zu, %zu rows", tr->round, tr->rows);
+            series[p.n] = (plot_series){.label = labels[p.n], .points = points + i};
+            p.n++;
         }
-        snprintf(labels[p.n], sizeof labels[p.n], "round %zu", round);
-        used += s->n;
-        p.n += s->n > 0;
+        plot_series *s = &series[p.n - 1];
+        s->points[s->n++] = (plot_point){tr->bytes_per_row, tr->qps, tr->spec, tr->front};
+        if (i == 0) p.x.low = p.x.high = tr->bytes_per_row, p.y.low = p.y.high = tr->qps;
+        p.x.low = fmin(p.x.low, tr->bytes_per_row), p.x.high = fmax(p.x.high, tr->bytes_per_row);
+        p.y.low = fmin(p.y.low, tr->qps), p.y.high = fmax(p.y.high, tr->qps);
     }
     FILE *out = t->o->plot ? fopen(t->o->plot, "w") : NULL;
     if (t->o->plot && !out) return cli_fail(cli, t->o->plot, "cannot be written: %s", strerror(errno));
@@ -503,6 +540,8 @@ static int tune_rows(tune *t)
         if (n == t->base.n) break;
         n = t->n_candidates == 1 || n > t->base.n / GROWTH ? t->base.n : n * GROWTH;
     }
+    find_front(t);
+    if (status == CLI_OK) status = tell_front(t);
     if (status == CLI_OK) status = draw(t);
     return status == CLI_OK ? finish(t, t->best, o->output, t->best_spec, t->truth) : status;
 }
@@ -552,18 +591,20 @@ const cli_verb verb_tune = {
     .name = "tune",
     .group = CLI_VECTORS,
     .summary = "choose an index and its parameters for a recall",
-    .description = "Finds by measurement which kind of index answers fastest at the recall asked for. "
-                   "Candidates are built over "
-                   "a small sample of BASE, calibrated with one half of QUERIES and timed with the other; "
-                   "the faster half goes "
-                   "on to a sample four times as large, until the sample is all of BASE. The one that is "
-                   "left is written to "
-                   "--output with its calibration, so that a search may say target_recall instead of nprobe "
-                   "or ef. Timings are of "
-                   "one query at a time on one thread.\n\n"
-                   "When BASE is an index file (NAME.kidx), it is only calibrated, and saved. It must hold "
-                   "its rows exactly "
-                   "(Flat or RFlat).",
+    .description =
+        "Finds by measurement which kind of index answers fastest at the recall asked for. "
+        "Candidates are built over "
+        "a small sample of BASE, calibrated with one half of QUERIES and timed with the other; "
+        "the faster half goes "
+        "on to a sample four times as large, until the sample is all of BASE. Then the front of "
+        "each round is printed: the indexes than which no other was smaller and as fast. The one that is "
+        "left is written to "
+        "--output with its calibration, so that a search may say target_recall instead of nprobe "
+        "or ef. Timings are of "
+        "one query at a time on one thread.\n\n"
+        "When BASE is an index file (NAME.kidx), it is only calibrated, and saved. It must hold "
+        "its rows exactly "
+        "(Flat or RFlat).",
     .arguments =
         (const cli_argument[]){
             {.name = "BASE", .help = "vectors in any format that kith reads, or NAME.kidx"},

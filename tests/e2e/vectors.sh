@@ -102,6 +102,13 @@ if cmp -s c.kidx d.kidx; then fail "the seed does nothing"; fi
 kith tune base.fvecs query.fvecs --target-recall 0.9 -o tuned.kidx --plot tuned.svg -q >tune.txt || fail "tune: $(cat tune.txt)"
 grep -q 'tuned.kidx: .*recall 0.9 by' tune.txt || fail "tune does not say what it chose: $(cat tune.txt)"
 grep -q '<svg' tuned.svg || fail "tune draws nothing"
+# Its front: ever larger, ever faster.
+awk '/^front of round/ { on = 1; rows = 0; next } on && $1 == "SPEC" { next } on && NF == 4 {
+        if (rows && ($2 <= bytes || $3 <= qps)) bad = 1
+        bytes = $2; qps = $3; rows++ } END { exit bad || !rows }' tune.txt || fail "no front, or not one: $(cat tune.txt)"
+kith tune base.fvecs query.fvecs --target-recall 0.9 --limit 1000 --json -q >tune.jsonl || fail "tune --json"
+grep -q '^{"front":true,"round":1,"rows":1000,"spec":"[^"]*","bytes_per_row":[0-9.]*,"qps":[0-9.]*,"recall":[0-9.]*}$' tune.jsonl ||
+    fail "tune --json prints no front: $(cat tune.jsonl)"
 kith query tuned.kidx query.fvecs -k 10 --set target_recall=0.9 -q >/dev/null || fail "target_recall of a tuned index"
 kith build IVF32,Flat base.fvecs -o plain.kidx -q >/dev/null
 refuse 1 'not calibrated' kith query plain.kidx query.fvecs --set target_recall=0.9
@@ -113,8 +120,8 @@ refuse 2 'target-recall' kith tune base.fvecs query.fvecs --target-recall 1.5
 # bench: a line an operating point; more cells, more recall; all of them, exact.
 kith bench base.fvecs query.fvecs gt.ivecs --spec IVF32,Flat --sweep nprobe=1,4,32 --json --index kept.kidx >bench.json
 [ "$(wc -l <bench.json)" = 3 ] || fail "bench printed $(wc -l <bench.json) lines"
-for key in spec params n dim metric k build_seconds build_cpu_seconds train_seconds bytes_per_vector peak_rss_bytes recall qps \
-    p50_us p99_us scored threads simd; do
+for key in spec pattern params n dim metric k build_seconds build_cpu_seconds train_seconds bytes_per_vector peak_rss_bytes distortion \
+    distortion_relative recall qps mean_us p50_us p99_us scored threads simd; do
     if grep -v "\"$key\":" bench.json; then fail "bench does not print $key"; fi
 done
 grep -o '"recall":[0-9.]*' bench.json | cut -d: -f2 | awk '$1 < last { exit 1 } { last = $1 } END { exit last != 1 }' ||
@@ -125,6 +132,26 @@ grep -q '"build_seconds":null.*"recall":1.0' again.json || fail "the kept index:
 cmp kept.kidx before.kidx || fail "the kept index was changed"
 prints '^ +1.0000 +[0-9]+ +- +- +[0-9]+ +nprobe=32$' \
     kith bench base.fvecs query.fvecs gt.ivecs --spec IVF32,Flat --sweep nprobe=1,32 --threads 2 --batch 0 || fail "bench as a table"
+
+# bench over specs: braces stand for each of their parts; more bytes, less distortion; a sweep that only some know; four diagrams.
+kith bench base.fvecs query.fvecs gt.ivecs -s 'IVF{8,16},PQ{2,4,8}' -s '{Flat,SQ8}' --sweep nprobe=2,8 --json -q --plot codes >specs.jsonl
+[ "$(wc -l <specs.jsonl)" = 14 ] || fail "12 points of 6 specs and 2 of 2: $(cat specs.jsonl)"
+[ "$(grep -c '"pattern":"IVF{8,16},PQ{2,4,8}"' specs.jsonl)" = 12 ] || fail "bench does not say which --spec a line is of"
+grep '"spec":"IVF16,PQ' specs.jsonl | grep '"nprobe":8' | sed -E 's/.*"distortion_relative":([0-9.e-]+).*/\1/' |
+    awk '$1 >= 1 || (NR > 1 && $1 >= last) { bad = 1 } { last = $1 } END { exit bad || NR != 3 }' || fail "distortion over m: $(cat specs.jsonl)"
+grep '"spec":"Flat"' specs.jsonl | grep -q '"distortion":0.0,' || fail "Flat gives its rows back"
+for name in recall-bytes recall-time distortion-bytes distortion-time; do
+    grep -q '</svg>' codes-$name.svg || fail "bench does not draw $name"
+done
+kith plot specs.jsonl --by pattern -x bytes_per_vector -y distortion -o patterns.svg -q
+[ "$(grep -c '<polyline' patterns.svg)" = 2 ] || fail "not a curve for each pattern"
+kith bench base.fvecs query.fvecs gt.ivecs -s 'PQ{4,8}' -q >specs.txt
+grep -qE '^PQ8 over .* distortion [0-9.]+ \([0-9.]+ of the variance\)' specs.txt || fail "distortion in the table: $(cat specs.txt)"
+refuse 2 'braces' kith bench base.fvecs query.fvecs gt.ivecs -s 'PQ{4,8' -q
+refuse 2 'braces' kith bench base.fvecs query.fvecs gt.ivecs -s 'PQ{4,{8}}' -q
+refuse 2 'keeps one index' kith bench base.fvecs query.fvecs gt.ivecs -s 'PQ{4,8}' --index x.kidx -q
+refuse 1 'Nonsense' kith bench base.fvecs query.fvecs gt.ivecs -s '{PQ4,Nonsense}' -q
+refuse 1 'no parameter' kith bench base.fvecs query.fvecs gt.ivecs -s 'PQ{4,8}' --sweep nprobe=1 -q
 
 # families: every part, and the parameters of a spec.
 prints '^IVF<n>' kith families || fail "families does not list IVF"
