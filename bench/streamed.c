@@ -1,5 +1,5 @@
 /* streamed.c - an index over more rows than fit in memory as float32: built block by block from a file, within a memory
- * that is said before it begins, then searched.
+ * and a time that are said after the first block, then searched.
  *
  *     streamed BASE QUERIES SPEC [NAME=V1,V2,...]       (streamed sift10m/base.bvecs sift10m/query.bvecs IVF16384,SQ8
  *                                                        nprobe=16,32,64)
@@ -71,13 +71,19 @@ static uint64_t bytes_of(const kith_index *index)
     return info.bytes;
 }
 
-/* Add all rows; after the first block says what the whole will take at its peak. Returns that, in MB. */
-static double add_rows(kith_index *index, kith_dataset *base, const kith_run *run)
+/* What the whole is said to take, after the first block. */
+typedef struct promise {
+    double mb, seconds;
+} promise;
+
+/* Add all rows; after the first block says what all of them will take. */
+static promise add_rows(kith_index *index, kith_dataset *base, const kith_run *run)
 {
     uint64_t rows = kith_dataset_rows(base);
     size_t dim = kith_dataset_dim(base);
     float *x = room(BLOCK * dim * sizeof *x);
-    double begun = now(), promise = 0;
+    double begun = now();
+    promise said = {0, 0};
     uint64_t empty = bytes_of(index);
     for (uint64_t first = 0; first < rows; first += BLOCK) {
         size_t n = rows - first < BLOCK ? (size_t)(rows - first) : BLOCK;
@@ -86,17 +92,22 @@ static double add_rows(kith_index *index, kith_dataset *base, const kith_run *ru
         if (first == 0) {
             /* Lists that outgrow their room are laid out anew with a quarter more, beside the old ones. */
             double row = (double)(bytes_of(index) - empty) / (double)n;
-            promise = peak_mb() + 2.25 * row * (double)rows / 1048576;
-            printf("promised: %.0f MB at the peak (%.0f bytes a row, laid out twice at worst)\n", promise,
-                   row);
+            said.mb = peak_mb() + 2.25 * row * (double)rows / 1048576;
+            said.seconds = (now() - begun) * (double)rows / (double)n;
+            printf("promised: %.0f MB at the peak (%.0f bytes a row, laid out twice at worst), %.0f s to add "
+                   "all rows\n",
+                   said.mb, row, said.seconds);
+            fflush(stdout);
         }
-        fprintf(stderr, "\r%llu rows, %.0f s, peak %.0f MB ", (unsigned long long)(first + n), now() - begun,
-                peak_mb());
+        fprintf(stderr, "\r%llu of %llu rows, %.0f of %.0f s, peak %.0f of %.0f MB ",
+                (unsigned long long)(first + n), (unsigned long long)rows, now() - begun, said.seconds,
+                peak_mb(), said.mb);
     }
     fprintf(stderr, "\n");
     free(x);
-    printf("added: %llu rows in %.1f s\n", (unsigned long long)rows, now() - begun);
-    return promise;
+    printf("added: %llu rows in %.1f s, promised %.0f s\n", (unsigned long long)rows, now() - begun,
+           said.seconds);
+    return said;
 }
 
 /* The K nearest of every query, by exact search over block after block. */
@@ -164,7 +175,7 @@ static void search(const kith_index *index, const float *queries, size_t nq, con
     }
     double seconds = now() - begun;
     printf("%s=%g: recall@%d %.4f, %.0f queries a second\n", n_settings ? setting->name : "-",
-           n_settings ? setting->value : 0, K, (double)hits / (double)(nq * K), (double)nq / seconds);
+           n_settings ? setting->value : 0.0, K, (double)hits / (double)(nq * K), (double)nq / seconds);
     kith_searcher_free(searcher);
 }
 
@@ -196,8 +207,10 @@ int main(int argc, char **argv)
     printf("%s over %llu rows: trained on %zu in %.1f s\n", argv[3],
            (unsigned long long)kith_dataset_rows(base), n, now() - begun);
     free(x);
-    double promise = add_rows(index, base, &run), peak = peak_mb();
-    printf("%s: peak %.0f MB, promised %.0f MB\n", peak <= promise ? "kept" : "BROKEN", peak, promise);
+    promise said = add_rows(index, base, &run);
+    double peak = peak_mb();
+    printf("%s: peak %.0f MB, promised %.0f MB\n", peak <= said.mb ? "kept" : "BROKEN", peak, said.mb);
+    fflush(stdout);
     float *queries = room(nq * dim * sizeof *queries);
     check(kith_dataset_read_f32(asked, 0, nq, queries, &err), argv[2]);
     uint64_t *truth = find_truth(base, queries, nq, pool);
@@ -218,5 +231,5 @@ int main(int argc, char **argv)
     kith_pool_free(pool);
     kith_dataset_close(base);
     kith_dataset_close(asked);
-    return peak <= promise ? 0 : 1;
+    return peak <= said.mb ? 0 : 1;
 }
