@@ -8,6 +8,7 @@
 #include "micro_limits.h"
 
 #include <math.h>
+#include <stdalign.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -204,20 +205,22 @@ static kith_index *index_of_bits(const bench *b, const loop *l)
 /* Signs of RaBitQ in blocks with their factors, as an inverted file of 128-d rows reads them: 16 and 8 bytes a row. */
 static double scan_signs(const bench *b, const loop *l)
 {
-    size_t bytes = l->dim / 8, blocks = L2_BYTES / 2 / (KI_RABITQ_ROWS * bytes);
-    static uint8_t entries[1024 * 8];
+    size_t bytes = l->dim / 8, blocks = L2_BYTES / 2 / (KI_RABITQ_ROWS * bytes) / 8 * 8;
+    static alignas(KI_CACHE_LINE) uint8_t entries[1024 * 8]; /* as scorers have them */
     static int8_t weights[1024];
-    float estimate[KI_RABITQ_ROWS], lower[KI_RABITQ_ROWS];
-    uint32_t near = 0;
+    enum { TOGETHER = 8 };
+    uint32_t near = 0, mask[TOGETHER];
     for (size_t i = 0; i < l->dim; i++) weights[i] = (int8_t)(i % 63) - 31;
     b->kernels->rabitq_tables(weights, bytes, entries);
     ki_rabitq_query q = {.tables = entries, .weights = weights, .bytes = bytes, .total = 1000, .step = 1};
     const uint8_t *from = (const uint8_t *)b->memory;
     const float *factors = b->memory + L2_BYTES / 2 / sizeof(float);
     for (size_t pass = 0; pass < l->n; pass++)
-        for (size_t i = 0; i < blocks; i++)
-            near += b->kernels->rabitq_block(&q, from + i * KI_RABITQ_ROWS * bytes,
-                                             factors + i * KI_RABITQ_ROWS * 2, -1e30f, estimate, lower);
+        for (size_t i = 0; i < blocks; i += TOGETHER) {
+            b->kernels->rabitq_blocks(&q, from + i * KI_RABITQ_ROWS * bytes, KI_RABITQ_ROWS * bytes,
+                                      factors + i * KI_RABITQ_ROWS * 2, TOGETHER, -1e30f, NULL, NULL, mask);
+            near += mask[0];
+        }
     out_floats[0] = (float)near;
     return (double)(l->n * blocks * KI_RABITQ_ROWS);
 }

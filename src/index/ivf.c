@@ -220,6 +220,7 @@ static kith_status train_codec(ki_ivf *ivf, const float *x, size_t n, const kith
                                   ivf->centroids + (size_t)cell[i] * env->dim, env->dim);
         from = residual;
     }
+    if (codec->residual && codec->ops->origins) codec->ops->origins(codec, ivf->centroids, ivf->n_cells);
     if (status == KITH_OK) status = codec->ops->train(codec, from, count, env->seed, run, err);
     ki_free(env->allocator, residual);
     ki_free(env->allocator, cell);

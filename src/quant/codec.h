@@ -58,6 +58,9 @@ typedef struct ki_codec_ops {
 
     void (*free)(ki_codec *codec);
 
+    /* What the residuals to come are counted from, origins[n][dim]; called before train. NULL: of no interest. */
+    void (*origins)(ki_codec *codec, const float *origins, size_t n);
+
     /* Learn from x[n][dim] (residuals already, where the structure works on residuals). NULL: needs none. */
     kith_status (*train)(ki_codec *codec, const float *x, size_t n, uint64_t seed, const kith_run *run,
                          kith_error *err);

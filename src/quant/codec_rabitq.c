@@ -18,21 +18,29 @@
  *
  *     L2SQ   |q - x|^2 = |q - o|^2 + |r|^2 - 2 <r, p>        DOT   -q.x = -q.o - o.r - <r, p>
  *
+ * One table for all origins. <s, p> is <s, q'> - <s, o'> with q' and o' the query and the origin less a centre that all
+ * share, both rotated. The second is known when a row is encoded, and goes into the number that is added to its estimate;
+ * so the query is rotated, and its look-ups are made, once a query and not once a cell. With b bits the same holds for v, and
+ * the difference of the two numbers is kept with the row.
+ *
  * Two stages. The signs of 32 rows are summed up by look-ups in registers (quant/layout.h draws the block). Of a code of
  * several bits only rows whose lower bound by the signs is not beyond the worst distance still of interest are
  * looked at further.
  *
  * Our ways apart from the papers
- *   - The rotation is signs and Hadamard transforms (math/hadamard.h), dim log dim operations, so the query is
- *     rotated anew for each origin and no row keeps products with its own.
+ *   - The rotation is signs and Hadamard transforms (math/hadamard.h), dim log dim operations.
+ *   - Queries and origins are counted from a centre, the mean of the origins, so that data far from the zero of its coordinates
+ *     loses nothing.
  *   - Weights of the look-ups are the nearest of 63 values, not rounded at random to 16: the error of that is a twentieth of
- *     the code's. Those of the further bits have 14 bits.
+ *     the code's; where a cell is far nearer to the query than the centre is it is more, and the bound is wider by it. Those of
+ *     the further bits have 14 bits.
  *   - The grid is scaled by trying some factors about one learned from a sample, not by going through all critical ones.
- *   - A row keeps 8 bytes beside its signs: |r|^2 (DOT: -o.r) as float32; -2 |r|^2 / <s, r> and the bound for epsilon 1 with
- *     8 significant bits, what the first loses added to the second. With b bits 2 bytes more, <v, r> / <s, r>.
+ *   - A row keeps 8 bytes beside its signs: K = -2 |r|^2 / <s, r> and the bound for epsilon 1 with 8 significant bits, what
+ *     the first loses added to the second; |r|^2 (DOT: -o.r) - K <s, o'> as float32. With b bits 2 bytes more, <v, r> / <s, r>,
+ *     and in cells 2 again, by how much the sum differs for v.
  *
  * Layout of a code: signs, bit d % 8 of byte d / 8; then, of b bits, b - 1 further bits of each component in groups of 64
- * (kernels.def), and the ratio as a number of 16 bits. In blocks the signs are interleaved, the rest lies together by row.
+ * (kernels.def), the ratio as a number of 16 bits, and in cells the difference as the upper half of a float32. In blocks the signs are interleaved, the rest lies together by row.
  * All arithmetic is in whole numbers, in unfused float32, or in float64 in one order: codes and scores have the same bits at
  * every SIMD level. */
 #include "quant/codec.h"
@@ -57,20 +65,23 @@
 #define SAMPLE_ROWS \
     512               /* that the grid is learned from: its scale changes by less than a percent with more */
 #define LEAST_ROWS 16 /* arbitrary: fewer say nothing of where rows are */
-#define TRIES 13      /* scales about the learned one that a row is tried with, 3 % apart */
+/* The rounding of a weight is even within half a step, so that a product with signs is off by step sqrt(dim / 12); the signs
+ * themselves are off by 0.6 of the query's length: as if that were longer by 1 / (0.6 sqrt(12)) step sqrt(dim), squared. */
+#define ROUGH 0.48
+#define HALF_ROUGH \
+    0x1p-9 /* the difference is of the order of the signs' bound for the origin, and has 8 significant bits */
+#define TRIES 13        /* scales about the learned one that a row is tried with, 3 % apart */
 #define RATIO_ONE 65535 /* <v, r> / <s, r> is kept as a part of the largest that it can be, 2^(bits - 1) */
-
-/* Blocks ahead that are fetched while one is summed: 0.5 KB of signs each, which no hardware follows over the gaps. */
-#define AHEAD 2
 
 typedef struct rabitq_codec {
     ki_codec base;
     const ki_kernels *kernels;
     size_t bits, extra; /* extra = bits - 1 */
     size_t sign_bytes, extra_bytes, padded;
+    int differs; /* a row keeps the difference of its two sums: of several bits, in cells */
     float epsilon;
     ki_hadamard *rotation; /* NULL: untrained */
-    float *center;         /* [dim], what plain rows are counted from; 0 for residuals */
+    float *center; /* [dim], what plain rows, and the query and the origins of others, are counted from */
     float learned
         [2]; /* scale: of the grid, for rows of length sqrt(dim); narrow: bound of all bits / of the signs */
 } rabitq_codec;
@@ -81,13 +92,17 @@ typedef struct rabitq_scorer {
     ki_scorer base;
     ki_rabitq_query query;
     float *raw;     /* [dim] the query */
+    float *less;    /* [dim] scratch */
     float *rotated; /* [padded] */
     uint8_t *tables;
     int8_t *weights, *high, *low; /* [padded] each */
     uint8_t *signs;               /* [sign_bytes] of one row */
     float unit;                   /* of half a fine weight */
-    int vague;                    /* numbers were too large: bounds say nothing */
-    int64_t fine;                 /* sum of the fine weights times the doubled middle of the codes */
+    double length;                /* of the query less the centre */
+    double rough, fine_rough; /* what the rounding of weights does to products, as a length of the query */
+    float narrow;             /* what bounds of all bits are measured in */
+    int vague;                /* numbers were too large: bounds say nothing */
+    int64_t fine;             /* sum of the fine weights times the doubled middle of the codes */
 } rabitq_scorer;
 
 /* 2 under L2SQ, 1 under DOT: how often <r, p> enters a distance. */
@@ -155,6 +170,7 @@ static void scorer_free(ki_scorer *scorer)
 {
     rabitq_scorer *s = (rabitq_scorer *)scorer;
     ki_free(scorer->allocator, s->raw);
+    ki_free(scorer->allocator, s->less);
     ki_free(scorer->allocator, s->rotated);
     ki_free(scorer->allocator, s->tables);
     ki_free(scorer->allocator, s->weights);
@@ -181,16 +197,15 @@ static double product(const float *a, const float *b, size_t dim)
     return ((sum[0] + sum[4]) + (sum[1] + sum[5])) + ((sum[2] + sum[6]) + (sum[3] + sum[7]));
 }
 
-/* Weights and tables of the query less the origin, rotated; its distance to the origin as the metric counts. */
-static void prepare(rabitq_scorer *s, const float *query, const float *origin)
+/* Weights and tables of the query less the centre, rotated. */
+static void weigh(rabitq_scorer *s, const float *query)
 {
     const rabitq_codec *c = (const rabitq_codec *)s->base.codec;
     const ki_kernels *k = c->kernels;
     size_t dim = c->base.dim;
-    double unit = (double)less_origin(k, query, origin, dim, s->rotated);
+    double unit = (double)less_origin(k, query, c->center, dim, s->rotated);
     double norm2 = product(s->rotated, s->rotated, dim), length = sqrt(norm2);
-    int l2 = c->base.metric == KITH_L2SQ, cut = l2 && length * unit > LONGEST;
-    if (cut) unit = LONGEST / length;
+    if (c->base.metric == KITH_L2SQ && length * unit > LONGEST) unit = LONGEST / length;
     /* A vector that a forged file made up: any number will do, but no weights that do not fit into theirs. */
     if (!isfinite(norm2)) memset(s->rotated, 0, dim * sizeof *s->rotated);
     ki_hadamard_apply(c->rotation, s->rotated);
@@ -199,27 +214,46 @@ static void prepare(rabitq_scorer *s, const float *query, const float *origin)
     if (!isfinite(coarse) || !isfinite(fine)) coarse = fine = most = 0; /* too small for weights */
     ki_rabitq_sums sums = k->rabitq_weights(s->rotated, c->padded, coarse, fine, s->weights, s->high, s->low);
     k->rabitq_tables(s->weights, c->sign_bytes, s->tables);
-    double base = l2 ? norm2 * unit * unit : -product(query, origin, dim),
-           norm = (double)c->epsilon * length * unit;
-    s->vague = cut || fabs(base) > (double)FLT_MAX || norm > (double)FLT_MAX;
-    s->query.base = clamped(base);
-    s->query.norm = clamped(norm);
     s->query.step = clamped((double)(most / KI_RABITQ_WEIGHT) * unit);
     s->query.total = sums.total;
     s->query.negative = sums.negative;
     s->unit = clamped((double)(most / (2 * limit)) * unit);
     s->fine = (int64_t)sums.fine * (((int64_t)1 << c->bits) - 1);
+    s->length = length * unit;
+    s->rough = c->base.residual ? ROUGH * (double)s->query.step * sqrt((double)dim) : 0;
+    s->fine_rough = c->base.residual ? ROUGH * 2 * (double)s->unit * sqrt((double)dim) : 0;
+}
+
+/* Where the query stands to the origin: its distance as the metric counts, and what bounds are measured in. */
+static void place(rabitq_scorer *s, const float *query, const float *origin)
+{
+    const rabitq_codec *c = (const rabitq_codec *)s->base.codec;
+    size_t dim = c->base.dim;
+    double unit = (double)less_origin(c->kernels, query, origin, dim, s->less);
+    double norm2 = product(s->less, s->less, dim), length = sqrt(norm2);
+    int l2 = c->base.metric == KITH_L2SQ, cut = l2 && length * unit > LONGEST;
+    if (cut) unit = LONGEST / length;
+    double base = l2 ? norm2 * unit * unit : -product(query, origin, dim), reach = length * unit,
+           norm = (double)c->epsilon * (s->rough > 0 ? sqrt(reach * reach + s->rough * s->rough) : reach);
+    s->vague = cut || fabs(base) > (double)FLT_MAX || norm > (double)FLT_MAX;
+    s->query.base = clamped(base);
+    s->query.norm = clamped(norm);
+    double narrow = reach * (double)c->learned[NARROW],
+           kept = c->differs ? (s->length + reach) * HALF_ROUGH
+                             : 0; /* the origin is no farther from the centre */
+    if (c->base.residual) narrow = sqrt(narrow * narrow + s->fine_rough * s->fine_rough + kept * kept);
+    s->narrow = clamped((double)c->epsilon * narrow);
 }
 
 static void scorer_query(ki_scorer *scorer, const float *query)
 {
     rabitq_scorer *s = (rabitq_scorer *)scorer;
     const rabitq_codec *c = (const rabitq_codec *)scorer->codec;
-    if (c->base.residual) {
+    weigh(s, query);
+    if (c->base.residual)
         memcpy(s->raw, query, c->base.dim * sizeof *query);
-        return;
-    }
-    prepare(s, query, c->center);
+    else
+        place(s, query, c->center);
 }
 
 /* The distance that the caller has, by which the cell was chosen, is |o|^2 - 2 q.o + |q|^2 under L2SQ: far from the origin
@@ -228,17 +262,26 @@ static void scorer_rebase(ki_scorer *scorer, const float *origin, float distance
 {
     rabitq_scorer *s = (rabitq_scorer *)scorer;
     (void)distance;
-    prepare(s, s->raw, origin);
+    place(s, s->raw, origin);
 }
 
 static void scorer_row(ki_scorer *scorer, const uint8_t *code, const float *factor, const float *origin)
 {
     rabitq_scorer *s = (rabitq_scorer *)scorer;
     scorer->codec->ops->decode(scorer->codec, code, factor, origin, s->raw);
-    if (!scorer->codec->residual) scorer_query(scorer, s->raw);
+    weigh(s, s->raw);
+    if (!scorer->codec->residual) place(s, s->raw, ((const rabitq_codec *)scorer->codec)->center);
 }
 
 /* ---- Scores ---- */
+
+/* By how much what is added differs for all bits from what it is for the signs. */
+static float difference_of(const rabitq_codec *c, const uint8_t *extra)
+{
+    uint16_t half;
+    memcpy(&half, extra + c->extra_bytes + sizeof half, sizeof half);
+    return of_bits((uint32_t)half << 16);
+}
 
 /* One row by all its bits; lower: the bound instead of the estimate. */
 static float by_all_bits(const rabitq_scorer *s, const uint8_t *signs, const uint8_t *extra, float add,
@@ -251,8 +294,9 @@ static float by_all_bits(const rabitq_scorer *s, const uint8_t *signs, const uin
     float along = s->unit * (float)(2 * sum - s->fine);
     float k = of_bits(bits_of(packed) & 0xffff0000u), e = of_bits(bits_of(packed) << 16);
     k *= (float)RATIO_ONE / (float)((uint32_t)(ratio ? ratio : 1) << c->extra);
+    if (c->differs) add += difference_of(c, extra);
     float estimate = (s->query.base + add) + k * along;
-    return lower ? estimate - e * s->query.norm * c->learned[NARROW] : estimate;
+    return lower ? estimate - e * s->narrow : estimate;
 }
 
 /* Row r of a block, by all its bits. */
@@ -270,11 +314,20 @@ static void prefetch(const void *from, size_t bytes)
     __builtin_prefetch((const char *)from + bytes - 1); /* of an odd address one line more */
 }
 
-/* What a block's sums will need. Addresses beyond the end are no harm. */
-static void prefetch_block(const rabitq_codec *c, ki_codes codes, size_t block)
+/* n rows of one bit a component. */
+static void score_signs(const rabitq_scorer *s, const uint8_t *code, const float *factor, size_t n, int lower,
+                        float *out)
 {
-    prefetch(codes.code + block * KI_BLOCK_ROWS * c->base.code_size, KI_BLOCK_ROWS * c->sign_bytes);
-    prefetch(codes.factor + block * KI_BLOCK_ROWS * 2, KI_BLOCK_ROWS * 2 * sizeof(float));
+    const rabitq_codec *c = (const rabitq_codec *)s->base.codec;
+    size_t stride = KI_BLOCK_ROWS * c->base.code_size, whole = n / KI_BLOCK_ROWS, left = n % KI_BLOCK_ROWS;
+    uint32_t mask[BATCH / KI_BLOCK_ROWS];
+    float last[KI_BLOCK_ROWS];
+    c->kernels->rabitq_blocks(&s->query, code, stride, factor, whole, INFINITY, lower ? NULL : out,
+                              lower ? out : NULL, mask);
+    if (left == 0) return;
+    c->kernels->rabitq_blocks(&s->query, code + whole * stride, stride, factor + whole * 2 * KI_BLOCK_ROWS, 1,
+                              INFINITY, lower ? NULL : last, lower ? last : NULL, mask);
+    memcpy(out + n - left, last, left * sizeof *last);
 }
 
 /* Rows first .. first + n - 1, first a multiple of 32 and n at most BATCH, in order. */
@@ -282,31 +335,30 @@ static void score_blocks(const rabitq_scorer *s, ki_codes codes, size_t first, s
                          int lower, float *out)
 {
     const rabitq_codec *c = (const rabitq_codec *)s->base.codec;
-    size_t code_size = c->base.code_size, rest = code_size - c->sign_bytes, n_near = 0;
+    size_t stride = KI_BLOCK_ROWS * c->base.code_size, blocks = (n + KI_BLOCK_ROWS - 1) / KI_BLOCK_ROWS;
+    const uint8_t *code = codes.code + first / KI_BLOCK_ROWS * stride;
+    const float *factor = codes.factor + first * 2;
+    uint32_t masks[BATCH / KI_BLOCK_ROWS];
     uint16_t near[BATCH];
-    for (size_t i = 0; i < n; i += KI_BLOCK_ROWS) {
-        size_t block = (first + i) / KI_BLOCK_ROWS, count = n - i < KI_BLOCK_ROWS ? n - i : KI_BLOCK_ROWS;
-        const uint8_t *code = codes.code + block * KI_BLOCK_ROWS * code_size;
-        float estimate[KI_BLOCK_ROWS], bound[KI_BLOCK_ROWS];
-        prefetch_block(c, codes, block + AHEAD);
-        uint32_t mask = c->kernels->rabitq_block(&s->query, code, codes.factor + block * KI_BLOCK_ROWS * 2,
-                                                 worst, estimate, bound);
-        if (c->extra == 0) {
-            memcpy(out + i, lower ? bound : estimate, count * sizeof *out);
-            continue;
-        }
-        for (size_t r = 0; r < count; r++) out[i + r] = INFINITY;
-        if (count < KI_BLOCK_ROWS) mask &= ((uint32_t)1 << count) - 1;
-        for (; mask; mask &= mask - 1) {
-            size_t r = (size_t)__builtin_ctz(mask);
-            near[n_near++] = (uint16_t)(i + r);
-            prefetch(code + KI_BLOCK_ROWS * c->sign_bytes + r * rest, rest);
-        }
+    size_t n_near = 0;
+    if (c->extra == 0) {
+        score_signs(s, code, factor, n, lower, out);
+        return;
     }
+    c->kernels->rabitq_blocks(&s->query, code, stride, factor, blocks, worst, NULL, NULL, masks);
+    if (n % KI_BLOCK_ROWS) masks[blocks - 1] &= ((uint32_t)1 << n % KI_BLOCK_ROWS) - 1;
+    for (size_t i = 0; i < n; i++) out[i] = INFINITY;
+    for (size_t b = 0; b < blocks; b++)
+        for (uint32_t mask = masks[b]; mask; mask &= mask - 1) {
+            size_t r = (size_t)__builtin_ctz(mask);
+            near[n_near++] = (uint16_t)(b * KI_BLOCK_ROWS + r);
+            prefetch(code + b * stride + KI_BLOCK_ROWS * c->sign_bytes + r * c->base.together,
+                     c->base.together);
+        }
     for (size_t i = 0; i < n_near; i++) {
-        size_t row = first + near[i], block = row / KI_BLOCK_ROWS;
-        out[near[i]] = block_row(s, codes.code + block * KI_BLOCK_ROWS * code_size,
-                                 codes.factor + block * KI_BLOCK_ROWS * 2, row % KI_BLOCK_ROWS, lower);
+        size_t b = near[i] / KI_BLOCK_ROWS;
+        out[near[i]] =
+            block_row(s, code + b * stride, factor + b * 2 * KI_BLOCK_ROWS, near[i] % KI_BLOCK_ROWS, lower);
     }
 }
 
@@ -316,12 +368,14 @@ static void score_picked(const rabitq_scorer *s, ki_codes codes, const uint32_t 
 {
     const rabitq_codec *c = (const rabitq_codec *)s->base.codec;
     float estimate[KI_BLOCK_ROWS], bound[KI_BLOCK_ROWS];
+    uint32_t mask;
     size_t summed = SIZE_MAX;
     for (size_t i = 0; i < n; i++) {
         size_t block = rows[i] / KI_BLOCK_ROWS, r = rows[i] % KI_BLOCK_ROWS;
         const uint8_t *code = codes.code + block * KI_BLOCK_ROWS * c->base.code_size;
         const float *factor = codes.factor + block * KI_BLOCK_ROWS * 2;
-        if (block != summed) c->kernels->rabitq_block(&s->query, code, factor, worst, estimate, bound);
+        if (block != summed)
+            c->kernels->rabitq_blocks(&s->query, code, 0, factor, 1, worst, estimate, bound, &mask);
         summed = block;
         if (c->extra == 0)
             out[i] = lower ? bound[r] : estimate[r];
@@ -420,11 +474,12 @@ static kith_status make_scorer(const ki_codec *codec, const kith_allocator *allo
     if (!s) return ki_fail_nomem(err, sizeof *s);
     s->base = (ki_scorer){codec->residual ? &residual_scorer_ops : &plain_scorer_ops, codec, allocator};
     s->raw = ki_alloc(allocator, codec->dim, sizeof *s->raw);
+    s->less = ki_alloc(allocator, codec->dim, sizeof *s->less);
     s->rotated = ki_alloc_zero(allocator, c->padded, sizeof *s->rotated);
     s->tables = ki_alloc_zero(allocator, (c->sign_bytes + 1) / 2, 128);
     s->weights = ki_alloc_zero(allocator, 3, c->padded);
     s->signs = ki_alloc_zero(allocator, c->sign_bytes, 1);
-    if (!s->raw || !s->rotated || !s->tables || !s->weights || !s->signs) {
+    if (!s->raw || !s->less || !s->rotated || !s->tables || !s->weights || !s->signs) {
         scorer_free(&s->base);
         return ki_fail_nomem(err, c->padded * 16);
     }
@@ -437,6 +492,8 @@ static kith_status make_scorer(const ki_codec *codec, const kith_allocator *allo
 }
 
 /* ---- Encoding ---- */
+
+#define SENSIBLE 0x1p120 /* of a sum that an origin makes: far from overflow */
 
 /* What is found out about a rotated row r on its way to a code. */
 typedef struct found {
@@ -522,12 +579,28 @@ static void put_extra(const rabitq_codec *c, const float *r, const uint8_t *m, u
     }
 }
 
-/* scratch[2][dim] */
+/* The part of a sum that the origin makes, for the sums of the signs and of all bits: K <s, o'> and K_v <v, o'>; 0 where
+ * numbers are so large that it says nothing. o[dim]: the origin less the centre, rotated. */
+static void origin_sums(const rabitq_codec *c, const float *o, const float *r, const uint8_t *m,
+                        double k_signs, double k_grid, double *signs, double *grid)
+{
+    double by_signs = 0, by_grid = 0;
+    for (size_t d = 0; d < c->base.dim; d++) {
+        double value = signbit(r[d]) ? -(double)o[d] : (double)o[d];
+        by_signs += value;
+        if (c->extra > 0) by_grid += value * (m[d] + 0.5);
+    }
+    *signs = k_signs * by_signs;
+    *grid = k_grid * by_grid;
+    if (!(fabs(*signs) < SENSIBLE && fabs(*grid) < SENSIBLE)) *signs = *grid = 0;
+}
+
+/* scratch[3][dim] */
 static void encode_row(const rabitq_codec *c, const float *x, const float *origin, float *scratch, uint8_t *m,
                        uint8_t *code, float *factor)
 {
     size_t dim = c->base.dim;
-    float *r = scratch, *a = scratch + dim;
+    float *r = scratch, *a = scratch + dim, *o = scratch + 2 * dim;
     const float *from = c->base.residual ? origin : c->center;
     double unit = (double)less_origin(c->kernels, x, from, dim, r), along = 0; /* o.r */
     for (size_t d = 0; d < dim && from; d++) along += (double)from[d] * (double)r[d];
@@ -540,18 +613,28 @@ static void encode_row(const rabitq_codec *c, const float *x, const float *origi
     for (size_t d = 0; d < dim; d++) code[d / 8] |= (uint8_t)(!signbit(r[d]) << d % 8);
     double k = f.signs > 0 ? -times(c) * f.norm2 / f.signs * unit : 0;
     uint32_t k_half = half_nearest(clamped(k));
-    double kept = (double)of_bits(k_half << 16);
+    double kept = (double)of_bits(k_half << 16), k_grid = 0, by_signs = 0, by_grid = 0;
     double e = bound_of(c, f.norm2, f.signs, (double)dim) * unit +
                fabs(kept - (double)clamped(k)) * sqrt((double)dim);
-    factor[0] = clamped(c->base.metric == KITH_L2SQ ? f.norm2 * unit * unit : -along);
     factor[1] = of_bits(k_half << 16 | half_above(clamped(e)));
-    if (c->extra == 0) return;
-    best_grid(c, a, row_scale(c, f.norm2), &f, m);
-    put_extra(c, r, m, code + c->sign_bytes);
-    double wanted = f.grid > 0 ? -times(c) * f.norm2 / f.grid * unit : 0;
-    double ratio = wanted < 0 ? rint(kept / wanted * RATIO_ONE / (1 << c->extra)) : RATIO_ONE;
-    uint16_t number = (uint16_t)fmin(fmax(ratio, 1), RATIO_ONE);
-    memcpy(code + c->sign_bytes + c->extra_bytes, &number, sizeof number);
+    if (c->extra > 0) {
+        best_grid(c, a, row_scale(c, f.norm2), &f, m);
+        put_extra(c, r, m, code + c->sign_bytes);
+        double wanted = f.grid > 0 ? -times(c) * f.norm2 / f.grid * unit : 0;
+        double ratio = wanted < 0 ? rint(kept / wanted * RATIO_ONE / (1 << c->extra)) : RATIO_ONE;
+        uint16_t number = (uint16_t)fmin(fmax(ratio, 1), RATIO_ONE);
+        memcpy(code + c->sign_bytes + c->extra_bytes, &number, sizeof number);
+        k_grid = kept * RATIO_ONE / ((double)number * (1 << c->extra));
+    }
+    if (c->base.residual && origin) {
+        double o_unit = (double)less_origin(c->kernels, origin, c->center, dim, o);
+        ki_hadamard_apply(c->rotation, o);
+        origin_sums(c, o, r, m, kept * o_unit, k_grid * o_unit, &by_signs, &by_grid);
+    }
+    factor[0] = clamped((c->base.metric == KITH_L2SQ ? f.norm2 * unit * unit : -along) - by_signs);
+    if (!c->differs) return;
+    uint16_t half = (uint16_t)half_nearest(clamped(by_signs - by_grid));
+    memcpy(code + c->sign_bytes + c->extra_bytes + sizeof half, &half, sizeof half);
 }
 
 typedef struct encode_job {
@@ -562,7 +645,7 @@ typedef struct encode_job {
     const kith_run *run;
     uint8_t *code;
     float *factor;
-    float *scratch; /* [threads][3][dim], the last for bytes */
+    float *scratch; /* [threads][4][dim], the last for bytes */
 } encode_job;
 
 static void encode_block(void *ctx, size_t block, size_t worker)
@@ -570,12 +653,12 @@ static void encode_block(void *ctx, size_t block, size_t worker)
     const encode_job *job = ctx;
     const rabitq_codec *c = job->c;
     size_t dim = c->base.dim, end = (block + 1) * BLOCK < job->n ? (block + 1) * BLOCK : job->n;
-    float *scratch = job->scratch + worker * 3 * dim;
+    float *scratch = job->scratch + worker * 4 * dim;
     if (job->run && kith_cancel_raised(job->run->cancel)) return;
     for (size_t i = block * BLOCK; i < end; i++)
         encode_row(c, job->x + i * dim,
                    job->from.origins ? job->from.origins + job->from.which[i] * dim : NULL, scratch,
-                   (uint8_t *)(scratch + 2 * dim), job->code + i * c->base.code_size, job->factor + i * 2);
+                   (uint8_t *)(scratch + 3 * dim), job->code + i * c->base.code_size, job->factor + i * 2);
 }
 
 static kith_status encode(const ki_codec *codec, const float *x, size_t n, ki_origins from,
@@ -583,7 +666,7 @@ static kith_status encode(const ki_codec *codec, const float *x, size_t n, ki_or
 {
     if (!codec->trained) return untrained(err);
     kith_pool *pool = ki_run_pool(run);
-    size_t floats = kith_pool_threads(pool) * 3 * codec->dim;
+    size_t floats = kith_pool_threads(pool) * 4 * codec->dim;
     encode_job job = {(const rabitq_codec *)codec, x, n, from, run, code, factor, NULL};
     job.scratch = ki_alloc(codec->allocator, floats, sizeof *job.scratch);
     if (!job.scratch) return ki_fail_nomem(err, floats * sizeof *job.scratch);
@@ -655,7 +738,8 @@ static void forget(rabitq_codec *c)
 /* Row i of the sample rotated, and what measure finds; 0 for one without direction. */
 static int sample_row(const rabitq_codec *c, const float *x, size_t i, float *r, float *a, found *f)
 {
-    less_origin(c->kernels, x + i * c->base.dim, c->center, c->base.dim, r); /* lengths do not matter */
+    /* Lengths do not matter. */
+    less_origin(c->kernels, x + i * c->base.dim, c->base.residual ? NULL : c->center, c->base.dim, r);
     ki_hadamard_apply(c->rotation, r);
     measure(c, r, a, f);
     return f->norm2 > 0;
@@ -691,9 +775,14 @@ static void learn_center(rabitq_codec *c, const float *x, size_t n)
     size_t dim = c->base.dim;
     for (size_t d = 0; d < dim; d++) {
         double sum = 0;
-        for (size_t i = 0; i < n && !c->base.residual; i++) sum += (double)x[i * dim + d];
+        for (size_t i = 0; i < n; i++) sum += (double)x[i * dim + d];
         c->center[d] = clamped(sum / (double)n);
     }
+}
+
+static void origins(ki_codec *codec, const float *x, size_t n)
+{
+    if (n > 0) learn_center((rabitq_codec *)codec, x, n);
 }
 
 static kith_status train(ki_codec *codec, const float *x, size_t n, uint64_t seed, const kith_run *run,
@@ -712,7 +801,7 @@ static kith_status train(ki_codec *codec, const float *x, size_t n, uint64_t see
     if (!scratch) return ki_fail_nomem(err, 3 * dim * sizeof *scratch);
     kith_status status = ki_hadamard_create(dim, NULL, seed, codec->allocator, &c->rotation, err);
     if (status == KITH_OK) {
-        learn_center(c, x, n);
+        if (!c->base.residual) learn_center(c, x, n);
         c->learned[SCALE] = c->learned[NARROW] = 1;
         if (c->extra > 0) learn_from(c, x, n, scratch, scratch + dim, (uint8_t *)(scratch + 2 * dim));
         codec->trained = 1;
@@ -777,14 +866,26 @@ static kith_status load(ki_codec *codec, const char *prefix, struct ki_store *st
     return KITH_OK;
 }
 
+/* Where the further bits of row i begin, in either layout. */
+static const uint8_t *extra_of(const rabitq_codec *c, ki_codes codes, size_t i)
+{
+    size_t size = c->base.code_size;
+    if (!c->base.block) return codes.code + i * size + c->sign_bytes;
+    const uint8_t *block = codes.code + i / KI_BLOCK_ROWS * KI_BLOCK_ROWS * size;
+    return block + KI_BLOCK_ROWS * c->sign_bytes + i % KI_BLOCK_ROWS * c->base.together;
+}
+
 static kith_status check(const ki_codec *codec, ki_codes codes, size_t n, int deep, kith_error *err)
 {
+    const rabitq_codec *c = (const rabitq_codec *)codec;
     for (size_t i = 0; i < n && deep; i++) {
         size_t at = codec->block ? i / KI_BLOCK_ROWS * KI_BLOCK_ROWS * 2 + i % KI_BLOCK_ROWS : 2 * i;
         float add = codes.factor[at], packed = codes.factor[at + (codec->block ? KI_BLOCK_ROWS : 1)];
         if (!isfinite(add) || !isfinite(of_bits(bits_of(packed) & 0xffff0000u)) ||
             !isfinite(of_bits(bits_of(packed) << 16)))
             return ki_fail(err, KITH_CORRUPT, "the factors of row %zu are not finite", i);
+        if (c->differs && !isfinite(difference_of(c, extra_of(c, codes, i))))
+            return ki_fail(err, KITH_CORRUPT, "the difference of row %zu is not finite", i);
     }
     return KITH_OK;
 }
@@ -801,6 +902,7 @@ static void codec_free(ki_codec *codec)
 
 static const ki_codec_ops rabitq_ops = {.name = "rabitq",
                                         .free = codec_free,
+                                        .origins = origins,
                                         .train = train,
                                         .encode = encode,
                                         .decode = decode,
@@ -829,7 +931,9 @@ kith_status ki_codec_rabitq_create(size_t dim, size_t bits, double epsilon, kith
     c->sign_bytes = (dim + 7) / 8;
     c->padded = (dim + KI_RABITQ_GROUP - 1) / KI_RABITQ_GROUP * KI_RABITQ_GROUP;
     c->extra_bytes = c->padded / 8 * c->extra;
-    c->base.code_size = c->sign_bytes + c->extra_bytes + (c->extra > 0 ? sizeof(uint16_t) : 0);
+    c->differs = c->extra > 0 && c->base.residual;
+    c->base.code_size =
+        c->sign_bytes + c->extra_bytes + (c->extra > 0 ? sizeof(uint16_t) : 0) * (c->differs ? 2 : 1);
     c->base.n_factors = 2;
     c->base.bounded = c->base.either = 1;
     c->base.block = c->base.code_size <= KI_BLOCK_MAX_CODE ? KI_BLOCK_ROWS : 0;

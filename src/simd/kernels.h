@@ -93,6 +93,15 @@ typedef struct ki_rabitq_sums {
     int32_t total, negative, fine; /* of |weight|, of negative weights, of the fine weights */
 } ki_rabitq_sums;
 
+/* What the block after the next will need: signs and factors. Addresses beyond the end are no harm. */
+static inline void ki_rabitq_prefetch(const ki_rabitq_query *q, const uint8_t *codes, size_t stride,
+                                      const float *factors)
+{
+    const char *signs = (const char *)codes + 2 * stride, *ahead = (const char *)(factors + 2 * 64);
+    for (size_t i = 0; i < KI_RABITQ_ROWS * q->bytes; i += 64) __builtin_prefetch(signs + i);
+    for (size_t i = 0; i < 4; i++) __builtin_prefetch(ahead + 64 * i);
+}
+
 static inline float ki_rabitq_estimate(const ki_rabitq_query *q, int32_t sum, float add, float packed,
                                        float *lower)
 {

@@ -1,4 +1,4 @@
-/* Look-ups by half bytes in 512-bit registers: two bytes of 32 rows a load, two vpshufb, 64 look-ups.
+/* Look-ups by half bytes in 512-bit registers: two bytes of 32 rows a load, two vpshufb, 128 look-ups; two blocks of rows side by side.
  *
  * Of each load that is one vpand, one vpsrlw, one vpand, two vpshufb and two additions. Entries are at most 63, so four of
  * them fit into a byte: only every second pair of sums is widened, by the usual trick of adding the register as 16-bit
@@ -8,64 +8,100 @@
 #ifdef KI_X86
 #include <float.h>
 #include <immintrin.h>
+#include <stddef.h>
 
 #include "simd/target_avx512.h"
 
 #define BLOCK 32
 
-/* 64 look-ups added up in pairs: bytes j and j + 1 of 32 rows. */
-KI_INLINE __m512i look_up(__m512i codes, const uint8_t *tables)
+/* Sums of 16 bits for two blocks, or one: all bytes of a register as 16-bit numbers, and the odd bytes alone. */
+typedef struct pair_sums {
+    __m512i all[2], odd[2];
+} pair_sums;
+
+/* 64 look-ups of each block added up in pairs: bytes j and j + 1 of 32 rows. */
+KI_INLINE void look_up(const int n, const uint8_t *tables, const __m512i codes[2], __m512i found[2])
 {
-    __m512i half = _mm512_set1_epi8(15);
-    __m512i low = _mm512_and_si512(codes, half);
-    __m512i high = _mm512_and_si512(_mm512_srli_epi16(codes, 4), half);
-    return _mm512_add_epi8(_mm512_shuffle_epi8(_mm512_loadu_si512(tables), low),
-                           _mm512_shuffle_epi8(_mm512_loadu_si512(tables + 64), high));
+    const __m512i half = _mm512_set1_epi8(15);
+    __m512i low = _mm512_loadu_si512(tables), high = _mm512_loadu_si512(tables + 64);
+    KI_UNROLL
+    for (int i = 0; i < n; i++)
+        found[i] = _mm512_add_epi8(
+            _mm512_shuffle_epi8(low, _mm512_and_si512(codes[i], half)),
+            _mm512_shuffle_epi8(high, _mm512_and_si512(_mm512_srli_epi16(codes[i], 4), half)));
 }
 
-/* 32 sums of 16 bits in the order of the rows. */
-KI_INLINE __m512i block_sums(const uint8_t *tables, size_t bytes, const uint8_t *codes)
+KI_INLINE void add(pair_sums *s, const int n, const __m512i found[2])
 {
-    __m512i all = _mm512_setzero_si512(), odd = all;
-    size_t j = 0;
-    for (; j + 4 <= bytes; j += 4, tables += 256) {
-        __m512i sum = _mm512_add_epi8(look_up(_mm512_loadu_si512(codes + j * BLOCK), tables),
-                                      look_up(_mm512_loadu_si512(codes + (j + 2) * BLOCK), tables + 128));
-        all = _mm512_add_epi16(all, sum);
-        odd = _mm512_add_epi16(odd, _mm512_srli_epi16(sum, 8));
+    KI_UNROLL
+    for (int i = 0; i < n; i++) {
+        s->all[i] = _mm512_add_epi16(s->all[i], found[i]);
+        s->odd[i] = _mm512_add_epi16(s->odd[i], _mm512_srli_epi16(found[i], 8));
     }
-    for (; j < bytes; j += 2, tables += 128) {
-        __mmask16 there = j + 2 <= bytes ? 0xffff : 0x00ff;
-        __m512i sum = look_up(_mm512_maskz_loadu_epi32(there, codes + j * BLOCK), tables);
-        all = _mm512_add_epi16(all, sum);
-        odd = _mm512_add_epi16(odd, _mm512_srli_epi16(sum, 8));
-    }
+}
+
+/* Sums of a block's rows 0..15 and 16..31, as they are written. */
+KI_INLINE void store_rows(__m512i all, __m512i odd, __m512 scale, __m512 bias, const float *add, size_t n,
+                          float *out)
+{
     __m512i even = _mm512_sub_epi16(all, _mm512_slli_epi16(odd, 8));
     __m256i e = _mm256_add_epi16(_mm512_castsi512_si256(even), _mm512_extracti64x4_epi64(even, 1));
     __m256i o = _mm256_add_epi16(_mm512_castsi512_si256(odd), _mm512_extracti64x4_epi64(odd, 1));
     __m256i a = _mm256_unpacklo_epi16(e, o), b = _mm256_unpackhi_epi16(e, o);
-    return _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_permute2x128_si256(a, b, 0x20)),
-                              _mm256_permute2x128_si256(a, b, 0x31), 1);
+    __m256i rows[2] = {_mm256_permute2x128_si256(a, b, 0x20), _mm256_permute2x128_si256(a, b, 0x31)};
+    KI_UNROLL
+    for (size_t h = 0; h < 2; h++) {
+        if (16 * h >= n) break;
+        size_t left = n - 16 * h;
+        __mmask16 mask = left >= 16 ? 0xffff : (__mmask16)((1u << left) - 1);
+        __m512 value = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_cvtepu16_epi32(rows[h])), scale, bias);
+        if (add) value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(mask, add + 16 * h));
+        _mm512_mask_storeu_ps(out + 16 * h, mask, value);
+    }
 }
 
-KI_INLINE void store_sums(__m256i sums, __m512 scale, __m512 bias, const float *add, size_t n, float *out)
+/* n blocks, 1 or 2 and known where this is inlined: two share the loads of the tables. `rows` of them are written. */
+KI_INLINE void blocks(const int n, const uint8_t *tables, size_t bytes, const uint8_t *codes, __m512 scale,
+                      __m512 bias, const float *adds, size_t rows, float *out)
 {
-    __mmask16 mask = n >= 16 ? 0xffff : (__mmask16)((1u << n) - 1);
-    __m512 value = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_cvtepu16_epi32(sums)), scale, bias);
-    if (add) value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(mask, add));
-    _mm512_mask_storeu_ps(out, mask, value);
+    const __m512i zero = _mm512_setzero_si512();
+    const uint8_t *at[2] = {codes, codes + (n - 1) * (ptrdiff_t)(BLOCK * bytes)};
+    pair_sums s = {{zero, zero}, {zero, zero}};
+    __m512i code[2], found[2], more[2];
+    size_t j = 0;
+    for (; j + 4 <= bytes; j += 4, tables += 256) {
+        KI_UNROLL
+        for (int i = 0; i < n; i++) code[i] = _mm512_loadu_si512(at[i] + j * BLOCK);
+        look_up(n, tables, code, found);
+        KI_UNROLL
+        for (int i = 0; i < n; i++) code[i] = _mm512_loadu_si512(at[i] + (j + 2) * BLOCK);
+        look_up(n, tables + 128, code, more);
+        KI_UNROLL
+        for (int i = 0; i < n; i++) found[i] = _mm512_add_epi8(found[i], more[i]);
+        add(&s, n, found);
+    }
+    for (; j < bytes; j += 2, tables += 128) {
+        __mmask16 there = j + 2 <= bytes ? 0xffff : 0x00ff;
+        for (int i = 0; i < n; i++) code[i] = _mm512_maskz_loadu_epi32(there, at[i] + j * BLOCK);
+        look_up(n, tables, code, found);
+        add(&s, n, found);
+    }
+    store_rows(s.all[0], s.odd[0], scale, bias, adds, n == 2 ? BLOCK : rows, out);
+    if (n == 2)
+        store_rows(s.all[1], s.odd[1], scale, bias, adds ? adds + BLOCK : NULL, rows - BLOCK, out + BLOCK);
 }
 
 static void pq4_scan(const uint8_t *tables, size_t bytes, const uint8_t *codes, size_t n, float scale,
                      float bias, const float *add, float *out)
 {
     __m512 s = _mm512_set1_ps(scale), b = _mm512_set1_ps(bias);
-    for (size_t i = 0; i < n; i += BLOCK, codes += BLOCK * bytes) {
-        __m512i sums = block_sums(tables, bytes, codes);
-        store_sums(_mm512_castsi512_si256(sums), s, b, add ? add + i : NULL, n - i, out + i);
-        if (n - i > 16)
-            store_sums(_mm512_extracti64x4_epi64(sums, 1), s, b, add ? add + i + 16 : NULL, n - i - 16,
-                       out + i + 16);
+    for (size_t i = 0; i < n; i += 2 * BLOCK, codes += 2 * BLOCK * bytes) {
+        const float *adds = add ? add + i : NULL;
+        size_t rows = n - i < 2 * BLOCK ? n - i : 2 * BLOCK;
+        if (rows > BLOCK)
+            blocks(2, tables, bytes, codes, s, b, adds, rows, out + i);
+        else
+            blocks(1, tables, bytes, codes, s, b, adds, rows, out + i);
     }
 }
 

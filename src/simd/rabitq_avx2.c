@@ -111,13 +111,13 @@ KI_INLINE uint32_t finish(const ki_rabitq_query *q, __m256i sum, const float *fa
     __m256 along = _mm256_mul_ps(k, _mm256_mul_ps(_mm256_set1_ps(q->step), product));
     __m256 near = _mm256_add_ps(_mm256_add_ps(_mm256_set1_ps(q->base), _mm256_loadu_ps(factors)), along);
     __m256 least = _mm256_sub_ps(near, _mm256_mul_ps(e, _mm256_set1_ps(q->norm)));
-    _mm256_storeu_ps(estimate, near);
-    _mm256_storeu_ps(lower, least);
+    if (estimate) _mm256_storeu_ps(estimate, near);
+    if (lower) _mm256_storeu_ps(lower, least);
     return (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(least, _mm256_set1_ps(worst), _CMP_NGT_UQ));
 }
 
-static uint32_t rabitq_block(const ki_rabitq_query *q, const uint8_t *codes, const float *factors,
-                             float worst, float *estimate, float *lower)
+KI_INLINE uint32_t block(const ki_rabitq_query *q, const uint8_t *codes, const float *factors, float worst,
+                         float *estimate, float *lower)
 {
     const __m256i zero = _mm256_setzero_si256();
     __m256i sum[4] = {zero, zero, zero, zero};
@@ -138,8 +138,20 @@ static uint32_t rabitq_block(const ki_rabitq_query *q, const uint8_t *codes, con
     }
     uint32_t mask = 0;
     for (size_t i = 0; i < 4; i++)
-        mask |= finish(q, sum[i], factors + 8 * i, worst, estimate + 8 * i, lower + 8 * i) << 8 * i;
+        mask |= finish(q, sum[i], factors + 8 * i, worst, estimate ? estimate + 8 * i : NULL,
+                       lower ? lower + 8 * i : NULL)
+                << 8 * i;
     return mask;
+}
+
+static void rabitq_blocks(const ki_rabitq_query *q, const uint8_t *codes, size_t stride, const float *factors,
+                          size_t n, float worst, float *estimate, float *lower, uint32_t *mask)
+{
+    for (size_t i = 0; i < n; i++, codes += stride, factors += 2 * KI_RABITQ_ROWS) {
+        ki_rabitq_prefetch(q, codes, stride, factors);
+        mask[i] = block(q, codes, factors, worst, estimate ? estimate + i * KI_RABITQ_ROWS : NULL,
+                        lower ? lower + i * KI_RABITQ_ROWS : NULL);
+    }
 }
 
 /* 0xff where the bit of a component is 1, for 32 components. */
@@ -232,7 +244,7 @@ void ki_simd_rabitq_avx2(ki_kernels *table, const ki_cpu *cpu)
     table->absmax_f32 = absmax_f32;
     table->rabitq_weights = rabitq_weights;
     table->rabitq_tables = rabitq_tables;
-    table->rabitq_block = rabitq_block;
+    table->rabitq_blocks = rabitq_blocks;
     table->rabitq_rows = rabitq_rows;
     table->rabitq_extra = rabitq_extra;
 }

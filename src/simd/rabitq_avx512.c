@@ -87,54 +87,107 @@ KI_INLINE uint32_t finish(const ki_rabitq_query *q, __m512i sum, const float *fa
     __m512i packed = load64(factors + KI_RABITQ_ROWS);
     __m512 k = _mm512_castsi512_ps(_mm512_and_si512(packed, _mm512_set1_epi32((int)0xffff0000u))),
            e = _mm512_castsi512_ps(_mm512_slli_epi32(packed, 16));
+    /* 2 sum - total, below 2^24: exact, fused or not. */
     __m512 product =
-        _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_slli_epi32(sum, 1), _mm512_set1_epi32(q->total)));
+        _mm512_fmsub_ps(_mm512_cvtepi32_ps(sum), _mm512_set1_ps(2), _mm512_set1_ps((float)q->total));
     __m512 along = _mm512_mul_ps(k, _mm512_mul_ps(_mm512_set1_ps(q->step), product));
     __m512 near = _mm512_add_ps(_mm512_add_ps(_mm512_set1_ps(q->base), _mm512_loadu_ps(factors)), along);
     __m512 least = _mm512_sub_ps(near, _mm512_mul_ps(e, _mm512_set1_ps(q->norm)));
-    _mm512_storeu_ps(estimate, near);
-    _mm512_storeu_ps(lower, least);
+    if (estimate) _mm512_storeu_ps(estimate, near);
+    if (lower) _mm512_storeu_ps(lower, least);
     return _mm512_cmp_ps_mask(least, _mm512_set1_ps(worst), _CMP_NGT_UQ);
 }
 
-KI_INLINE __m512i look_up(const uint8_t *table, __m512i bytes)
+/* Sums of 16 bits for the blocks of a pair (or one): the even bytes' and the odd bytes' rows, of two bytes of the code in a
+ * register. The register as 16-bit numbers is added to `both`, and its odd bytes once more. */
+typedef struct pair_sums {
+    __m512i both[2], odd[2];
+} pair_sums;
+
+KI_INLINE void look_up(pair_sums *s, const int n, const uint8_t *table, const __m512i bytes[2])
 {
     const __m512i nibble = _mm512_set1_epi8(15);
-    __m512i low = _mm512_shuffle_epi8(load64(table), _mm512_and_si512(bytes, nibble));
-    __m512i high =
-        _mm512_shuffle_epi8(load64(table + 64), _mm512_and_si512(_mm512_srli_epi16(bytes, 4), nibble));
-    return _mm512_add_epi8(low, high);
+    __m512i low = load64(table), high = load64(table + 64);
+    KI_UNROLL
+    for (int i = 0; i < n; i++) {
+        __m512i found = _mm512_add_epi8(
+            _mm512_shuffle_epi8(low, _mm512_and_si512(bytes[i], nibble)),
+            _mm512_shuffle_epi8(high, _mm512_and_si512(_mm512_srli_epi16(bytes[i], 4), nibble)));
+        s->both[i] = _mm512_add_epi16(s->both[i], found);
+        s->odd[i] = _mm512_add_epi16(s->odd[i], _mm512_srli_epi16(found, 8));
+    }
 }
 
-static uint32_t rabitq_block(const ki_rabitq_query *q, const uint8_t *codes, const float *factors,
-                             float worst, float *estimate, float *lower)
+/* Bytes j and j + 1 of the code; there: which of the 64 bytes are. */
+KI_INLINE void step(pair_sums *s, const int n, const ki_rabitq_query *q, const uint8_t *codes, size_t stride,
+                    size_t j, const int whole)
 {
-    __m512i first_rows = _mm512_setzero_si512(), last_rows = first_rows;
-    for (size_t first = 0; first < q->bytes; first += FLUSH) {
-        size_t end = q->bytes - first < FLUSH ? q->bytes : first + FLUSH;
-        __m512i both = _mm512_setzero_si512(), odd = both;
-        size_t j = first;
-        for (; j + 2 <= end; j += 2) {
-            __m512i found = look_up(q->tables + j * 64, load64(codes + KI_RABITQ_ROWS * j));
-            both = _mm512_add_epi16(both, found);
-            odd = _mm512_add_epi16(odd, _mm512_srli_epi16(found, 8));
-        }
-        if (j < end) { /* a last byte alone: the tables beside it are zero */
-            __m512i found = look_up(q->tables + j * 64,
-                                    _mm512_maskz_loadu_epi8(0xffffffffull, codes + KI_RABITQ_ROWS * j));
-            both = _mm512_add_epi16(both, found);
-            odd = _mm512_add_epi16(odd, _mm512_srli_epi16(found, 8));
-        }
-        __m512i even = _mm512_sub_epi16(both, _mm512_slli_epi16(odd, 8));
-        __m256i evens = _mm256_add_epi16(_mm512_castsi512_si256(even), _mm512_extracti64x4_epi64(even, 1)),
-                odds = _mm256_add_epi16(_mm512_castsi512_si256(odd), _mm512_extracti64x4_epi64(odd, 1));
-        __m256i a = _mm256_unpacklo_epi16(evens, odds), b = _mm256_unpackhi_epi16(evens, odds);
-        first_rows =
-            _mm512_add_epi32(first_rows, _mm512_cvtepu16_epi32(_mm256_permute2x128_si256(a, b, 0x20)));
-        last_rows = _mm512_add_epi32(last_rows, _mm512_cvtepu16_epi32(_mm256_permute2x128_si256(a, b, 0x31)));
+    const __mmask64 first = 0xffffffffull;
+    __m512i bytes[2];
+    KI_UNROLL
+    for (int i = 0; i < n; i++) {
+        const uint8_t *at = codes + (size_t)i * stride + KI_RABITQ_ROWS * j;
+        bytes[i] = whole ? load64(at) : _mm512_maskz_loadu_epi8(first, at);
     }
-    uint32_t mask = finish(q, first_rows, factors, worst, estimate, lower);
-    return mask | finish(q, last_rows, factors + 16, worst, estimate + 16, lower + 16) << 16;
+    look_up(s, n, q->tables + j * 64, bytes);
+}
+
+/* What 16-bit sums add to the sums of rows 0..15 and of rows 16..31. */
+KI_INLINE void widen(__m512i both, __m512i odd, __m512i sums[2])
+{
+    __m512i even = _mm512_sub_epi16(both, _mm512_slli_epi16(odd, 8));
+    __m256i evens = _mm256_add_epi16(_mm512_castsi512_si256(even), _mm512_extracti64x4_epi64(even, 1)),
+            odds = _mm256_add_epi16(_mm512_castsi512_si256(odd), _mm512_extracti64x4_epi64(odd, 1));
+    __m256i a = _mm256_unpacklo_epi16(evens, odds), b = _mm256_unpackhi_epi16(evens, odds);
+    sums[0] = _mm512_add_epi32(sums[0], _mm512_cvtepu16_epi32(_mm256_permute2x128_si256(a, b, 0x20)));
+    sums[1] = _mm512_add_epi32(sums[1], _mm512_cvtepu16_epi32(_mm256_permute2x128_si256(a, b, 0x31)));
+}
+
+/* n blocks, 1 or 2 and known where this is inlined: two share the loads of the tables and keep both vector units busy where
+ * one waits for its own sums. */
+KI_INLINE void blocks(const int n, const ki_rabitq_query *q, const uint8_t *codes, size_t stride,
+                      const float *factors, float worst, float *estimate, float *lower, uint32_t *mask)
+{
+    const __m512i zero = _mm512_setzero_si512();
+    __m512i sums[2][2] = {{zero, zero}, {zero, zero}};
+    for (size_t first = 0; first < q->bytes; first += FLUSH) {
+        size_t end = q->bytes - first < FLUSH ? q->bytes : first + FLUSH, j = first;
+        pair_sums s = {{zero, zero}, {zero, zero}};
+        for (; j + 4 <= end; j += 4) {
+            step(&s, n, q, codes, stride, j, 1);
+            step(&s, n, q, codes, stride, j + 2, 1);
+        }
+        if (j + 2 <= end) {
+            step(&s, n, q, codes, stride, j, 1);
+            j += 2;
+        }
+        if (j < end) step(&s, n, q, codes, stride, j, 0); /* the tables beside a last byte are zero */
+        for (int i = 0; i < n; i++) widen(s.both[i], s.odd[i], sums[i]);
+    }
+    for (int i = 0; i < n; i++)
+        for (int h = 0; h < 2; h++) {
+            size_t at = (size_t)i * KI_RABITQ_ROWS + (size_t)h * 16;
+            uint32_t near = finish(q, sums[i][h], factors + i * 2 * KI_RABITQ_ROWS + h * 16, worst,
+                                   estimate ? estimate + at : NULL, lower ? lower + at : NULL);
+            mask[i] = h ? mask[i] | near << 16 : near;
+        }
+}
+
+static void rabitq_blocks(const ki_rabitq_query *q, const uint8_t *codes, size_t stride, const float *factors,
+                          size_t n, float worst, float *estimate, float *lower, uint32_t *mask)
+{
+    for (size_t i = 0; i < n; i += 2) {
+        const uint8_t *code = codes + i * stride;
+        const float *factor = factors + i * 2 * KI_RABITQ_ROWS;
+        float *e = estimate ? estimate + i * KI_RABITQ_ROWS : NULL,
+              *l = lower ? lower + i * KI_RABITQ_ROWS : NULL;
+        ki_rabitq_prefetch(q, code, stride, factor);
+        ki_rabitq_prefetch(q, code + stride, stride, factor + 2 * KI_RABITQ_ROWS);
+        if (i + 1 < n)
+            blocks(2, q, code, stride, factor, worst, e, l, mask + i);
+        else
+            blocks(1, q, code, stride, factor, worst, e, l, mask + i);
+    }
 }
 
 /* Up to eight bytes of a code, a bit a component. */
@@ -223,7 +276,7 @@ void ki_simd_rabitq_avx512(ki_kernels *table, const ki_cpu *cpu)
     table->absmax_f32 = absmax_f32;
     table->rabitq_weights = rabitq_weights;
     table->rabitq_tables = rabitq_tables;
-    table->rabitq_block = rabitq_block;
+    table->rabitq_blocks = rabitq_blocks;
     table->rabitq_rows = rabitq_rows;
     if (cpu->avx512_vnni) table->rabitq_extra = rabitq_extra_vnni;
 }

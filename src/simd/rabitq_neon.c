@@ -25,8 +25,8 @@ KI_INLINE uint8x16_t look_up(const ki_rabitq_query *q, size_t j, uint8x16_t byte
     return vaddq_u8(low, vqtbl1q_u8(vld1q_u8(table + 64), vshrq_n_u8(bytes, 4)));
 }
 
-static uint32_t rabitq_block(const ki_rabitq_query *q, const uint8_t *codes, const float *factors,
-                             float worst, float *estimate, float *lower)
+KI_INLINE uint32_t block(const ki_rabitq_query *q, const uint8_t *codes, const float *factors, float worst,
+                         float *estimate, float *lower)
 {
     uint32x4_t sum[8];
     for (size_t i = 0; i < 8; i++) sum[i] = vdupq_n_u32(0);
@@ -42,17 +42,29 @@ static uint32_t rabitq_block(const ki_rabitq_query *q, const uint8_t *codes, con
     uint32_t sums[KI_RABITQ_ROWS], mask = 0;
     for (size_t i = 0; i < 8; i++) vst1q_u32(sums + 4 * i, sum[i]);
     for (size_t r = 0; r < KI_RABITQ_ROWS; r++) {
-        estimate[r] =
-            ki_rabitq_estimate(q, (int32_t)sums[r], factors[r], factors[KI_RABITQ_ROWS + r], &lower[r]);
-        mask |= (uint32_t) !(lower[r] > worst) << r;
+        float bound,
+            near = ki_rabitq_estimate(q, (int32_t)sums[r], factors[r], factors[KI_RABITQ_ROWS + r], &bound);
+        if (estimate) estimate[r] = near;
+        if (lower) lower[r] = bound;
+        mask |= (uint32_t) !(bound > worst) << r;
     }
     return mask;
+}
+
+static void rabitq_blocks(const ki_rabitq_query *q, const uint8_t *codes, size_t stride, const float *factors,
+                          size_t n, float worst, float *estimate, float *lower, uint32_t *mask)
+{
+    for (size_t i = 0; i < n; i++, codes += stride, factors += 2 * KI_RABITQ_ROWS) {
+        ki_rabitq_prefetch(q, codes, stride, factors);
+        mask[i] = block(q, codes, factors, worst, estimate ? estimate + i * KI_RABITQ_ROWS : NULL,
+                        lower ? lower + i * KI_RABITQ_ROWS : NULL);
+    }
 }
 
 void ki_simd_rabitq_neon(ki_kernels *table, const ki_cpu *cpu)
 {
     (void)cpu;
     table->absmax_f32 = absmax_f32;
-    table->rabitq_block = rabitq_block;
+    table->rabitq_blocks = rabitq_blocks;
 }
 #endif

@@ -43,8 +43,8 @@ static void rabitq_tables(const int8_t *weights, size_t bytes, uint8_t *tables)
         }
 }
 
-static uint32_t rabitq_block(const ki_rabitq_query *q, const uint8_t *codes, const float *factors,
-                             float worst, float *estimate, float *lower)
+KI_INLINE uint32_t block(const ki_rabitq_query *q, const uint8_t *codes, const float *factors, float worst,
+                         float *estimate, float *lower)
 {
     uint32_t mask = 0;
     for (size_t r = 0; r < KI_RABITQ_ROWS; r++) {
@@ -54,10 +54,22 @@ static uint32_t rabitq_block(const ki_rabitq_query *q, const uint8_t *codes, con
             uint8_t byte = codes[KI_RABITQ_ROWS * j + r];
             sum += table[byte & 15] + table[64 + (byte >> 4)];
         }
-        estimate[r] = ki_rabitq_estimate(q, sum, factors[r], factors[KI_RABITQ_ROWS + r], &lower[r]);
-        mask |= (uint32_t) !(lower[r] > worst) << r;
+        float bound, near = ki_rabitq_estimate(q, sum, factors[r], factors[KI_RABITQ_ROWS + r], &bound);
+        if (estimate) estimate[r] = near;
+        if (lower) lower[r] = bound;
+        mask |= (uint32_t) !(bound > worst) << r;
     }
     return mask;
+}
+
+static void rabitq_blocks(const ki_rabitq_query *q, const uint8_t *codes, size_t stride, const float *factors,
+                          size_t n, float worst, float *estimate, float *lower, uint32_t *mask)
+{
+    for (size_t i = 0; i < n; i++, codes += stride, factors += 2 * KI_RABITQ_ROWS) {
+        ki_rabitq_prefetch(q, codes, stride, factors);
+        mask[i] = block(q, codes, factors, worst, estimate ? estimate + i * KI_RABITQ_ROWS : NULL,
+                        lower ? lower + i * KI_RABITQ_ROWS : NULL);
+    }
 }
 
 static void rabitq_rows(const ki_rabitq_query *q, const uint8_t *codes, size_t stride, const uint32_t *rows,
@@ -97,7 +109,7 @@ void ki_simd_rabitq_scalar(ki_kernels *table, const ki_cpu *cpu)
     table->absmax_f32 = absmax_f32;
     table->rabitq_weights = rabitq_weights;
     table->rabitq_tables = rabitq_tables;
-    table->rabitq_block = rabitq_block;
+    table->rabitq_blocks = rabitq_blocks;
     table->rabitq_rows = rabitq_rows;
     table->rabitq_extra = rabitq_extra;
 }

@@ -71,6 +71,31 @@ static void drop(prepared *p)
     free(p->tables);
 }
 
+/* Three blocks that lie apart as codes of several bits do: the same as one, whatever is asked for. */
+static void check_blocks(const ki_kernels *k, const ki_rabitq_query *q, const uint8_t *codes,
+                         const float *factors, uint32_t mask, const float *estimate, const float *lower,
+                         uint32_t three[3])
+{
+    size_t size = 32 * q->bytes, stride = size + 77;
+    uint8_t *apart = malloc(2 * stride + size);
+    float *all = malloc(3 * 64 * sizeof *all), got[2][96];
+    for (size_t i = 0; i < 3; i++) {
+        memcpy(apart + i * stride, codes, size);
+        memcpy(all + i * 64, factors, 64 * sizeof *all);
+    }
+    for (int ask = 0; ask < 4; ask++) {
+        k->rabitq_blocks(q, apart, stride, all, 3, 5, ask & 1 ? got[0] : NULL, ask & 2 ? got[1] : NULL,
+                         three);
+        for (size_t i = 0; i < 3; i++) {
+            assert_int_equal(three[i], mask);
+            if (ask & 1) assert_memory_equal(got[0] + 32 * i, estimate, 32 * sizeof *estimate);
+            if (ask & 2) assert_memory_equal(got[1] + 32 * i, lower, 32 * sizeof *lower);
+        }
+    }
+    free(apart);
+    free(all);
+}
+
 static void check_kernels(const ki_kernels *k, const ki_kernels *scalar, size_t dim)
 {
     size_t bytes = (dim + 7) / 8, groups = (dim + 63) / 64;
@@ -80,20 +105,23 @@ static void check_kernels(const ki_kernels *k, const ki_kernels *scalar, size_t 
     uint8_t *codes = random_bytes(32 * bytes), *extra = random_bytes(groups * 8 * 7), row[600];
     float factors[64], estimate[2][32], lower[2][32];
     for (size_t i = 0; i < 64; i++) factors[i] = (float)ki_rng_gauss(&rng);
-    uint32_t mask = k->rabitq_block(&p.q, codes, factors, 5, estimate[0], lower[0]);
-    assert_int_equal(mask, scalar->rabitq_block(&ref.q, codes, factors, 5, estimate[1], lower[1]));
+    uint32_t mask, again, three[3];
+    k->rabitq_blocks(&p.q, codes, 0, factors, 1, 5, estimate[0], lower[0], &mask);
+    scalar->rabitq_blocks(&ref.q, codes, 0, factors, 1, 5, estimate[1], lower[1], &again);
+    assert_int_equal(mask, again);
+    check_blocks(k, &p.q, codes, factors, mask, estimate[0], lower[0], three);
     assert_memory_equal(estimate[0], estimate[1], sizeof estimate[0]);
     assert_memory_equal(lower[0], lower[1], sizeof lower[0]);
     for (uint32_t r = 0; r < 32; r++) {
-        int32_t sum, again;
+        int32_t sum, other;
         float bound;
         for (size_t j = 0; j < bytes; j++) row[j] = codes[32 * j + r];
         if (dim % 8) row[bytes - 1] &= (uint8_t)((1 << dim % 8) - 1);
         uint8_t *exact = malloc(bytes);
         memcpy(exact, row, bytes);
         k->rabitq_rows(&p.q, exact, bytes, NULL, 1, &sum);
-        scalar->rabitq_rows(&p.q, exact, bytes, NULL, 1, &again);
-        assert_int_equal(sum, again);
+        scalar->rabitq_rows(&p.q, exact, bytes, NULL, 1, &other);
+        assert_int_equal(sum, other);
         float one = ki_rabitq_estimate(&p.q, sum, factors[r], factors[32 + r], &bound);
         assert_memory_equal(&one, &estimate[0][r], sizeof one);
         for (size_t bits = 1; bits <= 7; bits++)
@@ -450,12 +478,13 @@ static void test_refinement(void **state)
     free(queries);
 }
 
-/* The distance that comes with an origin may be rounded; scores and bounds do not rest on it. */
+/* The distance that comes with an origin may be rounded; scores and bounds do not rest on it. Far from the centre estimates are
+ * rougher, and bounds say so; with the centre where it belongs they are as good as anywhere. */
 static void test_far_cell(void **state)
 {
     (void)state;
     enum { DIM = 64 };
-    for (size_t bits = 1; bits <= 8; bits += 7) {
+    for (size_t bits = 1, told = 0; bits <= 8; bits += told ? 7 : 0, told = !told) {
         ki_codec *codec;
         ki_scorer *scorer;
         float *x = test_vectors(N, DIM, 0, 1), *query = test_vectors(1, DIM, 0, 2), origin[DIM], out[2][N],
@@ -466,6 +495,7 @@ static void test_far_cell(void **state)
         assert_ok(codec->ops->train(codec, x, N, 1, NULL, &err), &err);
         for (size_t i = 0; i < N * DIM; i++) x[i] += 1000;
         for (size_t d = 0; d < DIM; d++) query[d] += 1000, origin[d] = 1000;
+        if (told) codec->ops->origins(codec, origin, 1);
         uint8_t *code = malloc(N * codec->code_size);
         ki_codes codes = {code, factor};
         assert_ok(codec->ops->encode(codec, x, N, (ki_origins){origin, which}, NULL, code, factor, &err),
@@ -480,8 +510,16 @@ static void test_far_cell(void **state)
         assert_memory_equal(out[0], out[1], sizeof out[0]);
         scorer->ops->bound(scorer, codes, NULL, N, INFINITY, bound);
         size_t beyond = 0;
-        for (size_t i = 0; i < N; i++) beyond += (double)bound[i] > exact(KITH_L2SQ, query, x + i * DIM, DIM);
+        double off = 0;
+        for (size_t i = 0; i < N; i++) {
+            double want = exact(KITH_L2SQ, query, x + i * DIM, DIM);
+            beyond += (double)bound[i] > want;
+            off += fabs((double)out[0][i] - want) / N;
+        }
+        fprintf(stderr, "far cell, bits %zu, centre %s: off by %.3f, %zu of %d beyond the bound\n", bits,
+                told ? "there" : "at 0", off, beyond, N);
         assert_true(beyond < N / 10);
+        if (told) assert_true(off < (bits == 1 ? 20 : 0.5));
         ki_scorer_free(scorer);
         ki_codec_free(codec);
         free(code);
