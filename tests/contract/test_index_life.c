@@ -556,9 +556,12 @@ static void test_dimensions(void **state)
 {
     (void)state;
     for (size_t f = 0; f < n_families; f++) {
+        const char *spec = families[f].spec;
+        /* (learning a rotation costs the cube of the dimension, again and again) */
+        int rotates = strncmp(spec, "OPQ", 3) == 0 || strncmp(spec, "ITQ", 3) == 0;
         one_dimension(&families[f], 1, 1);
         one_dimension(&families[f], 3, 3);
-        one_dimension(&families[f], 1025, 5);
+        one_dimension(&families[f], rotates ? 155 : 1025, 5);
     }
 }
 

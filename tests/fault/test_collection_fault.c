@@ -551,12 +551,6 @@ static void check_outcome(const char *name, kith_status status, const outcome *o
     if (!out->committed && !out->commit_failed) assert_true(hash == hash_before);
 }
 
-static size_t stride(const char *variable, size_t usual)
-{
-    const char *given = getenv(variable);
-    return given ? (size_t)atol(given) : usual;
-}
-
 /* Let every step-th call of `f` fail in every scenario; `allowed` says which codes may come of it. */
 static void strike(faults *f, size_t step, int (*allowed)(kith_status))
 {
@@ -607,13 +601,13 @@ static int is_io(kith_status status)
 static void memory_runs_out(void **state)
 {
     (void)state;
-    strike(&memory, stride("KITH_FAULT_STRIDE", 151), is_nomem);
+    strike(&memory, test_number("KITH_FAULT_STRIDE", 151), is_nomem);
 }
 
 static void the_disk_fails(void **state)
 {
     (void)state;
-    strike(&disk, stride("KITH_FAULT_IO_STRIDE", 7), is_io);
+    strike(&disk, test_number("KITH_FAULT_IO_STRIDE", 7), is_io);
 }
 
 static int make_model(void **state)

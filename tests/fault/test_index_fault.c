@@ -124,6 +124,12 @@ static kith_status do_save(kith_index *index)
     return kith_index_save(index, case_path("fault.kidx"), NULL, &err);
 }
 
+/* The allocation to fail after the i-th did: each of the first ones, then fewer and fewer (KITH_FAULT_STRIDE=1: each). */
+static size_t next_failure(size_t i)
+{
+    return i + 1 + (test_number("KITH_FAULT_STRIDE", 16) > 1 ? i / 16 : 0);
+}
+
 /* Repeat a step with one allocation more going well each time: a step that changes the index until it has done so, the
  * others until no allocation fails any more (a faster way that needs memory may be skipped without one), and both with
  * one failure and with nothing but failures from then on. */
@@ -131,7 +137,7 @@ static void with_failures(kith_index *index, test_allocator *allocator, step_fn 
 {
     int repeatable = step == do_search || step == do_check || step == do_save;
     for (int pass = 0; pass < 2; pass++)
-        for (size_t i = 0;; i++) {
+        for (size_t i = 0;; i = next_failure(i)) {
             allocator->calls = 0;
             allocator->fail_at = i;
             allocator->for_ever = repeatable ? pass : (int)(i % 2);
@@ -154,7 +160,7 @@ static void allocations(const index_case *c)
     test_allocator allocator;
     kith_index *index;
     test_allocator_init(&allocator, SIZE_MAX, 0);
-    for (size_t i = 0;; i++) {
+    for (size_t i = 0;; i = next_failure(i)) {
         allocator.calls = 0;
         allocator.fail_at = i;
         index = (kith_index *)x;
@@ -174,7 +180,7 @@ static void allocations(const index_case *c)
 
     const char *path = case_path("fault.kidx");
     for (int mode = KITH_OPEN_READ; mode <= KITH_OPEN_MAP; mode++)
-        for (size_t i = 0;; i++) {
+        for (size_t i = 0;; i = next_failure(i)) {
             test_allocator_init(&allocator, i, (int)(i % 2));
             index = (kith_index *)x;
             kith_status status =
@@ -207,7 +213,7 @@ static void save_faults(const kith_index *index, const char *path)
     size_t old_size;
     unsigned char *old = file_bytes(path, &old_size);
     for (size_t f = 0; f < sizeof faults / sizeof *faults; f++)
-        for (size_t i = 0;; i++) {
+        for (size_t i = 0;; i = next_failure(i)) {
             fault_io io;
             fault_io_init(&io, faults[f], i, (int)(i % 2));
             kith_status status = kith_index_save(index, path, &io.base, &err);
@@ -228,7 +234,7 @@ static void open_faults(const char *path)
 {
     for (size_t f = 0; f < sizeof faults / sizeof *faults; f++)
         for (int mode = KITH_OPEN_READ; mode <= KITH_OPEN_MAP; mode++)
-            for (size_t i = 0;; i++) {
+            for (size_t i = 0;; i = next_failure(i)) {
                 fault_io io;
                 fault_io_init(&io, faults[f], i, (int)(i % 2));
                 kith_index *index = (kith_index *)x;

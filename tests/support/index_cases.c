@@ -177,7 +177,7 @@ void for_each_case(int breadth, void (*test)(const index_case *c))
             if (breadth & CASES_IN_TURN && m != (f + turn) % n) continue;
             for (int level = KITH_SIMD_SCALAR; level <= KITH_SIMD_NEON; level++) {
                 if (!kith_simd_has((kith_simd)level)) continue;
-                if (!(breadth & CASES_LEVELS) && (kith_simd)level != best) continue;
+                if ((kith_simd)level != best && (!(breadth & CASES_LEVELS) || m != (f + turn) % n)) continue;
                 run_case(&families[f], known[m], (kith_simd)level, test);
             }
         }

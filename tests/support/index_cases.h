@@ -35,7 +35,8 @@ typedef struct index_case {
 
 /* Call test for every family x metric that it knows, at the SIMD level in use. What is being tested is printed when an
  * assertion fails. Of breadth:
- * CASES_LEVELS   at every SIMD level of this machine (but under AddressSanitizer);
+ * CASES_LEVELS   at every SIMD level of this machine (but under AddressSanitizer), at those below the best each family
+ *                by one of its metrics, another in each test;
  * CASES_IN_TURN  under AddressSanitizer, where it is slow, each family by one of its metrics, another in each test. */
 enum { CASES_LEVELS = 1, CASES_IN_TURN = 2 };
 void for_each_case(int breadth, void (*test)(const index_case *c));

@@ -30,6 +30,13 @@ uint64_t test_seed(void)
     return seed;
 }
 
+size_t test_number(const char *variable, size_t usual)
+{
+    const char *given = getenv(variable);
+    long number = given ? atol(given) : 0;
+    return number > 0 ? (size_t)number : usual;
+}
+
 float *test_vectors(size_t n, size_t dim, size_t centres, uint64_t seed)
 {
     float *x = malloc(n * dim * sizeof *x + 1);

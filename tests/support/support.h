@@ -26,6 +26,9 @@ const char *test_data(const char *relative);
 /* The seed of the random tests: $KITH_TEST_SEED, else 1. Printed once. */
 uint64_t test_seed(void);
 
+/* A number that the environment may set (how many rounds, each how-manieth call fails), else the usual one. */
+size_t test_number(const char *variable, size_t usual);
+
 /* n*dim float32 from N(0,1), or around `centres` cluster centres when centres > 0; free() it. */
 float *test_vectors(size_t n, size_t dim, size_t centres, uint64_t seed);
 

@@ -130,11 +130,12 @@ static void compare_search(kith_collection *c, const model *m, uint64_t batch)
     }
 }
 
+#define ROUNDS 30
+
 static void killed_at_random_moments(void **state)
 {
     (void)state;
-    const char *given = getenv("KITH_CRASH_ROUNDS");
-    int rounds = given ? atoi(given) : 30;
+    int rounds = (int)test_number("KITH_CRASH_ROUNDS", ROUNDS);
     kith_error err;
     char path[512];
     snprintf(path, sizeof path, "%s", test_path("crash.kith"));
@@ -173,7 +174,7 @@ static void killed_at_random_moments(void **state)
         kith_collection_close(c);
         done = last;
     }
-    if (given)
+    if (rounds != ROUNDS)
         printf("%d rounds, %llu acknowledged batches\n", rounds, (unsigned long long)acknowledged_in_all);
     assert_true(acknowledged_in_all > 0);
     free(m);

@@ -11,8 +11,7 @@ enum { N = 120, DIM = 6, ROUNDS = 250 };
 
 static int rounds_wanted(void)
 {
-    const char *given = getenv("KITH_FUZZ_ROUNDS");
-    return given ? atoi(given) : ROUNDS;
+    return (int)test_number("KITH_FUZZ_ROUNDS", ROUNDS);
 }
 
 /* The model: rows with and without vectors, deleted ones, attachments of more than a page, named values. */

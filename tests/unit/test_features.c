@@ -457,8 +457,7 @@ static void training_survives_no_memory(void **state)
 #else
     const size_t usual = 45;
 #endif
-    const char *given = getenv("KITH_FAULT_STRIDE");
-    size_t stride = given && atoi(given) > 0 ? (size_t)atoi(given) : usual;
+    size_t stride = test_number("KITH_FAULT_STRIDE", usual);
     for (size_t fail_at = 0, done = 0; !done; fail_at += fail_at < 10 ? 1 : stride) {
         test_allocator a;
         kith_features *f;
