@@ -111,7 +111,14 @@ typedef struct ki_structure_ops {
     /* Offer the rows near query->vector to the query (query.h). Cannot fail. */
     void (*search)(const ki_structure *structure, ki_scratch *scratch, ki_query *query);
 
-    /* The same for a batch at once, where that is faster; NULL, or *done = 0: the front door goes query by
+    /* A search that goes on where it was (kith/iterate.h), after prepare: offer at least n rows to query->found (no radius, no filter)
+     * that were not offered since the call with `anew`, nearest first as far as is known by then; fewer: there are no more, or the
+     * query was stopped. Nothing but calls of this use scratch in between. KITH_NOMEM: what was not offered comes with the
+     * next call. NULL: not in this family. */
+    kith_status (*next)(const ki_structure *structure, ki_scratch *scratch, ki_query *query, size_t n,
+                        int anew, kith_error *err);
+
+    /* search for a batch at once, where that is faster; NULL, or *done = 0: the front door goes query by
      * query. Vectors of the batch lie side by side; no filter, no budget, no refinement, no radius. Answers are
      * the same as one by one, bit for bit. KITH_NOMEM: one by one then. */
     kith_status (*search_batch)(const ki_structure *structure, ki_query *queries, size_t nq, kith_pool *pool,

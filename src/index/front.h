@@ -23,6 +23,7 @@ struct kith_index {
     ki_calibration calibration;
     ki_store *store;   /* a mapped file, else NULL */
     uint64_t reserved; /* rows that may come beside searches, in all; 0: none */
+    uint64_t changes;  /* that a search which goes on does not survive */
 };
 
 /* Make an index of a parsed spec, empty and untrained. *index NULL on failure. */
@@ -53,6 +54,16 @@ void ki_index_exact_row(const kith_index *index, uint32_t slot, float *out);
 kith_status ki_search(kith_searcher *searcher, const ki_input *queries, size_t k,
                       const kith_search_options *options, uint64_t *ids, float *dist,
                       kith_search_stats *stats, kith_error *err);
+
+/* Whether searches go on where they were; and one that does (kith/iterate.h), without a filter: rows that were not found since the
+ * call with `anew`, so many that those of all calls are `total` (or as many as a refinement wants for that), in no order.
+ * Out:    *rows, good until the next call, also with KITH_NOMEM from the structure (else none are lost: they come with the next
+ *         call); *more: whether there may be others.
+ * Errors: those of kith_search. */
+int ki_search_goes_on(const kith_searcher *searcher);
+kith_status ki_search_next(kith_searcher *searcher, const ki_input *query, size_t total, int anew,
+                           const kith_search_options *options, const ki_found **rows, int *more,
+                           kith_search_stats *stats, kith_error *err);
 
 /* Whether nothing has to be learned before rows can be added. */
 int ki_index_needs_training(const kith_index *index);

@@ -228,6 +228,118 @@ void ki_beam_walk_some(ki_beam *beam, const ki_graph *graph, ki_scorer *scorer, 
     }
 }
 
+/* ---- Walks that go on ---- */
+
+void ki_spare_init(ki_spare *spare, const kith_allocator *allocator)
+{
+    memset(spare, 0, sizeof *spare);
+    spare->allocator = allocator;
+}
+
+void ki_spare_clear(ki_spare *spare)
+{
+    ki_free(spare->allocator, spare->near);
+    ki_spare_init(spare, spare->allocator);
+}
+
+kith_status ki_spare_reserve(ki_spare *spare, size_t n, kith_error *err)
+{
+    if (spare->n + n <= spare->room) return KITH_OK;
+    size_t room = ki_grown(spare->room, spare->n + n);
+    ki_near *near = ki_realloc(spare->allocator, spare->near, spare->n, room, sizeof *near);
+    if (!near) return ki_fail_nomem(err, room * sizeof *near);
+    spare->near = near;
+    spare->room = room;
+    return KITH_OK;
+}
+
+/* A binary heap, the nearest on top; of equally near ones the lower number, so that the order is one. */
+static int nearer(ki_near a, ki_near b)
+{
+    return a.dist < b.dist || (a.dist == b.dist && (a.node & ~EXPANDED) < (b.node & ~EXPANDED));
+}
+
+void ki_spare_put(ki_spare *spare, float dist, uint32_t node)
+{
+    ki_near entry = {dist < INFINITY ? dist : INFINITY, node};
+    size_t i = spare->n++;
+    for (; i > 0 && nearer(entry, spare->near[(i - 1) / 2]); i = (i - 1) / 2)
+        spare->near[i] = spare->near[(i - 1) / 2];
+    spare->near[i] = entry;
+}
+
+static ki_near spare_take(ki_spare *spare)
+{
+    ki_near top = spare->near[0], last = spare->near[--spare->n];
+    size_t i = 0;
+    for (size_t child; (child = 2 * i + 1) < spare->n; i = child) {
+        child += child + 1 < spare->n && nearer(spare->near[child + 1], spare->near[child]);
+        if (!nearer(spare->near[child], last)) break;
+        spare->near[i] = spare->near[child];
+    }
+    if (spare->n > 0) spare->near[i] = last;
+    return top;
+}
+
+void ki_beam_refill(ki_beam *beam, ki_spare *spare)
+{
+    while (beam->n < beam->limit && spare->n > 0) {
+        ki_near entry = spare_take(spare);
+        ki_beam_offer(beam, entry.dist, entry.node);
+    }
+}
+
+void ki_beam_drop(ki_beam *beam, size_t n)
+{
+    memmove(beam->near, beam->near + n, (beam->n - n) * sizeof *beam->near);
+    beam->n -= n;
+    beam->next = beam->next > n ? beam->next - n : 0;
+}
+
+static void score_all(ki_beam *beam, const ki_graph *graph, ki_scorer *scorer, ki_codes codes, step *s,
+                      ki_spare *spare)
+{
+    scorer->ops->score(scorer, codes, s->node, s->n, INFINITY, s->dist);
+    beam->scored += s->n;
+    for (size_t i = 0; i < s->n; i++) {
+        ki_near entry = {s->dist[i] < INFINITY ? s->dist[i] : INFINITY, s->node[i]};
+        if (beam->n == beam->limit) {
+            ki_near last = beam->near[beam->n - 1];
+            if (!(entry.dist < last.dist)) {
+                ki_spare_put(spare, entry.dist, entry.node);
+                continue;
+            }
+            ki_spare_put(spare, last.dist, last.node);
+            beam->n--;
+        }
+        fetch(ki_graph_links(graph, entry.node), graph->degree * sizeof(uint32_t));
+        ki_beam_offer(beam, entry.dist, entry.node);
+    }
+}
+
+kith_status ki_beam_walk_on(ki_beam *beam, const ki_graph *graph, ki_scorer *scorer, ki_codes codes,
+                            ki_query *query, ki_spare *spare, kith_error *err)
+{
+    size_t code_size = scorer->codec->code_size;
+    step steps[2], *now = &steps[0], *then = &steps[1];
+    kith_status status = KITH_OK;
+    uint32_t node;
+    now->n = 0;
+    for (;;) {
+        /* Room for this step and the next: the one that is on its way is scored in any case. */
+        int more = !ki_query_stop(query);
+        if (more) status = ki_spare_reserve(spare, 2 * graph->degree, err);
+        more = more && status == KITH_OK && take(beam, &node);
+        then->n = 0;
+        if (more) gather(beam, graph, codes, code_size, node, then);
+        if (now->n > 0) score_all(beam, graph, scorer, codes, now, spare);
+        if (!more && (now->n == 0 || status != KITH_OK || query->stopped)) return status;
+        step *swap = now;
+        now = then;
+        then = swap;
+    }
+}
+
 uint64_t ki_graph_descend(const ki_graph *graph, ki_scorer *scorer, ki_codes codes, uint32_t *node,
                           float *dist)
 {

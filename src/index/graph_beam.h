@@ -54,6 +54,13 @@ static inline size_t ki_graph_degree(const uint32_t *links, size_t degree)
     return n;
 }
 
+static inline int ki_graph_has_link(const uint32_t *links, size_t degree, uint32_t to)
+{
+    for (size_t i = 0; i < degree && links[i] != KI_GRAPH_NONE; i++)
+        if (links[i] == to) return 1;
+    return 0;
+}
+
 /* A node and how far it is. */
 typedef struct ki_near {
     float dist; /* never NaN */
@@ -110,6 +117,38 @@ void ki_beam_walk(ki_beam *beam, const ki_graph *graph, ki_scorer *scorer, ki_co
 typedef int (*ki_beam_counts)(const void *ctx, const ki_query *query, uint32_t node);
 void ki_beam_walk_some(ki_beam *beam, const ki_graph *graph, ki_scorer *scorer, ki_codes codes,
                        ki_query *query, ki_beam_counts counts, const void *ctx);
+
+/* ---- Walks that go on ----
+ *
+ * What a beam has no room for is kept as well, a heap with the nearest first: so that the walk can go on from there when the first
+ * entries have left. */
+typedef struct ki_spare {
+    const kith_allocator *allocator;
+    ki_near *near; /* [n] marked as in a beam */
+    size_t n, room;
+} ki_spare;
+
+void ki_spare_init(ki_spare *spare, const kith_allocator *allocator);
+void ki_spare_clear(ki_spare *spare);
+
+/* Room for n more. KITH_NOMEM: as before. */
+kith_status ki_spare_reserve(ki_spare *spare, size_t n, kith_error *err);
+
+/* Put a node, within what was reserved; ki_beam_done(node): one that needs no expanding. */
+void ki_spare_put(ki_spare *spare, float dist, uint32_t node);
+static inline uint32_t ki_beam_done(uint32_t node)
+{
+    return node | UINT32_C(1) << 31;
+}
+
+/* Fill the beam up with the nearest of the spare ones, and drop its first n entries. */
+void ki_beam_refill(ki_beam *beam, ki_spare *spare);
+void ki_beam_drop(ki_beam *beam, size_t n);
+
+/* ki_beam_walk that loses nothing: what it marks stands in the beam, in spare, or was dropped, also when it was stopped or
+ * memory ran out (KITH_NOMEM). */
+kith_status ki_beam_walk_on(ki_beam *beam, const ki_graph *graph, ki_scorer *scorer, ki_codes codes,
+                            ki_query *query, ki_spare *spare, kith_error *err);
 
 /* Of a range search that began anew, after `before` rows that it had found already: keep what it found then, or now if
  * that is no less. Both may hold the same rows, so one of them has to go. */

@@ -56,29 +56,6 @@ void ki_flat_decode(const ki_structure *structure, uint32_t slot, float *out)
 
 /* ---- The invariants ---- */
 
-/* G1 for one row of links. seen: to find links that stand twice, or NULL. */
-static kith_status prove_row(const ki_flat *g, uint32_t node, uint64_t *seen, kith_error *err)
-{
-    const uint32_t *links = g->links + (size_t)node * g->degree;
-    size_t n = ki_graph_degree(links, g->degree), twice = n;
-    if (!ki_nodes_used(&g->nodes, node) && n > 0)
-        return ki_fail(err, KITH_CORRUPT, "G1: node %u is free and has links", node);
-    for (size_t i = n; i < g->degree; i++)
-        if (links[i] != KI_GRAPH_NONE)
-            return ki_fail(err, KITH_CORRUPT, "G1: the links of node %u have a gap", node);
-    for (size_t i = 0; i < n; i++)
-        if (links[i] >= g->nodes.n || !ki_nodes_used(&g->nodes, links[i]) || links[i] == node)
-            return ki_fail(err, KITH_CORRUPT, "G1: node %u has a link to %u", node, links[i]);
-    if (!seen) return KITH_OK;
-    for (size_t i = 0; i < n; i++) {
-        if (ki_bits_get(seen, links[i])) twice = i;
-        ki_bits_set(seen, links[i]);
-    }
-    for (size_t i = 0; i < n; i++) ki_bits_clear(seen, links[i]);
-    if (twice == n) return KITH_OK;
-    return ki_fail(err, KITH_CORRUPT, "G1: node %u has two links to %u", node, links[twice]);
-}
-
 /* G1, and that the entry is in use. distinct 0: links may stand twice, which is harmless where the graph is only
  * searched. */
 static kith_status prove_graph(const ki_flat *g, int distinct, kith_error *err)
@@ -88,35 +65,13 @@ static kith_status prove_graph(const ki_flat *g, int distinct, kith_error *err)
     uint64_t *seen = distinct ? ki_alloc_zero(allocator, words, sizeof *seen) : NULL;
     if (distinct && !seen) return ki_fail_nomem(err, words * sizeof *seen);
     kith_status status = KITH_OK;
+    ki_graph graph = ki_flat_graph(g);
     for (size_t i = 0; status == KITH_OK && i < g->nodes.n; i++)
-        status = prove_row(g, (uint32_t)i, seen, err);
+        status = ki_nodes_prove_row(&g->nodes, &graph, (uint32_t)i, seen, "G1", err);
     ki_free(allocator, seen);
     KI_TRY(status);
     if (g->nodes.n_used > 0 && (g->entry >= g->nodes.n || !ki_nodes_used(&g->nodes, g->entry)))
         return ki_fail(err, KITH_CORRUPT, "G2: the entry is node %u, which is not in use", g->entry);
-    return KITH_OK;
-}
-
-static int has_link(const ki_flat *g, uint32_t from, uint32_t to)
-{
-    const uint32_t *links = g->links + (size_t)from * g->degree;
-    for (size_t i = 0; i < g->degree && links[i] != KI_GRAPH_NONE; i++)
-        if (links[i] == to) return 1;
-    return 0;
-}
-
-/* That the parents of every node lead to the entry: nodes that are known to are marked in safe[]. */
-static kith_status prove_ways(const ki_flat *g, uint64_t *safe, kith_error *err)
-{
-    for (size_t i = 0; i < g->nodes.n; i++) {
-        if (!ki_nodes_used(&g->nodes, (uint32_t)i)) continue;
-        size_t steps = 0;
-        for (uint32_t at = (uint32_t)i; at != KI_GRAPH_NONE && !ki_bits_get(safe, at); at = g->parent[at])
-            if (++steps > g->nodes.n_used)
-                return ki_fail(err, KITH_CORRUPT, "G2: the parents of node %zu go round", i);
-        for (uint32_t at = (uint32_t)i; at != KI_GRAPH_NONE && !ki_bits_get(safe, at); at = g->parent[at])
-            ki_bits_set(safe, at);
-    }
     return KITH_OK;
 }
 
@@ -131,18 +86,14 @@ static kith_status prove_tree(const ki_flat *g, uint16_t *children, kith_error *
             return ki_fail(err, KITH_CORRUPT, "G2: node %u %s", node,
                            root ? "is free or the entry and has a parent" : "has no parent");
         if (root) continue;
-        if (parent >= g->nodes.n || !has_link(g, parent, node))
+        if (parent >= g->nodes.n ||
+            !ki_graph_has_link(g->links + (size_t)parent * g->degree, g->degree, node))
             return ki_fail(err, KITH_CORRUPT, "G2: node %u is not linked from its parent %u", node, parent);
         if (children[parent]++ == ki_flat_children(g))
             return ki_fail(err, KITH_CORRUPT, "G2: node %u has more than %zu children", parent,
                            ki_flat_children(g));
     }
-    size_t words = ki_bits_words(g->nodes.n) + 1;
-    uint64_t *safe = ki_alloc_zero(g->base.env->allocator, words, sizeof *safe);
-    if (!safe) return ki_fail_nomem(err, words * sizeof *safe);
-    kith_status status = prove_ways(g, safe, err);
-    ki_free(g->base.env->allocator, safe);
-    return status;
+    return ki_nodes_prove_ways(&g->nodes, g->parent, "G2", err);
 }
 
 kith_status ki_flat_check(const ki_structure *structure, const ki_rows *rows, kith_error *err)

@@ -22,7 +22,7 @@
 #ifndef KI_INDEX_GRAPH_FLAT_H
 #define KI_INDEX_GRAPH_FLAT_H
 
-#include "index/graph_nodes.h"
+#include "index/graph_answer.h"
 #include "index/graph_prune.h"
 
 /* The parameters that all have, first in the tables. */
@@ -163,11 +163,11 @@ kith_status ki_flat_add(ki_structure *structure, const ki_input *input, const ui
 kith_status ki_flat_prepare_remove(ki_structure *structure, const ki_rows *rows, kith_error *err);
 void ki_flat_remove(ki_structure *structure, const uint32_t *slots, size_t n);
 void ki_flat_decode(const ki_structure *structure, uint32_t slot, float *out);
-kith_status ki_flat_scratch_create(const ki_structure *structure, ki_scratch **scratch, kith_error *err);
-void ki_flat_scratch_free(const ki_structure *structure, ki_scratch *scratch);
 kith_status ki_flat_prepare(const ki_structure *structure, ki_scratch *scratch, size_t k,
                             const double *settings, kith_error *err);
 void ki_flat_search(const ki_structure *structure, ki_scratch *scratch, ki_query *query);
+kith_status ki_flat_next(const ki_structure *structure, ki_scratch *scratch, ki_query *query, size_t n,
+                         int anew, kith_error *err);
 kith_status ki_flat_save(const ki_structure *structure, size_t n_slots, ki_store_writer *writer,
                          kith_error *err);
 kith_status ki_flat_load(ki_structure *structure, ki_store *store, int mapped, const ki_rows *rows,
@@ -179,9 +179,9 @@ uint64_t ki_flat_bytes(const ki_structure *structure);
     {                                                                                                     \
         .create = create_fn, .free = ki_flat_free, .add = ki_flat_add,                                    \
         .prepare_remove = ki_flat_prepare_remove, .remove = ki_flat_remove, .decode = ki_flat_decode,     \
-        .scratch_create = ki_flat_scratch_create, .scratch_free = ki_flat_scratch_free,                   \
-        .prepare = ki_flat_prepare, .search = ki_flat_search, .save = ki_flat_save, .load = ki_flat_load, \
-        .check = ki_flat_check, .bytes = ki_flat_bytes,                                                   \
+        .scratch_create = ki_answer_scratch_create, .scratch_free = ki_answer_scratch_free,               \
+        .prepare = ki_flat_prepare, .search = ki_flat_search, .next = ki_flat_next, .save = ki_flat_save, \
+        .load = ki_flat_load, .check = ki_flat_check, .bytes = ki_flat_bytes,                             \
     }
 
 #endif

@@ -11,13 +11,12 @@
  *   || 5. for each such node: append, or select anew */
 #include "index/graph_flat.h"
 
-#include <assert.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "base/pool.h"
 #include "base/run.h"
-#include "base/select.h"
+#include "index/graph_back.h"
 
 /* Rows of a batch: few beside the rows that are there, and enough to keep some threads busy. Up to SINGLE rows they come
  * one by one; an empty graph that gets WHOLE rows or more is made at once where the family knows how. */
@@ -28,10 +27,6 @@
 
 /* Nodes whose links back one thread takes at a time. */
 #define GROUP_BLOCK 16
-
-/* A link back waiting to be made: sorted by node; the order among those of one node is that of the batch. */
-#define NODE_SHIFT 27
-#define PAIRS ((size_t)1 << NODE_SHIFT)
 
 typedef struct builder {
     ki_flat *g;
@@ -45,10 +40,7 @@ typedef struct builder {
     float *block; /* [BATCH][dim] rows scaled */
     uint8_t *code;
     float *factor;
-    uint64_t *pairs;  /* [BATCH * (chosen + 1)] node, number */
-    uint32_t *source; /* whose link it is */
-    uint32_t *group;  /* where each node's pairs begin */
-    size_t n_pairs, n_groups;
+    ki_back back; /* links back waiting to be made */
 } builder;
 
 /* ---- Choosing links ---- */
@@ -153,9 +145,7 @@ static void builder_clear(builder *b)
     ki_free(allocator, b->code);
     ki_free(allocator, b->factor);
     ki_free(allocator, b->pick);
-    ki_free(allocator, b->pairs);
-    ki_free(allocator, b->source);
-    ki_free(allocator, b->group);
+    ki_back_clear(&b->back, allocator);
 }
 
 static kith_status builder_init(builder *b, const kith_run *run, size_t rows, kith_error *err)
@@ -167,15 +157,12 @@ static kith_status builder_init(builder *b, const kith_run *run, size_t rows, ki
     b->ef = (size_t)env->params[KI_FLAT_EF_CONSTRUCTION];
     if (b->ef < g->chosen) b->ef = g->chosen;
     b->starts = (size_t)env->params[KI_FLAT_STARTS];
-    size_t pairs = BATCH * (g->chosen + 1);
     b->block = ki_alloc(env->allocator, env->unit ? BATCH * env->dim : 1, sizeof *b->block);
     b->code = ki_alloc(env->allocator, BATCH, codec->code_size);
     b->factor = ki_alloc(env->allocator, BATCH * codec->n_factors, sizeof *b->factor);
-    b->pairs = ki_alloc(env->allocator, pairs, sizeof *b->pairs);
-    b->source = ki_alloc(env->allocator, pairs, sizeof *b->source);
-    b->group = ki_alloc(env->allocator, pairs + 1, sizeof *b->group);
-    if (!b->block || !b->code || !b->factor || !b->pairs || !b->source || !b->group)
+    if (!b->block || !b->code || !b->factor)
         return ki_fail_nomem(err, BATCH * (codec->code_size + env->dim * sizeof *b->block));
+    KI_TRY(ki_back_reserve(&b->back, BATCH * (g->chosen + 1), env->allocator, err));
     size_t n = b->n_workers;
     b->n_workers = 0;
     KI_TRY(ki_flat_workers(g, g->room, b->ef, BATCH, n, &b->workers, err));
@@ -255,22 +242,11 @@ static void connect_block(void *ctx, size_t block, size_t worker)
 
 /* ---- 3. Parents ---- */
 
-/* A child of a node that has some: among its links, or a row that is not linked from it yet. */
-static uint32_t a_child(const ki_flat *g, uint32_t node, const uint32_t *fresh, size_t n)
-{
-    const uint32_t *links = g->links + (size_t)node * g->degree;
-    for (size_t i = 0; i < g->degree && links[i] != KI_GRAPH_NONE; i++)
-        if (g->parent[links[i]] == node) return links[i];
-    size_t i = 0;
-    while (i < n && g->parent[fresh[i]] != node) i++;
-    assert(i < n);
-    return fresh[i];
-}
-
 uint32_t ki_flat_roomy(const ki_flat *g, uint32_t node, const uint32_t *fresh, size_t n)
 {
-    while (g->children[node] >= ki_flat_children(g)) node = a_child(g, node, fresh, n);
-    return node;
+    ki_graph graph = ki_flat_graph(g);
+    ki_graph_tree tree = {g->parent, g->children, ki_flat_children(g)};
+    return ki_graph_roomy(&graph, &tree, node, fresh, n);
 }
 
 /* The nearest neighbour that has room for a child; where none has, a node below the nearest. A new node has no child,
@@ -318,36 +294,25 @@ void ki_flat_link(ki_flat *g, ki_scorer *scorer, uint32_t from, uint32_t to, con
 
 /* ---- 4. and 5. Links back ---- */
 
-static void collect_pairs(builder *b)
+static void collect_back(builder *b)
 {
     ki_flat *g = b->g;
-    size_t n = 0;
-    for (size_t i = 0; i < b->n; i++) {
-        const uint32_t *links = ki_flat_row(g, b->node[i]);
-        for (size_t j = 0; j < g->degree && links[j] != KI_GRAPH_NONE; j++, n++) {
-            b->pairs[n] = (uint64_t)links[j] << NODE_SHIFT | n;
-            b->source[n] = b->node[i];
-        }
-    }
-    ki_keys_sort(b->pairs, n);
-    b->n_groups = 0;
-    for (size_t i = 0; i < n; i++)
-        if (i == 0 || b->pairs[i] >> NODE_SHIFT != b->pairs[i - 1] >> NODE_SHIFT)
-            b->group[b->n_groups++] = (uint32_t)i;
-    b->group[b->n_groups] = (uint32_t)n;
-    b->n_pairs = n;
+    b->back.n = 0;
+    for (size_t i = 0; i < b->n; i++)
+        ki_back_add(&b->back, 0, ki_flat_row(g, b->node[i]), g->degree, b->node[i]);
+    ki_back_sort(&b->back);
 }
 
 static void link_back(builder *b, size_t group, ki_flat_worker *w)
 {
     ki_flat *g = b->g;
-    const uint64_t *pairs = b->pairs + b->group[group];
-    size_t n = b->group[group + 1] - b->group[group], fresh = 0;
-    uint32_t node = (uint32_t)(pairs[0] >> NODE_SHIFT), from[BATCH];
+    size_t n, fresh = 0;
+    const uint64_t *pairs = ki_back_group(&b->back, group, &n);
+    uint32_t node = ki_back_node(pairs[0]), from[BATCH];
     uint32_t *links = ki_flat_row(g, node);
     size_t had = ki_graph_degree(links, g->degree);
     for (size_t i = 0; i < n; i++) { /* two rows of a batch may have chosen each other */
-        uint32_t source = b->source[pairs[i] & (PAIRS - 1)];
+        uint32_t source = ki_back_source(&b->back, pairs[i]);
         size_t j = 0;
         while (j < had && links[j] != source) j++;
         if (j == had) from[fresh++] = source;
@@ -362,7 +327,7 @@ static void link_block(void *ctx, size_t block, size_t worker)
 {
     builder *b = ctx;
     size_t end = (block + 1) * GROUP_BLOCK;
-    for (size_t i = block * GROUP_BLOCK; i < end && i < b->n_groups; i++)
+    for (size_t i = block * GROUP_BLOCK; i < end && i < b->back.n_groups; i++)
         link_back(b, i, &b->workers[worker]);
 }
 
@@ -380,8 +345,8 @@ static void link_batch(builder *b, kith_pool *pool)
     if (b->n == 0) return; /* all were equal to others */
     spread(b, pool, b->n, connect_block);
     for (size_t i = 0; i < b->n; i++) adopt(g, b->node, i);
-    collect_pairs(b);
-    spread(b, pool, (b->n_groups + GROUP_BLOCK - 1) / GROUP_BLOCK, link_block);
+    collect_back(b);
+    spread(b, pool, (b->back.n_groups + GROUP_BLOCK - 1) / GROUP_BLOCK, link_block);
 }
 
 static size_t batch_size(const ki_flat *g)

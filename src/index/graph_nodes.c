@@ -1,8 +1,10 @@
 #include "index/graph_nodes.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "base/bitset.h"
 #include "base/error.h"
 
 /* Of a node with very many equal rows this many are offered to one query (all to a range search): the first in the
@@ -158,8 +160,8 @@ kith_status ki_nodes_reserve(ki_nodes *nodes, size_t rows, size_t n_slots, kith_
     return reserve_slots(nodes, n_slots, err);
 }
 
-/* Rings, from the first pair of equal rows on. */
-static kith_status reserve_rings(ki_nodes *nodes, kith_error *err)
+/* Made from the first pair of equal rows on. */
+kith_status ki_nodes_reserve_rings(ki_nodes *nodes, kith_error *err)
 {
     if (nodes->own_next) return KITH_OK;
     const kith_allocator *allocator = nodes->env->allocator;
@@ -180,11 +182,11 @@ static kith_status reserve_rings(ki_nodes *nodes, kith_error *err)
 static void join(ki_nodes *nodes, uint32_t node, uint32_t slot)
 {
     uint32_t first = nodes->first[node], last = nodes->prev[first];
-    nodes->own_next[last] = slot;
-    nodes->prev[slot] = last;
     nodes->own_next[slot] = first;
+    nodes->prev[slot] = last;
     nodes->prev[first] = slot;
     nodes->node_of[slot] = node;
+    ki_graph_store(&nodes->own_next[last], slot);
 }
 
 /* A number for a new node: the lowest free one. */
@@ -195,6 +197,7 @@ static uint32_t number(ki_nodes *nodes)
         while (ki_nodes_used(nodes, (uint32_t)nodes->lowest_free)) nodes->lowest_free++;
         node = (uint32_t)nodes->lowest_free;
     } else {
+        ki_graph_store(&nodes->own_first[node], KI_GRAPH_NONE); /* searches look at all numbers below n */
         nodes->codes.n_slots = ++nodes->n;
     }
     nodes->n_used++;
@@ -209,7 +212,7 @@ kith_status ki_nodes_take(ki_nodes *nodes, const uint8_t *code, const float *fac
     *node = nodes->table[at];
     *fresh = *node == KI_GRAPH_NONE;
     if (!*fresh) {
-        KI_TRY(reserve_rings(nodes, err));
+        KI_TRY(ki_nodes_reserve_rings(nodes, err));
         join(nodes, *node, slot);
         return KITH_OK;
     }
@@ -218,8 +221,8 @@ kith_status ki_nodes_take(ki_nodes *nodes, const uint8_t *code, const float *fac
     if (codec->n_factors > 0)
         memcpy(nodes->codes.own_factor + (size_t)*node * codec->n_factors, factor,
                codec->n_factors * sizeof *factor);
-    nodes->own_first[*node] = slot;
     nodes->node_of[slot] = *node;
+    ki_graph_store(&nodes->own_first[*node], slot);
     return KITH_OK;
 }
 
@@ -260,29 +263,51 @@ void ki_nodes_forget_slots(ki_nodes *nodes, size_t n_slots)
     if (n_slots < nodes->n_slots) nodes->n_slots = n_slots;
 }
 
+/* ---- Trees ---- */
+
+/* A child of a node that has some. */
+static uint32_t a_child(const ki_graph *graph, const ki_graph_tree *tree, uint32_t node,
+                        const uint32_t *fresh, size_t n)
+{
+    const uint32_t *links = ki_graph_links(graph, node);
+    for (size_t i = 0; i < graph->degree && links[i] != KI_GRAPH_NONE; i++)
+        if (tree->parent[links[i]] == node) return links[i];
+    size_t i = 0;
+    while (i < n && tree->parent[fresh[i]] != node) i++;
+    assert(i < n);
+    return fresh[i];
+}
+
+uint32_t ki_graph_roomy(const ki_graph *graph, const ki_graph_tree *tree, uint32_t node,
+                        const uint32_t *fresh, size_t n)
+{
+    while (tree->children[node] >= tree->most) node = a_child(graph, tree, node, fresh, n);
+    return node;
+}
+
 /* ---- Searching ---- */
 
 int ki_nodes_allowed(const void *ctx, const ki_query *query, uint32_t node)
 {
     const ki_nodes *nodes = ctx;
-    uint32_t slot = nodes->first[node];
+    uint32_t first = ki_nodes_first(nodes, node), slot = first;
     do {
         if (ki_query_allows(query, slot)) return 1;
-        slot = nodes->next ? nodes->next[slot] : nodes->first[node];
-    } while (slot != nodes->first[node]);
+        slot = ki_nodes_next(nodes, slot);
+    } while (slot != first);
     return 0;
 }
 
 void ki_nodes_offer(const ki_nodes *nodes, ki_query *query, float dist, uint32_t node)
 {
-    uint32_t first = nodes->first[node], slot = first;
+    uint32_t first = ki_nodes_first(nodes, node), slot = first;
     size_t most = query->found ? SIZE_MAX : query->top.k > EQUALS ? query->top.k : EQUALS;
     do {
         if (!ki_query_selective(query) || ki_query_allows(query, slot)) {
             ki_query_offer(query, dist, slot);
             most--;
         }
-        slot = nodes->next ? nodes->next[slot] : first;
+        slot = ki_nodes_next(nodes, slot);
     } while (slot != first && most > 0 && !(query->found && query->found->failed));
 }
 
@@ -348,6 +373,60 @@ kith_status ki_nodes_check(const ki_nodes *nodes, const ki_rows *rows, kith_erro
     KI_TRY(prove_codes_differ(nodes, err));
     status = ki_row_codes_check(&nodes->codes, nodes->env->codec, nodes->n, err);
     if (status == KITH_CORRUPT) ki_error_prefix(err, "N3");
+    return status;
+}
+
+/* Whether none of n links stands twice. */
+static kith_status prove_distinct(const uint32_t *links, size_t n, uint32_t node, uint64_t *seen,
+                                  const char *name, kith_error *err)
+{
+    size_t twice = n;
+    for (size_t i = 0; i < n; i++) {
+        if (ki_bits_get(seen, links[i])) twice = i;
+        ki_bits_set(seen, links[i]);
+    }
+    for (size_t i = 0; i < n; i++) ki_bits_clear(seen, links[i]);
+    if (twice == n) return KITH_OK;
+    return ki_fail(err, KITH_CORRUPT, "%s: node %u has two links to %u", name, node, links[twice]);
+}
+
+kith_status ki_nodes_prove_row(const ki_nodes *nodes, const ki_graph *graph, uint32_t node, uint64_t *seen,
+                               const char *name, kith_error *err)
+{
+    const uint32_t *links = ki_graph_links(graph, node);
+    size_t n = ki_graph_degree(links, graph->degree);
+    if (!ki_nodes_used(nodes, node) && n > 0)
+        return ki_fail(err, KITH_CORRUPT, "%s: node %u is free and has links", name, node);
+    for (size_t i = n; i < graph->degree; i++)
+        if (links[i] != KI_GRAPH_NONE)
+            return ki_fail(err, KITH_CORRUPT, "%s: the links of node %u have a gap", name, node);
+    for (size_t i = 0; i < n; i++)
+        if (links[i] >= nodes->n || !ki_nodes_used(nodes, links[i]) || links[i] == node)
+            return ki_fail(err, KITH_CORRUPT, "%s: node %u has a link to %u", name, node, links[i]);
+    return seen ? prove_distinct(links, n, node, seen, name, err) : KITH_OK;
+}
+
+kith_status ki_nodes_prove_ways(const ki_nodes *nodes, const uint32_t *parent, const char *name,
+                                kith_error *err)
+{
+    const kith_allocator *allocator = nodes->env->allocator;
+    size_t words = ki_bits_words(nodes->n) + 1;
+    uint64_t *safe = ki_alloc_zero(allocator, words, sizeof *safe); /* nodes that are known to lead there */
+    if (!safe) return ki_fail_nomem(err, words * sizeof *safe);
+    kith_status status = KITH_OK;
+    for (size_t i = 0; i < nodes->n && status == KITH_OK; i++) {
+        if (!ki_nodes_used(nodes, (uint32_t)i)) continue;
+        size_t steps = 0;
+        uint32_t at = (uint32_t)i;
+        for (; at != KI_GRAPH_NONE && !ki_bits_get(safe, at) && steps <= nodes->n_used; at = parent[at])
+            steps++;
+        if (steps > nodes->n_used)
+            status = ki_fail(err, KITH_CORRUPT, "%s: the parents of node %zu go round", name, i);
+        for (at = (uint32_t)i; status == KITH_OK && at != KI_GRAPH_NONE && !ki_bits_get(safe, at);
+             at = parent[at])
+            ki_bits_set(safe, at);
+    }
+    ki_free(allocator, safe);
     return status;
 }
 

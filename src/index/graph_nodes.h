@@ -4,6 +4,9 @@
  * ring: however many there are, they do not fill each other's links nor a query's beam. Numbers of nodes that lost their
  * last row are given out again, the lowest first.
  *
+ * Rows may be taken in while others search (kith_index_reserve), where rings and room were reserved: what a search reads is
+ * atomic, or was written before what leads to it.
+ *
  * Invariants, proved by the functions below:
  *   N1  every slot in use stands in exactly one ring, and rings in use are those of nodes in use
  *   N2  no two nodes have the same code and factors
@@ -19,7 +22,7 @@
 typedef struct ki_nodes {
     const ki_structure_env *env;
     ki_row_codes codes;    /* by node */
-    size_t n;              /* numbers given out, free ones between them included */
+    _Atomic size_t n;      /* numbers given out, free ones between them included */
     size_t n_used;         /* nodes in use */
     size_t n_slots;        /* that node_of covers */
     size_t lowest_free;    /* no free node is below it */
@@ -40,9 +43,18 @@ void ki_nodes_clear(ki_nodes *nodes);
 /* No node is left; memory is kept, codes are zeroed. */
 void ki_nodes_reset(ki_nodes *nodes);
 
+/* A slot of a node, or KI_GRAPH_NONE; and the next in its ring. As searches read them. */
+static inline uint32_t ki_nodes_first(const ki_nodes *nodes, uint32_t node)
+{
+    return ki_graph_load(&nodes->first[node]);
+}
+static inline uint32_t ki_nodes_next(const ki_nodes *nodes, uint32_t slot)
+{
+    return nodes->next ? ki_graph_load(&nodes->next[slot]) : slot;
+}
 static inline int ki_nodes_used(const ki_nodes *nodes, uint32_t node)
 {
-    return nodes->first[node] != KI_GRAPH_NONE;
+    return ki_nodes_first(nodes, node) != KI_GRAPH_NONE;
 }
 static inline const uint8_t *ki_nodes_code(const ki_nodes *nodes, uint32_t node)
 {
@@ -65,6 +77,9 @@ size_t ki_nodes_need(const ki_nodes *nodes, size_t rows);
 
 /* Room for `rows` more rows, slots below n_slots. KITH_NOMEM, KITH_INVALID (too many): as before. */
 kith_status ki_nodes_reserve(ki_nodes *nodes, size_t rows, size_t n_slots, kith_error *err);
+
+/* Rings, also where no two rows are equal yet: after it ki_nodes_take does not fail. KITH_NOMEM. */
+kith_status ki_nodes_reserve_rings(ki_nodes *nodes, kith_error *err);
 
 /* Take a row in, after ki_nodes_reserve. *node: its node; *fresh: whether that is new. KITH_NOMEM. */
 kith_status ki_nodes_take(ki_nodes *nodes, const uint8_t *code, const float *factor, uint32_t slot,
@@ -95,6 +110,26 @@ kith_status ki_nodes_save(const ki_nodes *nodes, const char *prefix, size_t n_sl
                           kith_error *err);
 kith_status ki_nodes_load(ki_nodes *nodes, const char *prefix, ki_record_view *record, ki_store *store,
                           int mapped, const ki_rows *rows, kith_error *err);
+
+/* What graphs prove of their links, in messages that begin with the name of the invariant. Of one row: names of nodes in use, not
+ * of the node itself, used ones first, none of a free node; with seen[], bits of all nodes, all of them zero before and after: none
+ * twice. And of a tree: that parents lead from every node to one that has none. KITH_CORRUPT, KITH_NOMEM. */
+kith_status ki_nodes_prove_row(const ki_nodes *nodes, const ki_graph *graph, uint32_t node, uint64_t *seen,
+                               const char *name, kith_error *err);
+kith_status ki_nodes_prove_ways(const ki_nodes *nodes, const uint32_t *parent, const char *name,
+                                kith_error *err);
+
+/* A tree over the nodes of a graph: whoever has a parent is linked from it. */
+typedef struct ki_graph_tree {
+    const uint32_t *parent;
+    const uint16_t *children; /* how many a node has */
+    size_t most;              /* it may have */
+} ki_graph_tree;
+
+/* A node of the tree below (or at) `node` that has room for a child. fresh[n]: nodes that have parents, but are not linked
+ * from them yet. */
+uint32_t ki_graph_roomy(const ki_graph *graph, const ki_graph_tree *tree, uint32_t node,
+                        const uint32_t *fresh, size_t n);
 
 /* A section of n rows of `width` numbers: where they lie in the map, or a copy. */
 kith_status ki_graph_load_array(const kith_allocator *allocator, ki_store *store, const char *name, size_t n,

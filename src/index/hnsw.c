@@ -27,30 +27,26 @@
  *
  * Over rows of bits (BHNSW<M>) all this is the same: distances are bits that differ.
  *
- * Layout, by node number (numbers are not slots: equal rows share one):
+ * Layout, by node number (graph_nodes.h: equal rows share one):
  *
- *      links  [n_nodes][2M]   level 0, ends with NONE           codes, factors  [n_nodes]
- *      upper  [n_upper][M]    levels 1..l of node 0, then those of node 1, ...
- *      parent [n_nodes]       first [n_nodes] a slot; NONE: the number is free      next [n_slots] the ring
+ *      links  [nodes][2M]   level 0, ends with NONE        parent [nodes]       and what graph_nodes.h keeps
+ *      upper  [n_upper][M]  levels 1..l of node 0, then those of node 1, ...
  *
- * Invariants:
- *   H1  every slot in use stands in exactly one ring, and rings in use are those of nodes in use
- *   H2  links name nodes in use that stand on that level, not the node itself, none twice; used ones come first; rows of
+ * Invariants beside N1..N3 of graph_nodes.h:
+ *   H1  links name nodes in use that stand on that level, not the node itself, none twice; used ones come first; rows of
  *       links of free nodes are empty
- *   H3  the entry point is in use, and no node in use stands higher
- *   H4  one node in use has no parent; every other has one in use, linked in both directions; no node has more than M
+ *   H2  the entry point is in use, and no node in use stands higher
+ *   H3  one node in use has no parent; every other has one in use, linked in both directions; no node has more than M
  *       children; parents lead to the root: so every node is reachable on level 0
- *   H5  no two nodes have the same code and factors
- *   H6  codes are such as the codec can score; float32 rows are finite
  *
  * Cost:        add     a walk with ef_construction a level, and some M^2 distances of selection; the batch's pairs
  *              search  some 10 x ef rows scored, at random places
  *              remove  a pass over all links (n x M x 8 bytes) a call, and some 100 distances for each link that was lost:
  *                      remove many rows by one call
- *              memory  code_size + 8 M + 8 M / (M - 1) / 2 + 17 bytes a row; while it grows a table of 8 to 16 more
+ *              memory  code_size + 8 M + 8 M / (M - 1) / 2 + 18 bytes a row; while it grows a table of 8 to 16 more
  *              open    every link is looked at once, mapped or not
- * Sections:    "hnsw" (record: nodes, used, entry, rings), "hnsw.links", "hnsw.upper", "hnsw.parents", "hnsw.first",
- *              "hnsw.next" (where rings are), "hnsw.codes", "hnsw.factors".
+ * Sections:    "hnsw" (record: nodes, used, entry, rings), "hnsw.links", "hnsw.upper", "hnsw.parents", and those of
+ *              graph_nodes.h.
  */
 #include "index/hnsw_internal.h"
 
@@ -59,6 +55,7 @@
 #include "base/bitset.h"
 #include "base/error.h"
 #include "base/rng.h"
+#include "index/graph_answer.h"
 
 #define PREFIX "hnsw"
 
@@ -96,7 +93,7 @@ static kith_status hnsw_create(const ki_structure_env *env, ki_structure **struc
     if (!h) return ki_fail_nomem(err, sizeof *h);
     h->base.env = env;
     h->m = (size_t)env->args[0];
-    ki_row_codes_init(&h->codes, env->allocator);
+    ki_nodes_init(&h->nodes, env);
     ki_hnsw_reset(h);
     *structure = &h->base;
     return KITH_OK;
@@ -107,301 +104,118 @@ static void hnsw_free(ki_structure *structure)
     ki_hnsw *h = (ki_hnsw *)structure;
     const kith_allocator *allocator = structure->env->allocator;
     ki_hnsw_remover_free(h);
-    ki_row_codes_clear(&h->codes);
+    ki_nodes_clear(&h->nodes);
     ki_free(allocator, h->own_links);
     ki_free(allocator, h->own_upper);
     ki_free(allocator, h->own_parent);
-    ki_free(allocator, h->own_first);
-    ki_free(allocator, h->own_next);
-    ki_free(allocator, h->prev);
     ki_free(allocator, h->upper_row);
-    ki_free(allocator, h->node_of);
     ki_free(allocator, h->children);
-    ki_free(allocator, h->table);
     ki_free(allocator, h);
 }
 
 void ki_hnsw_reset(ki_hnsw *h)
 {
-    if (h->n_nodes > 0) /* what was removed does not stay in memory that files are written from */
-        memset(h->codes.own_code, 0, h->n_nodes * h->base.env->codec->code_size);
-    if (h->table) memset(h->table, 0xff, h->table_size * sizeof *h->table);
-    h->n_nodes = h->n_used = h->n_upper = h->lowest_free = 0;
-    h->codes.n_slots = 0;
+    ki_nodes_reset(&h->nodes);
+    h->n_upper = 0;
     h->entry = KI_GRAPH_NONE;
     h->top = -1;
 }
 
 static void hnsw_decode(const ki_structure *structure, uint32_t slot, float *out)
 {
-    const ki_hnsw *h = (const ki_hnsw *)structure;
+    const ki_nodes *nodes = &((const ki_hnsw *)structure)->nodes;
     const ki_codec *codec = structure->env->codec;
-    uint32_t node = h->node_of[slot];
-    codec->ops->decode(codec, ki_hnsw_code(h, node), ki_row_factor(&h->codes, codec, node), NULL, out);
+    uint32_t node = nodes->node_of[slot];
+    codec->ops->decode(codec, ki_nodes_code(nodes, node), ki_nodes_factor(nodes, node), NULL, out);
 }
 
 static void hnsw_decode_bits(const ki_structure *structure, uint32_t slot, uint8_t *out)
 {
-    const ki_hnsw *h = (const ki_hnsw *)structure;
+    const ki_nodes *nodes = &((const ki_hnsw *)structure)->nodes;
     const ki_codec *codec = structure->env->codec;
-    codec->ops->decode_bits(codec, ki_hnsw_code(h, h->node_of[slot]), out);
-}
-
-/* ---- Nodes by code: open addressing, linear probing ---- */
-
-/* The place of a code and its factors in a table, or the empty one where it would stand. */
-static size_t place(const ki_hnsw *h, const uint32_t *table, size_t size, const uint8_t *code,
-                    const float *factor)
-{
-    const ki_codec *codec = h->base.env->codec;
-    size_t i = ki_row_hash(codec, code, factor) & (size - 1);
-    while (table[i] != KI_GRAPH_NONE && !ki_row_equals(&h->codes, codec, table[i], code, factor))
-        i = (i + 1) & (size - 1);
-    return i;
-}
-
-/* The same for a node. */
-static size_t place_of(const ki_hnsw *h, const uint32_t *table, size_t size, uint32_t node)
-{
-    return place(h, table, size, ki_hnsw_code(h, node), ki_hnsw_factor(h, node));
-}
-
-/* A table for n nodes that holds those in use. *twice: a node equal to another, or KI_GRAPH_NONE. NULL: no memory. */
-static uint32_t *make_table(const ki_hnsw *h, size_t n, size_t *size, uint32_t *twice)
-{
-    *size = 16;
-    while (*size < 2 * n) *size *= 2;
-    *twice = KI_GRAPH_NONE;
-    uint32_t *table = ki_alloc(h->base.env->allocator, *size, sizeof *table);
-    if (!table) return NULL;
-    memset(table, 0xff, *size * sizeof *table);
-    for (size_t i = 0; i < h->n_nodes; i++) {
-        if (h->first[i] == KI_GRAPH_NONE) continue;
-        size_t at = place_of(h, table, *size, (uint32_t)i);
-        if (table[at] != KI_GRAPH_NONE) *twice = (uint32_t)i;
-        table[at] = (uint32_t)i;
-    }
-    return table;
-}
-
-kith_status ki_hnsw_table_reserve(ki_hnsw *h, size_t n, kith_error *err)
-{
-    if (h->table && h->table_size >= 2 * n) return KITH_OK;
-    size_t size;
-    uint32_t twice;
-    uint32_t *table = make_table(h, h->table ? ki_grown(h->n_nodes, n) : n, &size, &twice);
-    if (!table) return ki_fail_nomem(err, size * sizeof *table);
-    ki_free(h->base.env->allocator, h->table);
-    h->table = table;
-    h->table_size = size;
-    return KITH_OK;
-}
-
-uint32_t ki_hnsw_table_find(const ki_hnsw *h, const uint8_t *code, const float *factor)
-{
-    return h->table[place(h, h->table, h->table_size, code, factor)];
-}
-
-void ki_hnsw_table_put(ki_hnsw *h, uint32_t node)
-{
-    h->table[place_of(h, h->table, h->table_size, node)] = node;
-}
-
-/* Take a node out and close the gap, so that no probe stops too early (Knuth, TAOCP 3, 6.4, algorithm R). */
-void ki_hnsw_table_take(ki_hnsw *h, uint32_t node)
-{
-    if (!h->table) return;
-    const ki_codec *codec = h->base.env->codec;
-    size_t mask = h->table_size - 1, gap = place_of(h, h->table, h->table_size, node);
-    for (size_t i = (gap + 1) & mask; h->table[i] != KI_GRAPH_NONE; i = (i + 1) & mask) {
-        uint32_t other = h->table[i];
-        size_t home = ki_row_hash(codec, ki_hnsw_code(h, other), ki_hnsw_factor(h, other)) & mask;
-        if (((i - home) & mask) < ((i - gap) & mask)) continue; /* its home lies behind the gap */
-        h->table[gap] = h->table[i];
-        gap = i;
-    }
-    h->table[gap] = KI_GRAPH_NONE;
+    codec->ops->decode_bits(codec, ki_nodes_code(nodes, nodes->node_of[slot]), out);
 }
 
 /* ---- The invariants ---- */
 
-/* H1, and what follows from it: node_of, prev. */
-static kith_status prove_slots(ki_hnsw *h, const ki_rows *rows, kith_error *err)
+/* H1 for the rows of a node; seen: or NULL. */
+static kith_status prove_node(const ki_hnsw *h, uint32_t node, uint64_t *seen, kith_error *err)
 {
-    size_t n = 0;
-    memset(h->node_of, 0xff, h->n_slots * sizeof *h->node_of);
-    for (size_t i = 0; i < h->n_slots && h->prev; i++) h->prev[i] = (uint32_t)i;
-    for (size_t node = 0; node < h->n_nodes; node++) {
-        uint32_t first = h->first[node], slot = first;
-        if (first == KI_GRAPH_NONE) continue;
-        do {
-            if (slot >= h->n_slots || !ki_rows_used(rows, slot))
-                return ki_fail(err, KITH_CORRUPT, "H1: node %zu has slot %u, which no row has", node, slot);
-            if (h->node_of[slot] != KI_GRAPH_NONE)
-                return ki_fail(err, KITH_CORRUPT, "H1: slot %u stands in node %zu and once before", slot,
-                               node);
-            h->node_of[slot] = (uint32_t)node;
-            uint32_t next = h->next ? h->next[slot] : first;
-            if (h->prev && next < h->n_slots) h->prev[next] = slot;
-            slot = next;
-            n++;
-        } while (slot != first);
-    }
-    if (n != rows->n)
-        return ki_fail(err, KITH_CORRUPT, "H1: %zu rows in the nodes, %zu in the index", n, rows->n);
-    for (size_t i = 0; i < h->n_slots && h->next; i++)
-        if (h->node_of[i] == KI_GRAPH_NONE && h->next[i] != i)
-            return ki_fail(err, KITH_CORRUPT, "H1: slot %zu has no row and stands in a ring", i);
-    return KITH_OK;
-}
-
-/* H2 for one row of links. */
-static kith_status prove_links(const ki_hnsw *h, uint32_t node, int level, uint64_t *seen, kith_error *err)
-{
-    ki_graph graph = ki_hnsw_graph(h, level);
-    const uint32_t *links = ki_graph_links(&graph, node);
-    size_t n = ki_graph_degree(links, graph.degree);
-    if (h->first[node] == KI_GRAPH_NONE && n > 0)
-        return ki_fail(err, KITH_CORRUPT, "H2: node %u is free and has links", node);
-    for (size_t i = n; i < graph.degree; i++)
-        if (links[i] != KI_GRAPH_NONE)
-            return ki_fail(err, KITH_CORRUPT, "H2: the links of node %u on level %d have a gap", node, level);
-    for (size_t i = 0; i < n; i++) {
-        if (links[i] >= h->n_nodes || h->first[links[i]] == KI_GRAPH_NONE || links[i] == node ||
-            (level > 0 && ki_hnsw_level(h, links[i]) < level))
-            return ki_fail(err, KITH_CORRUPT, "H2: node %u has a link to %u on level %d", node, links[i],
-                           level);
-    }
-    if (!seen) return KITH_OK;
-    size_t twice = n;
-    for (size_t i = 0; i < n; i++) {
-        if (ki_bits_get(seen, links[i])) twice = i;
-        ki_bits_set(seen, links[i]);
-    }
-    for (size_t i = 0; i < n; i++) ki_bits_clear(seen, links[i]);
-    if (twice == n) return KITH_OK;
-    return ki_fail(err, KITH_CORRUPT, "H2: node %u has two links to %u on level %d", node, links[twice],
-                   level);
-}
-
-/* H2 for all; *top: the highest level. */
-static kith_status prove_rows(const ki_hnsw *h, uint64_t *seen, int *top, kith_error *err)
-{
-    *top = -1;
-    for (size_t i = 0; i < h->n_nodes; i++) {
-        int level = ki_hnsw_level(h, (uint32_t)i);
-        for (int l = level; l >= 0; l--) KI_TRY(prove_links(h, (uint32_t)i, l, seen, err));
-        if (h->first[i] != KI_GRAPH_NONE && level > *top) *top = level;
+    for (int level = ki_hnsw_level(h, node); level >= 0; level--) {
+        ki_graph graph = ki_hnsw_graph(h, level);
+        KI_TRY(ki_nodes_prove_row(&h->nodes, &graph, node, seen, "H1", err));
+        const uint32_t *links = ki_graph_links(&graph, node);
+        for (size_t i = 0; level > 0 && i < graph.degree && links[i] != KI_GRAPH_NONE; i++)
+            if (ki_hnsw_level(h, links[i]) < level)
+                return ki_fail(err, KITH_CORRUPT, "H1: node %u has a link to %u on level %d", node, links[i],
+                               level);
     }
     return KITH_OK;
 }
 
-/* H2 and H3. distinct 0: links may stand twice, which is harmless where the graph is only searched. */
+/* H1 and H2. distinct 0: links may stand twice, which is harmless where the graph is only searched. */
 static kith_status prove_graph(const ki_hnsw *h, int distinct, kith_error *err)
 {
     const kith_allocator *allocator = h->base.env->allocator;
-    int top;
-    uint64_t *seen = distinct ? ki_alloc_zero(allocator, ki_bits_words(h->n_nodes) + 1, sizeof *seen) : NULL;
-    if (distinct && !seen) return ki_fail_nomem(err, ki_bits_words(h->n_nodes) * sizeof *seen);
-    kith_status status = prove_rows(h, seen, &top, err);
+    const ki_nodes *nodes = &h->nodes;
+    int top = -1;
+    size_t words = ki_bits_words(nodes->n) + 1;
+    uint64_t *seen = distinct ? ki_alloc_zero(allocator, words, sizeof *seen) : NULL;
+    if (distinct && !seen) return ki_fail_nomem(err, words * sizeof *seen);
+    kith_status status = KITH_OK;
+    for (size_t i = 0; i < nodes->n && status == KITH_OK; i++) {
+        int level = ki_hnsw_level(h, (uint32_t)i);
+        status = prove_node(h, (uint32_t)i, seen, err);
+        if (ki_nodes_used(nodes, (uint32_t)i) && level > top) top = level;
+    }
     ki_free(allocator, seen);
-    if (status != KITH_OK) return status;
-    if (h->n_used == 0) return KITH_OK;
-    if (h->entry >= h->n_nodes || h->first[h->entry] == KI_GRAPH_NONE || ki_hnsw_level(h, h->entry) != top)
-        return ki_fail(err, KITH_CORRUPT, "H3: the entry point is node %u, the highest level %d", h->entry,
+    if (status != KITH_OK || nodes->n_used == 0) return status;
+    if (h->entry >= nodes->n || !ki_nodes_used(nodes, h->entry) || ki_hnsw_level(h, h->entry) != top)
+        return ki_fail(err, KITH_CORRUPT, "H2: the entry point is node %u, the highest level %d", h->entry,
                        top);
     return KITH_OK;
 }
 
-static int has_link(const ki_hnsw *h, uint32_t from, uint32_t to)
+static int linked(const ki_hnsw *h, uint32_t from, uint32_t to)
 {
-    const uint32_t *links = h->links + (size_t)from * 2 * h->m;
-    for (size_t i = 0; i < 2 * h->m && links[i] != KI_GRAPH_NONE; i++)
-        if (links[i] == to) return 1;
-    return 0;
+    return ki_graph_has_link(h->links + (size_t)from * 2 * h->m, 2 * h->m, to);
 }
 
-/* That the parents of every node lead to the root: nodes that are known to are marked in safe[]. */
-static kith_status prove_ways(const ki_hnsw *h, uint64_t *safe, kith_error *err)
+/* H3; children[nodes] is filled. */
+static kith_status prove_tree(const ki_hnsw *h, uint16_t *children, kith_error *err)
 {
-    for (size_t i = 0; i < h->n_nodes; i++) {
-        if (h->first[i] == KI_GRAPH_NONE) continue;
-        size_t steps = 0;
-        for (uint32_t at = (uint32_t)i; at != KI_GRAPH_NONE && !ki_bits_get(safe, at); at = h->parent[at])
-            if (++steps > h->n_used)
-                return ki_fail(err, KITH_CORRUPT, "H4: the parents of node %zu go round", i);
-        for (uint32_t at = (uint32_t)i; at != KI_GRAPH_NONE && !ki_bits_get(safe, at); at = h->parent[at])
-            ki_bits_set(safe, at);
-    }
-    return KITH_OK;
-}
-
-/* H4; children[n_nodes] is filled. */
-static kith_status prove_tree(const ki_hnsw *h, uint8_t *children, kith_error *err)
-{
+    const ki_nodes *nodes = &h->nodes;
     size_t roots = 0;
-    memset(children, 0, h->n_nodes);
-    for (size_t i = 0; i < h->n_nodes; i++) {
+    memset(children, 0, nodes->n * sizeof *children);
+    for (size_t i = 0; i < nodes->n; i++) {
         uint32_t node = (uint32_t)i, parent = h->parent[i];
-        if (h->first[i] == KI_GRAPH_NONE) {
+        if (!ki_nodes_used(nodes, node)) {
             if (parent != KI_GRAPH_NONE)
-                return ki_fail(err, KITH_CORRUPT, "H4: node %u is free and has a parent", node);
+                return ki_fail(err, KITH_CORRUPT, "H3: node %u is free and has a parent", node);
             continue;
         }
         roots += parent == KI_GRAPH_NONE;
         if (parent == KI_GRAPH_NONE) continue;
-        if (parent >= h->n_nodes || !has_link(h, node, parent) || !has_link(h, parent, node))
-            return ki_fail(err, KITH_CORRUPT, "H4: node %u and its parent %u are not linked", node, parent);
+        if (parent >= nodes->n || !linked(h, node, parent) || !linked(h, parent, node))
+            return ki_fail(err, KITH_CORRUPT, "H3: node %u and its parent %u are not linked", node, parent);
         if (children[parent]++ == ki_hnsw_children(h))
-            return ki_fail(err, KITH_CORRUPT, "H4: node %u has more than %zu children", parent,
+            return ki_fail(err, KITH_CORRUPT, "H3: node %u has more than %zu children", parent,
                            ki_hnsw_children(h));
     }
-    if (roots != (h->n_used > 0)) return ki_fail(err, KITH_CORRUPT, "H4: %zu nodes have no parent", roots);
-    size_t words = ki_bits_words(h->n_nodes);
-    uint64_t *safe = ki_alloc_zero(h->base.env->allocator, words, sizeof *safe);
-    if (!safe) return ki_fail_nomem(err, words * sizeof *safe);
-    kith_status status = prove_ways(h, safe, err);
-    ki_free(h->base.env->allocator, safe);
-    return status;
-}
-
-/* H5. */
-static kith_status prove_codes_differ(const ki_hnsw *h, kith_error *err)
-{
-    size_t size;
-    uint32_t twice;
-    uint32_t *table = make_table(h, h->n_used, &size, &twice);
-    if (!table) return ki_fail_nomem(err, size * sizeof *table);
-    ki_free(h->base.env->allocator, table);
-    if (twice == KI_GRAPH_NONE) return KITH_OK;
-    return ki_fail(err, KITH_CORRUPT, "H5: node %u is equal to another", twice);
+    if (roots != (nodes->n_used > 0))
+        return ki_fail(err, KITH_CORRUPT, "H3: %zu nodes have no parent", roots);
+    return ki_nodes_prove_ways(nodes, h->parent, "H3", err);
 }
 
 static kith_status hnsw_check(const ki_structure *structure, const ki_rows *rows, kith_error *err)
 {
     const ki_hnsw *h = (const ki_hnsw *)structure;
-    const kith_allocator *allocator = structure->env->allocator;
-    /* On a copy: what is proved about slots is filled in at the same time, and others may be reading. */
-    ki_hnsw copy = *h;
-    copy.n_slots = rows->n_slots;
-    copy.prev = NULL;
-    copy.node_of = ki_alloc(allocator, rows->n_slots, sizeof *copy.node_of);
-    uint8_t *children = ki_alloc(allocator, h->n_nodes, 1);
-    kith_status status = copy.node_of && children
-                             ? KITH_OK
-                             : ki_fail_nomem(err, rows->n_slots * sizeof *copy.node_of + h->n_nodes);
-    if (status == KITH_OK) status = prove_slots(&copy, rows, err);
-    for (size_t i = 0; status == KITH_OK && i < rows->n_slots; i++)
-        if (copy.node_of[i] != h->node_of[i])
-            status = ki_fail(err, KITH_CORRUPT, "H1: slot %zu is looked for in node %u", i, h->node_of[i]);
-    if (status == KITH_OK) status = prove_graph(h, 1, err);
-    if (status == KITH_OK) status = prove_tree(h, children, err);
-    ki_free(allocator, copy.node_of);
-    ki_free(allocator, children);
-    KI_TRY(status);
-    KI_TRY(prove_codes_differ(h, err));
-    status = ki_row_codes_check(&h->codes, structure->env->codec, h->n_nodes, err);
-    if (status == KITH_CORRUPT) ki_error_prefix(err, "H6");
+    KI_TRY(ki_nodes_check(&h->nodes, rows, err));
+    KI_TRY(prove_graph(h, 1, err));
+    uint16_t *children = ki_alloc(structure->env->allocator, h->nodes.n, sizeof *children);
+    if (!children) return ki_fail_nomem(err, h->nodes.n * sizeof *children);
+    kith_status status = prove_tree(h, children, err);
+    ki_free(structure->env->allocator, children);
     return status;
 }
 
@@ -411,52 +225,31 @@ static kith_status hnsw_save(const ki_structure *structure, size_t n_slots, ki_s
                              kith_error *err)
 {
     const ki_hnsw *h = (const ki_hnsw *)structure;
+    const ki_nodes *nodes = &h->nodes;
     ki_record record;
     ki_record_init(&record, structure->env->allocator);
-    ki_record_put_u64(&record, "nodes", h->n_nodes);
-    ki_record_put_u64(&record, "used", h->n_used);
+    /* Not by ki_nodes_save_record: in the order in which files of the first format have them. */
+    ki_record_put_u64(&record, "nodes", nodes->n);
+    ki_record_put_u64(&record, "used", nodes->n_used);
     ki_record_put_u64(&record, "entry", h->entry);
-    ki_record_put_u64(&record, "rings", h->next != NULL);
+    ki_record_put_u64(&record, "rings", nodes->next != NULL);
     kith_status status = ki_store_put_record(writer, PREFIX, &record, err);
     ki_record_clear(&record);
     if (status != KITH_OK) return status;
-    KI_TRY(ki_store_put(writer, PREFIX ".links", h->links, h->n_nodes, 2 * h->m * sizeof *h->links, err));
+    KI_TRY(ki_store_put(writer, PREFIX ".links", h->links, nodes->n, 2 * h->m * sizeof *h->links, err));
     KI_TRY(ki_store_put(writer, PREFIX ".upper", h->upper, h->n_upper, h->m * sizeof *h->upper, err));
-    KI_TRY(ki_store_put(writer, PREFIX ".parents", h->parent, h->n_nodes, sizeof *h->parent, err));
-    KI_TRY(ki_store_put(writer, PREFIX ".first", h->first, h->n_nodes, sizeof *h->first, err));
-    if (h->next) KI_TRY(ki_store_put(writer, PREFIX ".next", h->next, n_slots, sizeof *h->next, err));
-    return ki_row_codes_save(&h->codes, structure->env->codec, PREFIX, h->n_nodes, writer, err);
-}
-
-/* n rows of `width` numbers: where they lie in the map, or a copy. */
-static kith_status load_array(ki_hnsw *h, ki_store *store, const char *name, size_t n, size_t width,
-                              int mapped, uint32_t **own, const uint32_t **view, kith_error *err)
-{
-    size_t bytes = width * sizeof **own;
-    const void *data;
-    if (mapped) {
-        KI_TRY(ki_store_array(store, name, n, bytes, &data, err));
-        *view = data;
-        return KITH_OK;
-    }
-    uint64_t count; /* before anything is allocated: whether the file holds so much */
-    KI_TRY(ki_store_count(store, name, bytes, &count, err));
-    if (count != n)
-        return ki_fail(err, KITH_CORRUPT, "%s: section %s holds %llu rows, not %zu", ki_store_path(store),
-                       name, (unsigned long long)count, n);
-    *own = ki_alloc(h->base.env->allocator, n, bytes);
-    if (!*own) return ki_fail_nomem(err, n * bytes);
-    *view = *own;
-    return ki_store_load(store, name, n, bytes, *own, err);
+    KI_TRY(ki_store_put(writer, PREFIX ".parents", h->parent, nodes->n, sizeof *h->parent, err));
+    return ki_nodes_save(nodes, PREFIX, n_slots, writer, err);
 }
 
 /* Where the upper rows of each node begin, and how many there are. */
 static kith_status number_upper(ki_hnsw *h, kith_error *err)
 {
-    h->upper_row = ki_alloc(h->base.env->allocator, h->n_nodes, sizeof *h->upper_row);
-    if (!h->upper_row) return ki_fail_nomem(err, h->n_nodes * sizeof *h->upper_row);
+    size_t n = h->nodes.n;
+    h->upper_row = ki_alloc(h->base.env->allocator, n, sizeof *h->upper_row);
+    if (!h->upper_row) return ki_fail_nomem(err, n * sizeof *h->upper_row);
     uint64_t rows = 0;
-    for (size_t i = 0; i < h->n_nodes; i++) {
+    for (size_t i = 0; i < n; i++) {
         h->upper_row[i] = (uint32_t)rows;
         rows += (uint64_t)ki_hnsw_level(h, (uint32_t)i);
     }
@@ -466,42 +259,25 @@ static kith_status number_upper(ki_hnsw *h, kith_error *err)
     return KITH_OK;
 }
 
-static kith_status load_arrays(ki_hnsw *h, ki_store *store, int mapped, int rings, kith_error *err)
+/* Links and tree. What the file must keep for this code to be safe; a mapped index is never changed and needs no tree. */
+static kith_status load_links(ki_hnsw *h, ki_store *store, int mapped, kith_error *err)
 {
-    size_t n = h->n_nodes;
-    KI_TRY(load_array(h, store, PREFIX ".first", n, 1, mapped, &h->own_first, &h->first, err));
-    KI_TRY(load_array(h, store, PREFIX ".parents", n, 1, mapped, &h->own_parent, &h->parent, err));
-    KI_TRY(load_array(h, store, PREFIX ".links", n, 2 * h->m, mapped, &h->own_links, &h->links, err));
-    KI_TRY(number_upper(h, err));
-    KI_TRY(load_array(h, store, PREFIX ".upper", h->n_upper, h->m, mapped, &h->own_upper, &h->upper, err));
-    if (rings)
-        KI_TRY(load_array(h, store, PREFIX ".next", h->n_slots, 1, mapped, &h->own_next, &h->next, err));
     const kith_allocator *allocator = h->base.env->allocator;
-    h->node_of = ki_alloc(allocator, h->n_slots, sizeof *h->node_of);
-    if (!h->node_of) return ki_fail_nomem(err, h->n_slots * sizeof *h->node_of);
+    size_t n = h->nodes.n;
+    KI_TRY(ki_graph_load_array(allocator, store, PREFIX ".links", n, 2 * h->m, mapped, &h->own_links,
+                               &h->links, err));
+    KI_TRY(ki_graph_load_array(allocator, store, PREFIX ".parents", n, 1, mapped, &h->own_parent, &h->parent,
+                               err));
+    KI_TRY(number_upper(h, err));
+    KI_TRY(ki_graph_load_array(allocator, store, PREFIX ".upper", h->n_upper, h->m, mapped, &h->own_upper,
+                               &h->upper, err));
+    KI_TRY(prove_graph(h, !mapped, err)); /* adding and removing rely on distinct links */
     if (mapped) return KITH_OK;
     h->room = n;
     h->upper_room = h->n_upper;
-    h->slot_room = h->n_slots;
-    h->children = ki_alloc(allocator, n, 1);
-    if (rings) h->prev = ki_alloc(allocator, h->n_slots, sizeof *h->prev);
-    if (!h->children || (rings && !h->prev)) return ki_fail_nomem(err, n + h->n_slots * sizeof *h->prev);
-    return KITH_OK;
-}
-
-/* What the file must keep for this code to be safe; a mapped index is never changed and needs no tree. */
-static kith_status prove_loaded(ki_hnsw *h, const ki_rows *rows, int mapped, kith_error *err)
-{
-    size_t used = 0;
-    KI_TRY(prove_slots(h, rows, err));
-    for (size_t i = 0; i < h->n_nodes; i++) used += h->first[i] != KI_GRAPH_NONE;
-    if (used != h->n_used || (used == 0 && h->n_nodes > 0))
-        return ki_fail(err, KITH_CORRUPT, "H1: %zu nodes are in use, %zu are said to be", used, h->n_used);
-    KI_TRY(prove_graph(h, !mapped, err)); /* adding and removing rely on it */
-    if (!mapped) KI_TRY(prove_tree(h, h->children, err));
-    h->top = used > 0 ? ki_hnsw_level(h, h->entry) : -1;
-    if (used == 0) h->entry = KI_GRAPH_NONE;
-    return KITH_OK;
+    h->children = ki_alloc(allocator, n, sizeof *h->children);
+    if (!h->children) return ki_fail_nomem(err, n * sizeof *h->children);
+    return prove_tree(h, h->children, err);
 }
 
 static kith_status hnsw_load(ki_structure *structure, ki_store *store, int mapped, const ki_rows *rows,
@@ -509,39 +285,25 @@ static kith_status hnsw_load(ki_structure *structure, ki_store *store, int mappe
 {
     ki_hnsw *h = (ki_hnsw *)structure;
     ki_record_view record;
-    uint64_t nodes, used, entry, rings;
+    uint64_t entry;
     KI_TRY(ki_store_record_open(store, PREFIX, &record, err));
-    KI_TRY(ki_record_get_u64(&record, "nodes", 0, KI_GRAPH_NODES, &nodes, err));
-    KI_TRY(ki_record_get_u64(&record, "used", 0, nodes, &used, err));
     KI_TRY(ki_record_get_u64(&record, "entry", 0, KI_GRAPH_NONE, &entry, err));
-    KI_TRY(ki_record_get_u64(&record, "rings", 0, 1, &rings, err));
-    /* Before memory follows from a number in the file: whether the file is as long as that. */
-    uint64_t count;
-    KI_TRY(ki_store_count(store, PREFIX ".first", sizeof *h->first, &count, err));
-    if (count != nodes)
-        return ki_fail(err, KITH_CORRUPT, "%s: %llu nodes, and %llu first slots", ki_store_path(store),
-                       (unsigned long long)nodes, (unsigned long long)count);
-    if (!rings && rows->n != used) /* with rings it is the section of these that proves the number of slots */
-        return ki_fail(err, KITH_CORRUPT, "%s: H1: %zu rows, and %llu nodes without rings",
-                       ki_store_path(store), (size_t)rows->n, (unsigned long long)used);
-    h->n_nodes = (size_t)nodes;
-    h->n_used = (size_t)used;
     h->entry = (uint32_t)entry;
-    h->n_slots = rows->n_slots;
-    KI_TRY(load_arrays(h, store, mapped, (int)rings, err));
-    KI_TRY(ki_row_codes_load(&h->codes, structure->env->codec, PREFIX, h->n_nodes, mapped, store, err));
-    kith_status status = prove_loaded(h, rows, mapped, err);
+    kith_status status = ki_nodes_load(&h->nodes, PREFIX, &record, store, mapped, rows, err);
+    if (status == KITH_OK) status = load_links(h, store, mapped, err);
     if (status == KITH_CORRUPT) ki_error_prefix(err, "%s", ki_store_path(store));
-    return status;
+    if (status != KITH_OK) return status;
+    if (h->nodes.n_used == 0) h->entry = KI_GRAPH_NONE;
+    h->top = h->nodes.n_used > 0 ? ki_hnsw_level(h, h->entry) : -1;
+    return KITH_OK;
 }
 
 static uint64_t hnsw_bytes(const ki_structure *structure)
 {
     const ki_hnsw *h = (const ki_hnsw *)structure;
-    uint64_t node = (2 * h->m + 3) * sizeof(uint32_t) + 1; /* links, parent, first, upper_row, children */
-    uint64_t slot = h->next ? 3 * sizeof(uint32_t) : sizeof(uint32_t);
-    return ki_row_codes_bytes(&h->codes, structure->env->codec) + h->n_nodes * node +
-           h->n_upper * h->m * sizeof(uint32_t) + h->n_slots * slot;
+    uint64_t node =
+        (2 * h->m + 2) * sizeof(uint32_t) + sizeof(uint16_t); /* links, parent, upper_row, children */
+    return ki_nodes_bytes(&h->nodes) + h->nodes.n * node + h->n_upper * h->m * sizeof(uint32_t);
 }
 
 static const ki_structure_ops hnsw_ops = {
@@ -553,10 +315,11 @@ static const ki_structure_ops hnsw_ops = {
     .remove = ki_hnsw_remove,
     .decode = hnsw_decode,
     .decode_bits = hnsw_decode_bits,
-    .scratch_create = ki_hnsw_scratch_create,
-    .scratch_free = ki_hnsw_scratch_free,
+    .scratch_create = ki_answer_scratch_create,
+    .scratch_free = ki_answer_scratch_free,
     .prepare = ki_hnsw_prepare,
     .search = ki_hnsw_search,
+    .next = ki_hnsw_next,
     .save = hnsw_save,
     .load = hnsw_load,
     .check = hnsw_check,

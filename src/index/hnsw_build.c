@@ -11,13 +11,12 @@
  *      6. the entry point */
 #include "index/hnsw_internal.h"
 
-#include <assert.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "base/pool.h"
 #include "base/run.h"
-#include "base/select.h"
+#include "index/graph_back.h"
 #include "index/graph_draft.h"
 
 /* Rows of a batch: few beside the rows that are there, and enough to keep some threads busy. Up to SINGLE rows they come
@@ -31,11 +30,6 @@
 
 /* With extend_candidates this many times ef_construction candidates are kept. */
 #define EXTENDED 4
-
-/* A link back waiting to be made: sorted by level and node; the order among those of one node is that of the batch. */
-#define LEVEL_SHIFT 58
-#define NODE_SHIFT 27
-#define PAIRS ((size_t)1 << NODE_SHIFT)
 
 typedef struct build_worker {
     ki_scorer *query, *pair; /* of the new row; of stored rows among themselves */
@@ -63,10 +57,7 @@ typedef struct builder {
     float *block; /* [BATCH][dim] rows scaled */
     uint8_t *code;
     float *factor;
-    uint64_t *pairs; /* [pair_room] level, node, number */
-    uint32_t *source;
-    uint32_t *group; /* where each node's pairs begin */
-    size_t n_pairs, n_groups, pair_room;
+    ki_back back; /* links back waiting to be made */
 } builder;
 
 /* ---- Memory ---- */
@@ -87,7 +78,7 @@ static kith_status worker_init(const builder *b, build_worker *w, kith_error *er
 {
     const ki_structure_env *env = b->h->base.env;
     const ki_codec *codec = b->codec;
-    size_t nodes = b->h->room;
+    size_t nodes = b->h->nodes.room;
     ki_beam_init(&w->beam, env->allocator);
     ki_beam_init(&w->wide, env->allocator);
     KI_TRY(codec->ops->scorer(codec, env->allocator, &w->query, err));
@@ -111,34 +102,8 @@ static void builder_clear(builder *b)
     ki_free(allocator, b->block);
     ki_free(allocator, b->code);
     ki_free(allocator, b->factor);
-    ki_free(allocator, b->pairs);
-    ki_free(allocator, b->source);
-    ki_free(allocator, b->group);
+    ki_back_clear(&b->back, allocator);
     ki_draft_clear(&b->draft);
-}
-
-static kith_status reserve_pairs(builder *b, size_t need, kith_error *err)
-{
-    const kith_allocator *allocator = b->h->base.env->allocator;
-    if (need <= b->pair_room) return KITH_OK;
-    size_t room = ki_grown(b->pair_room, need);
-    uint64_t *pairs = ki_alloc(allocator, room, sizeof *pairs);
-    uint32_t *source = ki_alloc(allocator, room, sizeof *source);
-    uint32_t *group = ki_alloc(allocator, room + 1, sizeof *group);
-    if (!pairs || !source || !group) {
-        ki_free(allocator, pairs);
-        ki_free(allocator, source);
-        ki_free(allocator, group);
-        return ki_fail_nomem(err, room * (sizeof *pairs + sizeof *source + sizeof *group));
-    }
-    ki_free(allocator, b->pairs);
-    ki_free(allocator, b->source);
-    ki_free(allocator, b->group);
-    b->pairs = pairs;
-    b->source = source;
-    b->group = group;
-    b->pair_room = room;
-    return KITH_OK;
 }
 
 /* Encode rows first.. of the input, which are x where they are floats, into b->code from row `at` on. */
@@ -171,7 +136,7 @@ static kith_status builder_init(builder *b, const ki_input *input, const kith_ru
     const ki_structure_env *env = h->base.env;
     size_t rows = input->n;
     const ki_codec *codec = env->codec;
-    size_t threads = rows > 1 && b->h->n_nodes + rows > SINGLE ? kith_pool_threads(ki_run_pool(run)) : 1;
+    size_t threads = rows > 1 && h->nodes.n + rows > SINGLE ? kith_pool_threads(ki_run_pool(run)) : 1;
     b->ef = (size_t)env->params[KI_HNSW_EF_CONSTRUCTION];
     if (b->ef < b->h->m) b->ef = b->h->m;
     b->keep_pruned = env->params[KI_HNSW_KEEP_PRUNED] != 0;
@@ -185,126 +150,54 @@ static kith_status builder_init(builder *b, const ki_input *input, const kith_ru
         return ki_fail_nomem(err, BATCH * (codec->code_size + env->dim * sizeof *b->block));
     if (h->shared) {
         size_t n = rows < BATCH ? rows : BATCH;
-        KI_TRY(reserve_pairs(b, n * (h->m + 1 + KI_HNSW_MAX_LEVEL * h->m), err));
+        KI_TRY(ki_back_reserve(&b->back, n * (h->m + 1 + KI_HNSW_MAX_LEVEL * h->m), env->allocator, err));
         KI_TRY(encode_ahead(b, input, run, err));
     }
-    KI_TRY(ki_draft_make(&b->draft, env, input, h->codes.codes, h->n_nodes, h->room, run, err));
+    KI_TRY(ki_draft_make(&b->draft, env, input, h->nodes.codes.codes, h->nodes.n, h->nodes.room, run, err));
     b->codec = b->draft.codec ? b->draft.codec : codec;
-    b->codes = b->draft.codec ? b->draft.codes.codes : h->codes.codes;
+    b->codes = b->draft.codec ? b->draft.codes.codes : h->nodes.codes.codes;
     while (b->n_workers < threads) KI_TRY(worker_init(b, &b->workers[b->n_workers++], err));
     return KITH_OK;
 }
 
-static kith_status grow(const kith_allocator *allocator, uint32_t **array, const uint32_t **view, size_t n,
-                        size_t room, size_t width, kith_error *err)
+/* Room for `rows` more rows, slots below n_slots. */
+static kith_status reserve(ki_hnsw *h, size_t rows, size_t n_slots, kith_error *err)
 {
-    uint32_t *grown = ki_realloc(allocator, *array, n, room, width * sizeof *grown);
-    if (!grown) return ki_fail_nomem(err, room * width * sizeof *grown);
-    *array = grown;
-    if (view) *view = grown;
-    return KITH_OK;
-}
-
-/* Room for `rows` more nodes. */
-static kith_status reserve_nodes(ki_hnsw *h, size_t rows, kith_error *err)
-{
-    const ki_structure_env *env = h->base.env;
-    size_t need = h->n_used + rows > h->n_nodes ? h->n_used + rows : h->n_nodes;
-    if (need > KI_GRAPH_NODES)
-        return ki_fail(err, KITH_INVALID, "%zu rows in a graph, allowed %zu", need, KI_GRAPH_NODES);
+    const kith_allocator *allocator = h->base.env->allocator;
+    KI_TRY(ki_nodes_reserve(&h->nodes, rows, n_slots, err));
+    size_t need = ki_nodes_need(&h->nodes, rows), n = h->nodes.n;
     if (need > h->room) {
-        size_t room = h->room == 0 ? need : ki_grown(h->room, need), n = h->n_nodes;
-        KI_TRY(grow(env->allocator, &h->own_links, &h->links, n, room, 2 * h->m, err));
-        KI_TRY(grow(env->allocator, &h->own_parent, &h->parent, n, room, 1, err));
-        KI_TRY(grow(env->allocator, &h->own_first, &h->first, n, room, 1, err));
-        KI_TRY(grow(env->allocator, &h->upper_row, NULL, n, room, 1, err));
-        uint8_t *children = ki_realloc(env->allocator, h->children, n, room, 1);
-        if (!children) return ki_fail_nomem(err, room);
+        size_t room = h->room == 0 ? need : ki_grown(h->room, need);
+        KI_TRY(ki_graph_grow(allocator, &h->own_links, &h->links, n, room, 2 * h->m, err));
+        KI_TRY(ki_graph_grow(allocator, &h->own_parent, &h->parent, n, room, 1, err));
+        KI_TRY(ki_graph_grow(allocator, &h->upper_row, NULL, n, room, 1, err));
+        uint16_t *children = ki_realloc(allocator, h->children, n, room, sizeof *children);
+        if (!children) return ki_fail_nomem(err, room * sizeof *children);
         h->children = children;
         h->room = room;
     }
     size_t upper = h->n_upper;
-    for (size_t i = h->n_nodes; i < need; i++) upper += (size_t)ki_hnsw_level(h, (uint32_t)i);
-    if (upper > h->upper_room) {
-        size_t room = h->upper_room == 0 ? upper : ki_grown(h->upper_room, upper);
-        KI_TRY(grow(env->allocator, &h->own_upper, &h->upper, h->n_upper, room, h->m, err));
-        h->upper_room = room;
-    }
-    KI_TRY(ki_row_codes_reserve(&h->codes, env->codec, need, err));
-    return ki_hnsw_table_reserve(h, need, err);
-}
-
-static kith_status reserve_slots(ki_hnsw *h, size_t n_slots, kith_error *err)
-{
-    const kith_allocator *allocator = h->base.env->allocator;
-    if (n_slots > h->slot_room) {
-        size_t room = h->slot_room == 0 ? n_slots : ki_grown(h->slot_room, n_slots);
-        KI_TRY(grow(allocator, &h->node_of, NULL, h->n_slots, room, 1, err));
-        if (h->own_next) {
-            KI_TRY(grow(allocator, &h->own_next, &h->next, h->n_slots, room, 1, err));
-            KI_TRY(grow(allocator, &h->prev, NULL, h->n_slots, room, 1, err));
-        }
-        h->slot_room = room;
-    }
-    for (size_t i = h->n_slots; i < n_slots; i++) {
-        h->node_of[i] = KI_GRAPH_NONE;
-        if (h->own_next) h->own_next[i] = h->prev[i] = (uint32_t)i;
-    }
-    if (n_slots > h->n_slots) h->n_slots = n_slots;
-    return KITH_OK;
-}
-
-/* Rings, from the first pair of equal rows on. */
-static kith_status reserve_rings(ki_hnsw *h, kith_error *err)
-{
-    if (h->own_next) return KITH_OK;
-    const kith_allocator *allocator = h->base.env->allocator;
-    uint32_t *next = ki_alloc(allocator, h->slot_room, sizeof *next);
-    uint32_t *prev = ki_alloc(allocator, h->slot_room, sizeof *prev);
-    if (!next || !prev) {
-        ki_free(allocator, next);
-        ki_free(allocator, prev);
-        return ki_fail_nomem(err, 2 * h->slot_room * sizeof *next);
-    }
-    for (size_t i = 0; i < h->n_slots; i++) next[i] = prev[i] = (uint32_t)i;
-    h->next = h->own_next = next;
-    h->prev = prev;
+    for (size_t i = n; i < need; i++) upper += (size_t)ki_hnsw_level(h, (uint32_t)i);
+    if (upper <= h->upper_room) return KITH_OK;
+    size_t room = h->upper_room == 0 ? upper : ki_grown(h->upper_room, upper);
+    KI_TRY(ki_graph_grow(allocator, &h->own_upper, &h->upper, h->n_upper, room, h->m, err));
+    h->upper_room = room;
     return KITH_OK;
 }
 
 /* ---- 1. New nodes ---- */
 
-/* A slot joins the ring of a node, as its last. */
-static void join(ki_hnsw *h, uint32_t node, uint32_t slot)
+/* A new node has no links yet. n: how many numbers there were before. */
+static void begin_node(ki_hnsw *h, uint32_t node, size_t n)
 {
-    uint32_t first = h->first[node], last = h->prev[first];
-    h->own_next[slot] = first;
-    h->prev[slot] = last;
-    h->prev[first] = slot;
-    h->node_of[slot] = node;
-    ki_graph_store(&h->own_next[last], slot);
-}
-
-/* A number for a new node: the lowest free one. Its rows of links are emptied. */
-static uint32_t number(ki_hnsw *h)
-{
-    uint32_t node = (uint32_t)h->n_nodes;
-    if (h->n_used < h->n_nodes) {
-        while (h->first[h->lowest_free] != KI_GRAPH_NONE) h->lowest_free++;
-        node = (uint32_t)h->lowest_free;
-    } else {
-        ki_graph_store(&h->own_first[node], KI_GRAPH_NONE); /* searches look at all numbers below n_nodes */
+    if (node == n) {
         h->upper_row[node] = (uint32_t)h->n_upper;
         h->n_upper += (size_t)ki_hnsw_level(h, node);
-        h->n_nodes++;
-        h->codes.n_slots = h->n_nodes;
     }
-    h->n_used++;
     for (int level = ki_hnsw_level(h, node); level >= 0; level--)
         memset(ki_hnsw_row(h, node, level), 0xff, ki_hnsw_degree(h, level) * sizeof(uint32_t));
     h->own_parent[node] = KI_GRAPH_NONE;
     h->children[node] = 0;
-    return node;
 }
 
 /* Take rows first.. of the input in: equal ones join their nodes, the others become new ones. *taken: rows that have a
@@ -321,24 +214,14 @@ static kith_status number_rows(builder *b, const ki_input *input, size_t first, 
     if (b->draft.codec) KI_TRY(ki_draft_encode(&b->draft, x, n, run, err));
     b->n = 0;
     for (size_t i = 0; i < n; i++, ++*taken) {
-        uint32_t slot = slots ? slots[first + i] : first_slot + (uint32_t)(first + i);
-        const uint8_t *code = b->code + (at + i) * codec->code_size;
-        const float *factor = b->factor + (at + i) * codec->n_factors;
-        uint32_t node = ki_hnsw_table_find(h, code, factor);
-        if (node != KI_GRAPH_NONE) {
-            KI_TRY(reserve_rings(h, err));
-            join(h, node, slot);
-            continue;
-        }
-        node = number(h);
-        memcpy(h->codes.own_code + (size_t)node * codec->code_size, code, codec->code_size);
-        if (codec->n_factors > 0)
-            memcpy(h->codes.own_factor + (size_t)node * codec->n_factors, factor,
-                   codec->n_factors * sizeof *factor);
+        uint32_t slot = slots ? slots[first + i] : first_slot + (uint32_t)(first + i), node;
+        size_t had = h->nodes.n;
+        int fresh;
+        KI_TRY(ki_nodes_take(&h->nodes, b->code + (at + i) * codec->code_size,
+                             b->factor + (at + i) * codec->n_factors, slot, &node, &fresh, err));
+        if (!fresh) continue;
+        begin_node(h, node, had); /* before the first link leads to it */
         if (b->draft.codec) ki_draft_put(&b->draft, i, node);
-        h->node_of[slot] = node;
-        ki_graph_store(&h->own_first[node], slot);
-        ki_hnsw_table_put(h, node);
         b->node[b->n] = node;
         b->level[b->n] = ki_hnsw_level(h, node);
         b->x[b->n++] = x ? x + i * input->dim : NULL;
@@ -430,22 +313,11 @@ static void connect_block(void *ctx, size_t block, size_t worker)
 
 /* ---- 3. Parents ---- */
 
-/* A child of a node that has some: among its links, or a row of this batch that is not linked back yet. */
-static uint32_t a_child(const ki_hnsw *h, uint32_t node, const uint32_t *fresh, size_t n_fresh)
-{
-    const uint32_t *links = h->links + (size_t)node * 2 * h->m;
-    for (size_t i = 0; i < 2 * h->m && links[i] != KI_GRAPH_NONE; i++)
-        if (h->parent[links[i]] == node) return links[i];
-    size_t i = 0;
-    while (i < n_fresh && h->parent[fresh[i]] != node) i++;
-    assert(i < n_fresh);
-    return fresh[i];
-}
-
 uint32_t ki_hnsw_roomy(const ki_hnsw *h, uint32_t node, const uint32_t *fresh, size_t n_fresh)
 {
-    while (h->children[node] >= ki_hnsw_children(h)) node = a_child(h, node, fresh, n_fresh);
-    return node;
+    ki_graph graph = ki_hnsw_graph(h, 0);
+    ki_graph_tree tree = {h->parent, h->children, ki_hnsw_children(h)};
+    return ki_graph_roomy(&graph, &tree, node, fresh, n_fresh);
 }
 
 /* The nearest neighbour that has room for a child; where none has, a node below the nearest. A new node has no child,
@@ -471,32 +343,22 @@ static void adopt(ki_hnsw *h, const uint32_t *fresh, size_t number)
 /* ---- 4. and 5. Links back ---- */
 
 /* Links back of the batch at most. */
-static size_t pairs_needed(const builder *b)
+static size_t links_back(const builder *b)
 {
     size_t need = 0;
     for (size_t i = 0; i < b->n; i++) need += (b->h->m + 1) + (size_t)b->level[i] * b->h->m;
     return need;
 }
 
-static void collect_pairs(builder *b)
+static void collect_back(builder *b)
 {
     ki_hnsw *h = b->h;
-    size_t n = 0;
+    b->back.n = 0;
     for (size_t i = 0; i < b->n; i++)
-        for (int level = b->level[i]; level >= 0; level--) {
-            const uint32_t *links = ki_hnsw_row(h, b->node[i], level);
-            for (size_t j = 0; j < ki_hnsw_degree(h, level) && links[j] != KI_GRAPH_NONE; j++, n++) {
-                b->pairs[n] = (uint64_t)level << LEVEL_SHIFT | (uint64_t)links[j] << NODE_SHIFT | n;
-                b->source[n] = b->node[i];
-            }
-        }
-    ki_keys_sort(b->pairs, n);
-    b->n_groups = 0;
-    for (size_t i = 0; i < n; i++)
-        if (i == 0 || b->pairs[i] >> NODE_SHIFT != b->pairs[i - 1] >> NODE_SHIFT)
-            b->group[b->n_groups++] = (uint32_t)i;
-    b->group[b->n_groups] = (uint32_t)n;
-    b->n_pairs = n;
+        for (int level = b->level[i]; level >= 0; level--)
+            ki_back_add(&b->back, level, ki_hnsw_row(h, b->node[i], level), ki_hnsw_degree(h, level),
+                        b->node[i]);
+    ki_back_sort(&b->back);
 }
 
 /* New links of a node that has no room for them: the best of old and new ones. Edges of the tree stay. */
@@ -505,7 +367,7 @@ static void reselect(const builder *b, build_worker *w, uint32_t node, int level
 {
     ki_hnsw *h = b->h;
     memcpy(w->node, links, n * sizeof *links);
-    for (size_t i = 0; i < n_pairs; i++) w->node[n++] = b->source[pairs[i] & (PAIRS - 1)];
+    for (size_t i = 0; i < n_pairs; i++) w->node[n++] = ki_back_source(&b->back, pairs[i]);
     ask(b, w->query, node);
     w->query->ops->score(w->query, b->codes, w->node, n, INFINITY, w->dist);
     for (size_t i = 0; i < n; i++) {
@@ -522,24 +384,24 @@ static void reselect(const builder *b, build_worker *w, uint32_t node, int level
 static void link_back(builder *b, size_t group, build_worker *w)
 {
     ki_hnsw *h = b->h;
-    const uint64_t *pairs = b->pairs + b->group[group];
-    size_t n_pairs = b->group[group + 1] - b->group[group];
-    int level = (int)(pairs[0] >> LEVEL_SHIFT);
-    uint32_t node = (uint32_t)(pairs[0] >> NODE_SHIFT) & (uint32_t)KI_GRAPH_NODES;
+    size_t n_pairs;
+    const uint64_t *pairs = ki_back_group(&b->back, group, &n_pairs);
+    int level = ki_back_level(pairs[0]);
+    uint32_t node = ki_back_node(pairs[0]);
     uint32_t *links = ki_hnsw_row(h, node, level);
     size_t degree = ki_hnsw_degree(h, level), n = ki_graph_degree(links, degree);
     if (n + n_pairs > degree) {
         reselect(b, w, node, level, links, n, pairs, n_pairs);
         return;
     }
-    for (size_t i = 0; i < n_pairs; i++) ki_graph_store(&links[n + i], b->source[pairs[i] & (PAIRS - 1)]);
+    for (size_t i = 0; i < n_pairs; i++) ki_graph_store(&links[n + i], ki_back_source(&b->back, pairs[i]));
 }
 
 static void link_block(void *ctx, size_t block, size_t worker)
 {
     builder *b = ctx;
     size_t end = (block + 1) * GROUP_BLOCK;
-    for (size_t g = block * GROUP_BLOCK; g < end && g < b->n_groups; g++)
+    for (size_t g = block * GROUP_BLOCK; g < end && g < b->back.n_groups; g++)
         link_back(b, g, &b->workers[worker]);
 }
 
@@ -557,8 +419,8 @@ static void link_batch(builder *b, kith_pool *pool)
     if (b->n == 0) return; /* all were equal to others */
     spread(b, pool, b->n, connect_block);
     for (size_t i = 0; i < b->n; i++) adopt(h, b->node, i);
-    collect_pairs(b);
-    spread(b, pool, (b->n_groups + GROUP_BLOCK - 1) / GROUP_BLOCK, link_block);
+    collect_back(b);
+    spread(b, pool, (b->back.n_groups + GROUP_BLOCK - 1) / GROUP_BLOCK, link_block);
     for (size_t i = 0; i < b->n; i++)
         if (b->level[i] > h->top) {
             h->top = b->level[i];
@@ -568,19 +430,18 @@ static void link_batch(builder *b, kith_pool *pool)
 
 static size_t batch_size(const ki_hnsw *h)
 {
-    if (h->n_used < SINGLE) return 1;
-    size_t share = h->n_used / BATCH_SHARE;
+    if (h->nodes.n_used < SINGLE) return 1;
+    size_t share = h->nodes.n_used / BATCH_SHARE;
     return share < BATCH ? share : BATCH;
 }
 
 kith_status ki_hnsw_reserve(ki_structure *structure, size_t rows, size_t n_slots, kith_error *err)
 {
     ki_hnsw *h = (ki_hnsw *)structure;
-    size_t had = h->n_slots;
-    KI_TRY(reserve_nodes(h, rows > h->n_used ? rows - h->n_used : 0, err));
-    KI_TRY(reserve_slots(h, n_slots, err));
-    if (had < h->n_slots) h->n_slots = had;
-    KI_TRY(reserve_rings(h, err));
+    size_t had = h->nodes.n_slots, used = h->nodes.n_used;
+    KI_TRY(reserve(h, rows > used ? rows - used : 0, n_slots, err));
+    ki_nodes_forget_slots(&h->nodes, had);
+    KI_TRY(ki_nodes_reserve_rings(&h->nodes, err));
     h->shared = 1;
     return KITH_OK;
 }
@@ -591,7 +452,7 @@ kith_status ki_hnsw_add(ki_structure *structure, const ki_input *input, const ui
     ki_hnsw *h = (ki_hnsw *)structure;
     builder b = {.h = h};
     ki_draft_init(&b.draft, structure->env->allocator);
-    size_t done = 0, had = h->n_slots;
+    size_t done = 0, had = h->nodes.n_slots;
     kith_run calm;
     if (h->shared && run) { /* rows that searches may have met are not taken out again */
         KI_TRY(ki_run_check(run, err));
@@ -600,8 +461,7 @@ kith_status ki_hnsw_add(ki_structure *structure, const ki_input *input, const ui
         run = &calm;
     }
     ki_stage stage;
-    kith_status status = reserve_nodes(h, input->n, err);
-    if (status == KITH_OK) status = reserve_slots(h, n_slots, err);
+    kith_status status = reserve(h, input->n, n_slots, err);
     if (status == KITH_OK) status = builder_init(&b, input, run, err);
     if (status == KITH_OK) status = ki_hnsw_prepare_remove(structure, NULL, err); /* for the way back */
     ki_stage_begin(&stage, run, "linking", input->n);
@@ -610,7 +470,8 @@ kith_status ki_hnsw_add(ki_structure *structure, const ki_input *input, const ui
         if (n > size) n = size;
         status = ki_run_check(run, err);
         if (status == KITH_OK) status = number_rows(&b, input, done, n, slots, first_slot, &done, run, err);
-        if (status == KITH_OK) status = reserve_pairs(&b, pairs_needed(&b), err);
+        if (status == KITH_OK)
+            status = ki_back_reserve(&b.back, links_back(&b), structure->env->allocator, err);
         if (status == KITH_OK) {
             link_batch(&b, ki_run_pool(run));
             ki_stage_report(&stage, done);
@@ -618,7 +479,7 @@ kith_status ki_hnsw_add(ki_structure *structure, const ki_input *input, const ui
     }
     if (status != KITH_OK && h->remover) { /* all rows or none */
         ki_hnsw_drop(h, slots, first_slot, done);
-        if (had < h->n_slots) h->n_slots = had;
+        ki_nodes_forget_slots(&h->nodes, had);
     }
     ki_hnsw_remover_free(h);
     builder_clear(&b);

@@ -7,7 +7,7 @@
  *   3. all rows of links are looked through: where a neighbour is gone, its own neighbours become candidates beside those that
  *      are left, and the heuristic selects anew (Singh et al., "FreshDiskANN", 2021, Alg. 4), filled up to as many links as
  *      before; a new neighbour with room links back
- *   4. the entry point, the table of codes, the numbers */
+ *   4. codes, numbers, the entry point */
 #include "index/hnsw_internal.h"
 
 #include <string.h>
@@ -20,7 +20,7 @@
 
 struct ki_hnsw_remover {
     const kith_allocator *allocator;
-    uint64_t *gone; /* [n_nodes] bits */
+    uint64_t *gone; /* [nodes] bits */
     ki_scorer *ask, *pair;
     ki_beam beam; /* for its marks: what is a candidate already */
     uint32_t node[CANDIDATES];
@@ -51,12 +51,12 @@ kith_status ki_hnsw_prepare_remove(ki_structure *structure, const ki_rows *rows,
     h->remover = r;
     r->allocator = env->allocator;
     ki_beam_init(&r->beam, env->allocator);
-    size_t words = ki_bits_words(h->room);
+    size_t words = ki_bits_words(h->nodes.room) + 1;
     r->gone = ki_alloc_zero(env->allocator, words, sizeof *r->gone);
     kith_status status = r->gone ? KITH_OK : ki_fail_nomem(err, words * sizeof *r->gone);
     if (status == KITH_OK) status = env->codec->ops->scorer(env->codec, env->allocator, &r->ask, err);
     if (status == KITH_OK) status = env->codec->ops->scorer(env->codec, env->allocator, &r->pair, err);
-    if (status == KITH_OK) status = ki_beam_reserve(&r->beam, h->room, 1, err);
+    if (status == KITH_OK) status = ki_beam_reserve(&r->beam, h->nodes.room, 1, err);
     if (status != KITH_OK) ki_hnsw_remover_free(h);
     return status;
 }
@@ -70,8 +70,8 @@ static int is_gone(const ki_hnsw *h, uint32_t node)
 static void measure(const ki_hnsw *h, uint32_t node, size_t n)
 {
     ki_hnsw_remover *r = h->remover;
-    ki_hnsw_ask(h, r->ask, node);
-    r->ask->ops->score(r->ask, h->codes.codes, r->node, n, INFINITY, r->dist);
+    ki_nodes_ask(&h->nodes, r->ask, node);
+    r->ask->ops->score(r->ask, h->nodes.codes.codes, r->node, n, INFINITY, r->dist);
     for (size_t i = 0; i < n; i++)
         if (!(r->dist[i] < INFINITY)) r->dist[i] = INFINITY;
 }
@@ -123,7 +123,7 @@ static void hang(ki_hnsw *h, uint32_t child, uint32_t parent)
 /* Take a node out of the tree. Trees that hang under different children share no node, so no cycle can come of it. */
 static void excise(ki_hnsw *h, uint32_t node)
 {
-    uint32_t child[UINT8_MAX + 1], above = h->parent[node];
+    uint32_t child[KI_GRAPH_DEGREE], above = h->parent[node];
     const uint32_t *links = h->links + (size_t)node * 2 * h->m;
     size_t n = 0, i = 0, degree = ki_graph_degree(links, 2 * h->m);
     for (size_t j = 0; j < degree; j++)
@@ -179,7 +179,7 @@ static void mend(ki_hnsw *h, uint32_t node, int level)
     }
     ki_near_sort(r->near, n, r->must);
     /* As many links as before: selection alone would thin rows out a little with every removal. */
-    ki_prune prune = {r->pair, h->codes.codes, left + lost, 1, 0, 1};
+    ki_prune prune = {r->pair, h->nodes.codes.codes, left + lost, 1, 0, 1};
     size_t kept = ki_prune_select(&prune, r->near, n, r->must, links);
     for (size_t i = 0; i < kept; i++)
         if (!among(r->node, left, links[i])) link_back(h, links[i], node, level);
@@ -191,9 +191,10 @@ static void mend(ki_hnsw *h, uint32_t node, int level)
 static void choose_entry(ki_hnsw *h)
 {
     h->top = -1;
-    for (size_t i = 0; i < h->n_nodes; i++) {
+    for (size_t i = 0; i < h->nodes.n; i++) {
         int level;
-        if (h->first[i] == KI_GRAPH_NONE || (level = ki_hnsw_level(h, (uint32_t)i)) <= h->top) continue;
+        if (!ki_nodes_used(&h->nodes, (uint32_t)i) || (level = ki_hnsw_level(h, (uint32_t)i)) <= h->top)
+            continue;
         h->top = level;
         h->entry = (uint32_t)i;
     }
@@ -202,59 +203,42 @@ static void choose_entry(ki_hnsw *h)
 /* Nothing of a removed row stays, neither here nor in files. */
 static void erase(ki_hnsw *h, uint32_t node)
 {
-    ki_hnsw_table_take(h, node);
-    ki_row_codes_erase(&h->codes, h->base.env->codec, &node, 1);
     for (int level = ki_hnsw_level(h, node); level >= 0; level--)
         memset(ki_hnsw_row(h, node, level), 0xff, ki_hnsw_degree(h, level) * sizeof(uint32_t));
-    if (node < h->lowest_free) h->lowest_free = node;
+    ki_nodes_erase(&h->nodes, node);
 }
 
 /* Free numbers at the end are given up. */
 static void trim(ki_hnsw *h)
 {
-    while (h->n_nodes > 0 && h->first[h->n_nodes - 1] == KI_GRAPH_NONE) {
-        h->n_nodes--;
-        h->n_upper -= (size_t)ki_hnsw_level(h, (uint32_t)h->n_nodes);
-    }
-    h->codes.n_slots = h->n_nodes;
-}
-
-/* 1. A slot leaves its node. Whether the node is gone. */
-static int leave(ki_hnsw *h, uint32_t slot)
-{
-    uint32_t node = h->node_of[slot];
-    h->node_of[slot] = KI_GRAPH_NONE;
-    if (h->own_next && h->own_next[slot] != slot) {
-        uint32_t next = h->own_next[slot], prev = h->prev[slot];
-        h->own_next[prev] = next;
-        h->prev[next] = prev;
-        h->own_next[slot] = h->prev[slot] = slot;
-        if (h->first[node] == slot) h->own_first[node] = next;
-        return 0;
-    }
-    h->own_first[node] = KI_GRAPH_NONE;
-    ki_bits_set(h->remover->gone, node);
-    return 1;
+    size_t had = h->nodes.n;
+    ki_nodes_trim(&h->nodes);
+    for (size_t i = h->nodes.n; i < had; i++) h->n_upper -= (size_t)ki_hnsw_level(h, (uint32_t)i);
 }
 
 void ki_hnsw_drop(ki_hnsw *h, const uint32_t *slots, uint32_t first_slot, size_t n)
 {
+    ki_nodes *nodes = &h->nodes;
     size_t n_gone = 0;
-    for (size_t i = 0; i < n; i++) n_gone += (size_t)leave(h, slots ? slots[i] : first_slot + (uint32_t)i);
+    for (size_t i = 0; i < n; i++) { /* 1 */
+        uint32_t node = ki_nodes_leave(nodes, slots ? slots[i] : first_slot + (uint32_t)i);
+        if (node == KI_GRAPH_NONE) continue;
+        ki_bits_set(h->remover->gone, node);
+        n_gone++;
+    }
     if (n_gone == 0) return;
-    if (n_gone == h->n_used) {
+    if (nodes->n_used == 0) {
         ki_hnsw_reset(h);
         return;
     }
-    for (size_t i = 0; i < h->n_nodes; i++)
+    for (size_t i = 0; i < nodes->n; i++)
         if (is_gone(h, (uint32_t)i)) excise(h, (uint32_t)i);
-    for (size_t i = 0; i < h->n_nodes; i++) {
-        if (h->first[i] == KI_GRAPH_NONE) continue;
+    for (size_t i = 0; i < nodes->n; i++) {
+        if (!ki_nodes_used(nodes, (uint32_t)i)) continue;
         for (int level = ki_hnsw_level(h, (uint32_t)i); level >= 0; level--) mend(h, (uint32_t)i, level);
     }
-    for (size_t i = 0; i < h->n_nodes; i++)
+    for (size_t i = 0; i < nodes->n; i++)
         if (is_gone(h, (uint32_t)i)) erase(h, (uint32_t)i);
-    h->n_used -= n_gone;
     if (is_gone(h, h->entry)) choose_entry(h);
     trim(h);
 }

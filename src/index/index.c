@@ -457,6 +457,7 @@ static kith_status add(kith_index *index, const ki_input *input, const uint64_t 
     size_t n = input->n;
     ki_rows_plan plan;
     if (n == 0) return KITH_OK;
+    if (index->reserved == 0) index->changes++;
     if (index->reserved > 0 && n > index->reserved - index->rows.n)
         return ki_fail(err, KITH_INVALID, "%zu rows in addition to %zu, reserved are %llu in all", n,
                        index->rows.n, (unsigned long long)index->reserved);
@@ -509,6 +510,7 @@ kith_status kith_index_reserve(kith_index *index, uint64_t rows, kith_error *err
         return ki_fail(err, KITH_INVALID, "rows is %llu, allowed %zu..%lu", (unsigned long long)rows,
                        index->rows.n > 0 ? index->rows.n : 1, (unsigned long)KITH_MAX_ROWS);
     size_t slots = index->rows.n_slots > rows ? index->rows.n_slots : (size_t)rows;
+    index->changes++;
     KI_TRY(ki_rows_reserve(&index->rows, slots, err));
     if (index->refine_codec) KI_TRY(ki_row_codes_reserve(&index->refine, index->refine_codec, slots, err));
     KI_TRY(index->structure->ops->reserve(index->structure, (size_t)rows, slots, err));
@@ -550,6 +552,7 @@ kith_status kith_index_remove(kith_index *index, const uint64_t *ids, size_t n, 
     if (status == KITH_OK && found > 0 && ops->prepare_remove)
         status = ops->prepare_remove(index->structure, &index->rows, err);
     if (status == KITH_OK && found > 0) {
+        index->changes++;
         ops->remove(index->structure, slots, found);
         if (index->refine_codec) ki_row_codes_erase(&index->refine, index->refine_codec, slots, found);
         ki_rows_remove(&index->rows, slots, found);

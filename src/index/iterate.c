@@ -1,6 +1,9 @@
-/* iterate.c - rows in order of distance, as many as are asked for and then the next, for every family: by searches that
- * widen. Each asks for twice as many rows as the one before, so all of them together cost at most about twice the last;
- * what was handed out is kept in a table, because a wider search of an approximate family may order rows anew. */
+/* iterate.c - rows in order of distance, as many as are asked for and then the next.
+ *
+ * Graphs go on where they were (ki_search_next): what was walked stays walked. For every other family, and with a filter, by
+ * searches that widen: each asks for twice as many rows as the one before, so all of them together cost at most about
+ * twice the last. What was handed out is kept in a table, because a wider search of an approximate family may order rows
+ * anew, as does one that had to begin anew because the index was changed. */
 #include <kith/iterate.h>
 
 #include <string.h>
@@ -19,13 +22,15 @@ struct kith_iterator {
     kith_search_options options;
     float *query;  /* [dim], or NULL */
     uint8_t *bits; /* [kith_bit_bytes(dim)], or NULL */
-    uint64_t *ids; /* [room] what the last search found */
+    uint64_t *ids; /* [room] what the last search found; of one that goes on, all that waits */
     float *dist;
     size_t room, found, at; /* before `at`: handed out, or known to have been */
     int exhausted;          /* the last search found all there is */
     int cut;                /* it was ended early by its budget */
     uint64_t *given;        /* [places] ids handed out, by hash; KITH_NO_ID: free */
     size_t places, n_given;
+    int goes_on, begun; /* by ki_search_next; and once it was called, ... */
+    uint64_t changes;   /* ... the index as it was then */
 };
 
 void kith_iterator_free(kith_iterator *it)
@@ -64,6 +69,8 @@ static kith_status create(const kith_index *index, const float *query, const uin
         kith_iterator_free(it);
         return status;
     }
+    const kith_filter *filter = it->options.filter;
+    it->goes_on = ki_search_goes_on(it->searcher) && !(filter && (filter->bits || filter->allow));
     *out = it;
     return KITH_OK;
 }
@@ -111,26 +118,84 @@ static kith_status reserve_given(kith_iterator *it, size_t n, kith_error *err)
 
 /* ---- Searching ---- */
 
+/* Room for n rows, the first `keep` of them as they are. */
+static kith_status reserve(kith_iterator *it, size_t n, size_t keep, kith_error *err)
+{
+    if (n <= it->room) return KITH_OK;
+    uint64_t *ids = ki_alloc(it->allocator, n, sizeof *ids);
+    float *dist = ki_alloc(it->allocator, n, sizeof *dist);
+    if (!ids || !dist) {
+        ki_free(it->allocator, ids);
+        ki_free(it->allocator, dist);
+        return ki_fail_nomem(err, n * (sizeof *ids + sizeof *dist));
+    }
+    if (keep > 0) {
+        memcpy(ids, it->ids, keep * sizeof *ids);
+        memcpy(dist, it->dist, keep * sizeof *dist);
+    }
+    ki_free(it->allocator, it->ids);
+    ki_free(it->allocator, it->dist);
+    it->ids = ids;
+    it->dist = dist;
+    it->room = n;
+    return KITH_OK;
+}
+
+/* Rows that came, among those that wait: all in order of distance. */
+static kith_status take(kith_iterator *it, const ki_found *rows, kith_error *err)
+{
+    size_t waiting = it->found - it->at;
+    if (waiting > 0) {
+        memmove(it->ids, it->ids + it->at, waiting * sizeof *it->ids);
+        memmove(it->dist, it->dist + it->at, waiting * sizeof *it->dist);
+    }
+    it->at = 0;
+    it->found = waiting;
+    size_t n = waiting + rows->n;
+    KI_TRY(reserve(it, n <= it->room ? n : ki_grown(it->room, n), waiting, err));
+    ki_topk
+        all; /* a heap of everything, sorted in place: entry i is read before the heap, which has i entries, reaches it */
+    memcpy(it->ids + waiting, rows->id, rows->n * sizeof *it->ids);
+    memcpy(it->dist + waiting, rows->dist, rows->n * sizeof *it->dist);
+    it->found = n;
+    if (n == 0) return KITH_OK;
+    ki_topk_init(&all, n, it->dist, it->ids);
+    for (size_t i = 0; i < n; i++) ki_topk_push(&all, it->dist[i], it->ids[i]);
+    (void)ki_topk_sort(&all);
+    return KITH_OK;
+}
+
+/* Go on searching, until `wanted` rows were found in all. */
+static kith_status go_on(kith_iterator *it, size_t wanted, kith_error *err)
+{
+    ki_input input;
+    const ki_found *rows = NULL;
+    kith_search_stats stats;
+    int more = 1, anew = !it->begun || it->changes != it->index->changes;
+    if (it->bits)
+        KI_TRY(ki_input_bits(it->index, "query", it->bits, 1, &input, err));
+    else
+        KI_TRY(ki_input_floats(it->index, "query", it->query, 1, &input, err));
+    if (anew) it->found = it->at = 0; /* what waited is found again */
+    it->changes = it->index->changes;
+    kith_status status =
+        ki_search_next(it->searcher, &input, wanted, anew, &it->options, &rows, &more, &stats, err);
+    it->begun = status == KITH_OK || !anew; /* else it may not have come to where walks begin */
+    if (!rows) return status;
+    it->cut = status == KITH_OK && !stats.complete;
+    it->exhausted = !more;
+    kith_status taken = take(it, rows, status == KITH_OK ? err : NULL);
+    if (taken != KITH_OK) it->begun = 0; /* they were given away and have to be found again */
+    return status != KITH_OK ? status : taken;
+}
+
 /* Search again, for `wanted` rows in all. */
 static kith_status widen(kith_iterator *it, size_t wanted, kith_error *err)
 {
     size_t n = it->index->rows.n; /* atomic: rows may be coming beside this */
     if (wanted < FIRST) wanted = FIRST;
     if (wanted > n) wanted = n > 0 ? n : 1;
-    if (wanted > it->room) {
-        uint64_t *ids = ki_alloc(it->allocator, wanted, sizeof *ids);
-        float *dist = ki_alloc(it->allocator, wanted, sizeof *dist);
-        if (!ids || !dist) {
-            ki_free(it->allocator, ids);
-            ki_free(it->allocator, dist);
-            return ki_fail_nomem(err, wanted * (sizeof *ids + sizeof *dist));
-        }
-        ki_free(it->allocator, it->ids);
-        ki_free(it->allocator, it->dist);
-        it->ids = ids;
-        it->dist = dist;
-        it->room = wanted;
-    }
+    KI_TRY(reserve(it, wanted, 0, err));
     it->found = it->at = 0;
     kith_search_stats stats;
     if (it->bits)
@@ -167,6 +232,7 @@ kith_status kith_iterator_next(kith_iterator *it, size_t k, uint64_t *ids, float
     if (k == 0) return ki_fail(err, KITH_INVALID, "k is 0, allowed are 1 and more");
     size_t out = 0;
     int searched = 0;
+    kith_status status = KITH_OK;
     KI_TRY(reserve_given(it, it->n_given + k, err));
     while (out < k) {
         while (out < k && it->at < it->found) {
@@ -176,15 +242,15 @@ kith_status kith_iterator_next(kith_iterator *it, size_t k, uint64_t *ids, float
             it->n_given++;
             insert(ids, dist, out++, it->ids[i], it->dist[i]);
         }
-        if (out == k || it->exhausted || (searched && it->cut)) break;
-        /* What a budget cut lacked time, not room: twice the room would be the same again at twice the price. */
+        if (out == k || it->exhausted || (searched && it->cut) || status != KITH_OK) break;
         size_t wanted = it->n_given + k - out, room = it->cut ? it->room : 2 * it->room;
-        kith_status status = widen(it, wanted > room ? wanted : room, out > 0 ? NULL : err);
-        if (status != KITH_OK && out == 0) return status;
-        if (status != KITH_OK)
-            break; /* the rows in ids[] count as handed out: the next call meets the error */
+        kith_error *report =
+            out > 0 ? NULL : err; /* rows in ids[] count as handed out: the next call meets the error */
+        /* What a budget cut lacked time, not room: twice the room would be the same again at twice the price. */
+        status = it->goes_on ? go_on(it, wanted, report) : widen(it, wanted > room ? wanted : room, report);
         searched = 1;
     }
+    if (status != KITH_OK && out == 0) return status;
     *n = out;
     return KITH_OK;
 }

@@ -42,6 +42,7 @@ struct kith_searcher {
     size_t n_workers;
     ki_found found;    /* of range searches */
     ki_found refined;  /* the same after refinement */
+    size_t proposed;   /* rows, by a search that goes on */
     ki_query *batch;   /* [batch_room], of a part of a batch */
     float *batch_unit; /* [batch_room][dim], its scaled vectors */
     size_t batch_room;
@@ -517,22 +518,7 @@ kith_status kith_search_sets(kith_searcher *s, const kith_sets *queries, size_t 
     return status;
 }
 
-/* ---- All within a radius ---- */
-
-/* Order what was found by (distance, id): a heap of everything, sorted in place. */
-static void found_sort(ki_found *found)
-{
-    ki_topk all;
-    size_t n = found->n;
-    if (n == 0) return;
-    ki_topk_init(&all, n, found->dist, found->id);
-    for (size_t i = 0; i < n; i++) { /* entry i is read before the heap, which has i entries, reaches it */
-        float dist = found->dist[i];
-        uint64_t id = found->id[i];
-        ki_topk_push(&all, dist, id);
-    }
-    ki_topk_sort(&all);
-}
+/* ---- Row after row ---- */
 
 /* Decide again by the better copy: everything that the structure looked at was kept, under its slot. */
 static void refine_range(const kith_index *index, kith_searcher *s, ki_query *query, float radius)
@@ -551,6 +537,66 @@ static void refine_range(const kith_index *index, kith_searcher *s, ki_query *qu
         w->refine->ops->score(w->refine, index->refine.codes, slots, n, INFINITY, dist);
         for (size_t i = 0; i < n; i++) ki_query_offer(query, dist[i], slots[i]);
     }
+}
+
+int ki_search_goes_on(const kith_searcher *s)
+{
+    return s->index->structure->ops->next != NULL;
+}
+
+kith_status ki_search_next(kith_searcher *s, const ki_input *input, size_t total, int anew,
+                           const kith_search_options *options, const ki_found **rows, int *more,
+                           kith_search_stats *stats, kith_error *err)
+{
+    const kith_index *index = s->index;
+    worker *w = &s->workers[0];
+    if (anew) {
+        KI_TRY(read_options(s, options, total, err));
+        KI_TRY(prepare(s, 1, 1, err));
+        s->found.n = s->proposed = 0;
+    }
+    ki_query query;
+    query_init(s, options, input, 0, w, 0, &query);
+    query.found = &s->found;
+    query.by_slot = index->refine_codec != NULL;
+    query.radius = INFINITY;
+    if (!query.by_slot) s->found.n = 0; /* with a refinement there may be some that memory ran out for */
+    s->found.failed = s->refined.failed = 0;
+    s->refined.n = 0;
+    size_t wanted = candidates_for(s, total), left = s->found.n;
+    wanted = wanted > s->proposed ? wanted - s->proposed : 0;
+    kith_status status = index->structure->ops->next(index->structure, w->scratch, &query, wanted, anew, err);
+    size_t got = s->found.n - left;
+    s->proposed += got;
+    if (query.by_slot) {
+        refine_range(index, s, &query, INFINITY);
+        if (s->refined.failed) {
+            s->refined.n = 0;
+            return ki_fail_nomem(err, s->found.n * (sizeof(float) + sizeof(uint64_t)));
+        }
+        s->found.n = 0;
+    }
+    *rows = query.found;
+    *more = status != KITH_OK || query.stopped || (wanted > 0 && got >= wanted);
+    stats_fill(&query, query.found->n, stats);
+    return status;
+}
+
+/* ---- All within a radius ---- */
+
+/* Order what was found by (distance, id): a heap of everything, sorted in place. */
+static void found_sort(ki_found *found)
+{
+    ki_topk all;
+    size_t n = found->n;
+    if (n == 0) return;
+    ki_topk_init(&all, n, found->dist, found->id);
+    for (size_t i = 0; i < n; i++) { /* entry i is read before the heap, which has i entries, reaches it */
+        float dist = found->dist[i];
+        uint64_t id = found->id[i];
+        ki_topk_push(&all, dist, id);
+    }
+    ki_topk_sort(&all);
 }
 
 static kith_status check_range(const kith_searcher *s, const void *query, float radius, const void *n,
