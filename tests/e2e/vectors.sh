@@ -64,6 +64,33 @@ grep -qE '^\{"file":"knng2.ivecs","n":2000,"dim":16,"k":9,"metric":"l2","rounds"
 [ "$(stat -c %s knng.ivecs)" = $((2000 * (9 + 1) * 4)) ] || fail "knng.ivecs has another size"
 kith knng base.fvecs -k 9 -o knng3.ivecs --limit 300 --check 300 --json | grep -q '"recall":1.0' || fail "knng of few rows"
 
+# Centroids: by threads alike; no cell above the bound; refused are bounds below the mean.
+kith kmeans base.fvecs -k 20 -o centroids.fvecs >kmeans.out
+grep -q 'centroids.fvecs: 20 centroids of 2,000 rows of 16' kmeans.out || fail "kmeans said: $(cat kmeans.out)"
+kith kmeans base.fvecs -k 20 -o centroids2.fvecs --threads 2 --assignment cells.ivecs -q
+cmp centroids.fvecs centroids2.fvecs || fail "kmeans depends on the threads"
+[ "$(stat -c %s cells.ivecs)" = $((2000 * 2 * 4)) ] || fail "cells.ivecs has another size"
+kith kmeans base.fvecs -k 20 -o balanced.npy --max-cell 1.6 --json >kmeans.json
+awk -F'"largest_cell":' '{ split($2, a, ","); exit !(a[1] <= 160) }' kmeans.json || fail "a cell is too large: $(cat kmeans.json)"
+prints 'float32' kith info balanced.npy || fail "balanced.npy is not float32"
+prints '"iterations":30' kith kmeans base.fvecs -k 20 -o x.fvecs --mini-batch 200 --iterations 30 --spherical --init plusplus --json ||
+    fail "mini-batches"
+
+# An inverted file that has grown: what info tells, and compact.
+kith build IVF20,Flat base.fvecs -o grown.kidx -q >build.out
+prints '^rows of a cell *100.0 on average' kith info grown.kidx || fail "info says nothing of cells: $(kith info grown.kidx)"
+prints '"cells":\{"cells":20,"mean_rows":100.0,"largest":[0-9]+,"largest_over_mean":[0-9.]+,"empty":0,"spread_trained":[0-9.]+,"spread_now":[0-9.]+,"drift":[0-9.]+,"advice":"none"\}' \
+    kith info grown.kidx --json || fail "info --json: $(kith info grown.kidx --json)"
+kith query grown.kidx query.fvecs -k 10 --set nprobe=40 -o before.ivecs -q
+kith compact grown.kidx --max-cell 1.5 --json >compact.json
+grep -qE '^\{"file":"grown.kidx","spec":"IVF[0-9]+,Flat","rows":2000,"cells_before":20,"cells":[0-9]+,' compact.json || fail "JSON: $(cat compact.json)"
+awk -F'"largest":' '{ split($2, a, ","); exit !(a[1] <= 150) }' compact.json || fail "a cell is too large: $(cat compact.json)"
+kith verify grown.kidx >verify.out || fail "verify: $(cat verify.out)"
+kith query grown.kidx query.fvecs -k 10 --set nprobe=400 -o after.ivecs -q
+cmp before.ivecs after.ivecs || fail "splitting changed answers"
+kith build IVF40_HNSW4,Flat base.fvecs -o graph.kidx -q >build.out
+prints '^recall@10 1.0000' kith query graph.kidx query.fvecs --gt gt.ivecs --set exact=1 || fail "exact through a graph of cells"
+
 # Rows of bits: eight to a byte of the file; the ground truth is that of Hamming distances, and BFlat finds it.
 kith convert base.fvecs base.u8bin --signs -q
 kith convert query.fvecs query.u8bin --signs -q
@@ -179,6 +206,10 @@ refuse 1 'rows' kith gt narrow.fvecs narrow.fvecs -k 11 -o x.ivecs
 refuse 1 'rows' kith knng narrow.fvecs -k 10 -o x.ivecs
 refuse 2 'metric' kith knng narrow.fvecs -k 1 -o x.ivecs --metric hamming
 refuse 2 'output' kith knng narrow.fvecs -k 1
+refuse 2 'below 1' kith kmeans base.fvecs -o x.fvecs --max-cell 0.5
+refuse 1 'rows' kith kmeans base.fvecs -k 3000 -o x.fvecs
+refuse 2 'below 1.5' kith compact grown.kidx --max-cell 1.2
+refuse 1 'no cells' kith compact flat.kidx
 refuse 1 'base.fvecs' kith query base.fvecs query.fvecs
 refuse 1 'missing.kidx' kith query missing.kidx query.fvecs
 refuse 1 'holds' kith bench base.fvecs query.fvecs gt.ivecs --spec Flat -k 50
