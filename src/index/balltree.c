@@ -109,7 +109,11 @@ static void keys(const ki_exact_node *node, const float *ball, float *key)
 static float bound(const float *query, const float *ball, size_t dim, int l1, const ki_kernels *kernels)
 {
     double e = ki_exact_slack(dim), radius = (double)ball[dim];
-    if (l1) return (float)((double)kernels->l1_f32(query, ball, dim) * (1 - e) - radius);
+    if (l1) {
+        double norm = (double)kernels->l1_f32(query, ball, dim);
+        if (norm > (double)FLT_MAX) norm = (double)FLT_MAX; /* overflowed: it is at least that */
+        return (float)(norm * (1 - e) - radius);
+    }
     double norm2 = (double)kernels->l2sq_f32(query, ball, dim);
     if (norm2 > (double)FLT_MAX) norm2 = (double)FLT_MAX; /* overflowed: it is at least that */
     double gap = sqrt(norm2) * (1 - e) - radius;

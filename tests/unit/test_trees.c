@@ -64,14 +64,19 @@ static void extremes(float *x, size_t n, size_t dim, ki_rng *rng)
     }
 }
 
+/* Two heaps so far apart that distances between them overflow under L1, too, and those within do not. */
+static void far_halves(float *x, size_t n, size_t dim, ki_rng *rng)
+{
+    for (size_t i = 0; i < n; i++)
+        for (size_t d = 0; d < dim; d++)
+            x[i * dim + d] = (i % 2 ? 1.5e38f : -1.5e38f) + 1e36f * (float)ki_rng_gauss(rng);
+}
+
 static const struct {
     const char *name;
     fill_fn fill;
-} data_sets[] = {{"uniform", uniform},
-                 {"grid", grid},
-                 {"copies", copies},
-                 {"far clusters", far_clusters},
-                 {"extremes", extremes}};
+} data_sets[] = {{"uniform", uniform},           {"grid", grid},         {"copies", copies},
+                 {"far clusters", far_clusters}, {"extremes", extremes}, {"far halves", far_halves}};
 
 /* ---- Two indexes side by side ---- */
 
