@@ -151,7 +151,11 @@ grep -q '"added":1,' out || fail "$(cat out)"
 # ---- a full disk ----
 # (a limit on the size of files stands in for it: writing fails in the middle)
 kith index album -o whole.kith --batch 16 --descriptor plain --retrain >/dev/null
-for limit in 300 700; do
+status=0
+(trap '' XFSZ; ulimit -f 100; exec kith index album -o full100.kith --descriptor plain) >out 2>err || status=$?
+if [ "$status" != 1 ] || [ "$(wc -l <err)" != 1 ]; then fail "status $status without room for a collection: $(cat err)"; fi
+[ ! -e full100.kith ] || fail "a collection that could not be made is left"
+for limit in 400 700; do
     status=0
     (trap '' XFSZ; ulimit -f "$limit"; exec kith index album -o "full$limit.kith" --descriptor plain --batch 16) >out 2>err || status=$?
     if [ "$status" != 1 ] || [ "$(wc -l <err)" != 1 ]; then fail "status $status with a full disk: $(cat err)"; fi
