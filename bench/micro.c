@@ -218,7 +218,8 @@ static double scan_signs(const bench *b, const loop *l)
     for (size_t pass = 0; pass < l->n; pass++)
         for (size_t i = 0; i < blocks; i += TOGETHER) {
             b->kernels->rabitq_blocks(&q, from + i * KI_RABITQ_ROWS * bytes, KI_RABITQ_ROWS * bytes,
-                                      factors + i * KI_RABITQ_ROWS * 2, TOGETHER, -1e30f, NULL, NULL, mask);
+                                      factors + i * KI_RABITQ_ROWS * 2, TOGETHER, (ki_rabitq_ahead){0},
+                                      -1e30f, NULL, NULL, mask);
             near += mask[0];
         }
     out_floats[0] = (float)near;

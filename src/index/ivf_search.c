@@ -345,19 +345,30 @@ static int in_reach(const ki_ivf *ivf, const ki_query *query, uint64_t key, reac
     return !r->over;
 }
 
+/* The list that comes next: the scorer fetches it as it likes, or its first lines are. */
+static void fetch_list(const ki_postings *lists, ki_scorer *scorer, size_t list)
+{
+    ki_codes codes = ki_postings_codes(lists, list);
+    size_t size = lists->size[list];
+    if (scorer->ops->next) {
+        scorer->ops->next(scorer, codes, size);
+        return;
+    }
+    if (size == 0) return;
+    prefetch(codes.code, size * lists->code_size);
+    if (codes.factor) prefetch(codes.factor, size * lists->n_factors * sizeof *codes.factor);
+}
+
 /* r: NULL where every cell is looked into. */
 static void scan_cells(const ki_ivf *ivf, ki_scratch *s, ki_query *query, const uint64_t *keys, size_t n,
                        reach *r)
 {
     const ki_postings *lists = &ivf->lists;
     for (size_t i = 0; i < n && !query->stopped; i++) {
-        size_t next = ki_key_number(keys[i + 1 < n ? i + 1 : i]);
-        if (lists->size[next] > 0) {
-            ki_codes codes = ki_postings_codes(lists, next);
-            prefetch(codes.code, lists->size[next] * lists->code_size);
-            if (codes.factor)
-                prefetch(codes.factor, lists->size[next] * lists->n_factors * sizeof *codes.factor);
-        }
+        if (i + 1 < n)
+            fetch_list(lists, s->scorer, ki_key_number(keys[i + 1]));
+        else if (s->scorer->ops->next)
+            s->scorer->ops->next(s->scorer, (ki_codes){0}, 0);
         if (r && !in_reach(ivf, query, keys[i], r)) {
             if (r->over) break;
             continue;

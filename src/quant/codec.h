@@ -126,6 +126,10 @@ typedef struct ki_scorer_ops {
      * residual codecs; NULL in the others. Cheap: called once a cell. */
     void (*rebase)(ki_scorer *scorer, const float *origin, float distance);
 
+    /* Codes 0..n-1 of the list after the one that is scored from here on, to be fetched meanwhile; n 0: there is none. NULL: of
+     * no interest, the structure fetches what lies in front. */
+    void (*next)(ki_scorer *scorer, ki_codes codes, size_t n);
+
     /* out[i] = distance to row rows[i] (rows NULL: row i), i < n. Entries that are certainly beyond `worst`
      * may be left at +INFINITY. */
     void (*score)(ki_scorer *scorer, ki_codes codes, const uint32_t *rows, size_t n, float worst, float *out);

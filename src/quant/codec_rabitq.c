@@ -70,6 +70,9 @@
 #define ROUGH 0.48
 #define HALF_ROUGH \
     0x1p-9 /* the difference is of the order of the signs' bound for the origin, and has 8 significant bits */
+#define AHEAD 2 /* blocks ahead that are fetched where there are no lists */
+#define LATE \
+    4 /* blocks of a list that are fetched when it comes, as the one before was too short to do it meanwhile */
 #define TRIES 13        /* scales about the learned one that a row is tried with, 3 % apart */
 #define RATIO_ONE 65535 /* <v, r> / <s, r> is kept as a part of the largest that it can be, 2^(bits - 1) */
 
@@ -102,6 +105,8 @@ typedef struct rabitq_scorer {
     double rough, fine_rough; /* what the rounding of weights does to products, as a length of the query */
     float narrow;             /* what bounds of all bits are measured in */
     int vague;                /* numbers were too large: bounds say nothing */
+    ki_rabitq_ahead ahead;    /* blocks of the next list that are not fetched yet */
+    int in_list;              /* blocks are fetched from list to list */
     int64_t fine;             /* sum of the fine weights times the doubled middle of the codes */
 } rabitq_scorer;
 
@@ -250,6 +255,8 @@ static void scorer_query(ki_scorer *scorer, const float *query)
     rabitq_scorer *s = (rabitq_scorer *)scorer;
     const rabitq_codec *c = (const rabitq_codec *)scorer->codec;
     weigh(s, query);
+    s->ahead = (ki_rabitq_ahead){0};
+    s->in_list = 0;
     if (c->base.residual)
         memcpy(s->raw, query, c->base.dim * sizeof *query);
     else
@@ -314,25 +321,54 @@ static void prefetch(const void *from, size_t bytes)
     __builtin_prefetch((const char *)from + bytes - 1); /* of an odd address one line more */
 }
 
+/* What is left of the list that comes now is fetched at once, if that is little, and the one after it is told. */
+static void scorer_next(ki_scorer *scorer, ki_codes codes, size_t n)
+{
+    rabitq_scorer *s = (rabitq_scorer *)scorer;
+    const rabitq_codec *c = (const rabitq_codec *)scorer->codec;
+    if (!c->base.block) return;
+    for (size_t i = 0; i < s->ahead.n && i < LATE; i++)
+        ki_rabitq_fetch(&s->query, s->ahead, KI_BLOCK_ROWS * c->base.code_size, i);
+    s->ahead = (ki_rabitq_ahead){codes.code, codes.factor, (n + KI_BLOCK_ROWS - 1) / KI_BLOCK_ROWS};
+    s->in_list = 1;
+}
+
+/* What is to be fetched while n blocks from code and factor on are scored: as many of the next list; where there are no lists,
+ * the blocks after the next. */
+static ki_rabitq_ahead fetch_ahead(rabitq_scorer *s, const uint8_t *code, const float *factor, size_t n)
+{
+    const rabitq_codec *c = (const rabitq_codec *)s->base.codec;
+    size_t stride = KI_BLOCK_ROWS * c->base.code_size;
+    if (!s->in_list) return (ki_rabitq_ahead){code + AHEAD * stride, factor + AHEAD * 2 * KI_BLOCK_ROWS, n};
+    ki_rabitq_ahead ahead = s->ahead;
+    if (ahead.n == 0) return ahead;
+    if (ahead.n > n) ahead.n = n;
+    s->ahead.codes += ahead.n * stride;
+    s->ahead.factors += ahead.n * 2 * KI_BLOCK_ROWS;
+    s->ahead.n -= ahead.n;
+    return ahead;
+}
+
 /* n rows of one bit a component. */
-static void score_signs(const rabitq_scorer *s, const uint8_t *code, const float *factor, size_t n, int lower,
+static void score_signs(rabitq_scorer *s, const uint8_t *code, const float *factor, size_t n, int lower,
                         float *out)
 {
     const rabitq_codec *c = (const rabitq_codec *)s->base.codec;
     size_t stride = KI_BLOCK_ROWS * c->base.code_size, whole = n / KI_BLOCK_ROWS, left = n % KI_BLOCK_ROWS;
     uint32_t mask[BATCH / KI_BLOCK_ROWS];
     float last[KI_BLOCK_ROWS];
-    c->kernels->rabitq_blocks(&s->query, code, stride, factor, whole, INFINITY, lower ? NULL : out,
+    ki_rabitq_ahead ahead = fetch_ahead(s, code, factor, whole);
+    c->kernels->rabitq_blocks(&s->query, code, stride, factor, whole, ahead, INFINITY, lower ? NULL : out,
                               lower ? out : NULL, mask);
     if (left == 0) return;
     c->kernels->rabitq_blocks(&s->query, code + whole * stride, stride, factor + whole * 2 * KI_BLOCK_ROWS, 1,
-                              INFINITY, lower ? NULL : last, lower ? last : NULL, mask);
+                              (ki_rabitq_ahead){0}, INFINITY, lower ? NULL : last, lower ? last : NULL, mask);
     memcpy(out + n - left, last, left * sizeof *last);
 }
 
 /* Rows first .. first + n - 1, first a multiple of 32 and n at most BATCH, in order. */
-static void score_blocks(const rabitq_scorer *s, ki_codes codes, size_t first, size_t n, float worst,
-                         int lower, float *out)
+static void score_blocks(rabitq_scorer *s, ki_codes codes, size_t first, size_t n, float worst, int lower,
+                         float *out)
 {
     const rabitq_codec *c = (const rabitq_codec *)s->base.codec;
     size_t stride = KI_BLOCK_ROWS * c->base.code_size, blocks = (n + KI_BLOCK_ROWS - 1) / KI_BLOCK_ROWS;
@@ -345,7 +381,8 @@ static void score_blocks(const rabitq_scorer *s, ki_codes codes, size_t first, s
         score_signs(s, code, factor, n, lower, out);
         return;
     }
-    c->kernels->rabitq_blocks(&s->query, code, stride, factor, blocks, worst, NULL, NULL, masks);
+    ki_rabitq_ahead ahead = fetch_ahead(s, code, factor, blocks);
+    c->kernels->rabitq_blocks(&s->query, code, stride, factor, blocks, ahead, worst, NULL, NULL, masks);
     if (n % KI_BLOCK_ROWS) masks[blocks - 1] &= ((uint32_t)1 << n % KI_BLOCK_ROWS) - 1;
     for (size_t i = 0; i < n; i++) out[i] = INFINITY;
     for (size_t b = 0; b < blocks; b++)
@@ -375,7 +412,8 @@ static void score_picked(const rabitq_scorer *s, ki_codes codes, const uint32_t 
         const uint8_t *code = codes.code + block * KI_BLOCK_ROWS * c->base.code_size;
         const float *factor = codes.factor + block * KI_BLOCK_ROWS * 2;
         if (block != summed)
-            c->kernels->rabitq_blocks(&s->query, code, 0, factor, 1, worst, estimate, bound, &mask);
+            c->kernels->rabitq_blocks(&s->query, code, 0, factor, 1, (ki_rabitq_ahead){0}, worst, estimate,
+                                      bound, &mask);
         summed = block;
         if (c->extra == 0)
             out[i] = lower ? bound[r] : estimate[r];
@@ -409,10 +447,10 @@ static void score_rows(const rabitq_scorer *s, ki_codes codes, const uint32_t *r
     }
 }
 
-static void score_any(const ki_scorer *scorer, ki_codes codes, const uint32_t *rows, size_t n, float worst,
+static void score_any(ki_scorer *scorer, ki_codes codes, const uint32_t *rows, size_t n, float worst,
                       int lower, float *out)
 {
-    const rabitq_scorer *s = (const rabitq_scorer *)scorer;
+    rabitq_scorer *s = (rabitq_scorer *)scorer;
     size_t code_size = scorer->codec->code_size;
     for (size_t i = 0; i < n; i += BATCH) {
         size_t count = n - i < BATCH ? n - i : BATCH;
@@ -456,6 +494,7 @@ static const ki_scorer_ops residual_scorer_ops = {.free = scorer_free,
                                                   .query = scorer_query,
                                                   .row = scorer_row,
                                                   .rebase = scorer_rebase,
+                                                  .next = scorer_next,
                                                   .score = scorer_score,
                                                   .bound = scorer_bound};
 

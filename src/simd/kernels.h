@@ -93,13 +93,22 @@ typedef struct ki_rabitq_sums {
     int32_t total, negative, fine; /* of |weight|, of negative weights, of the fine weights */
 } ki_rabitq_sums;
 
-/* What the block after the next will need: signs and factors. Addresses beyond the end are no harm. */
-static inline void ki_rabitq_prefetch(const ki_rabitq_query *q, const uint8_t *codes, size_t stride,
-                                      const float *factors)
+/* Blocks that are fetched while others are summed, one for each: n from codes and factors on. Addresses beyond the end are
+ * no harm. */
+typedef struct ki_rabitq_ahead {
+    const uint8_t *codes;
+    const float *factors;
+    size_t n;
+} ki_rabitq_ahead;
+
+/* Signs and factors of block i of those to come. */
+static inline void ki_rabitq_fetch(const ki_rabitq_query *q, ki_rabitq_ahead ahead, size_t stride, size_t i)
 {
-    const char *signs = (const char *)codes + 2 * stride, *ahead = (const char *)(factors + 2 * 64);
-    for (size_t i = 0; i < KI_RABITQ_ROWS * q->bytes; i += 64) __builtin_prefetch(signs + i);
-    for (size_t i = 0; i < 4; i++) __builtin_prefetch(ahead + 64 * i);
+    if (i >= ahead.n) return;
+    const uint8_t *signs = ahead.codes + i * stride;
+    const float *factors = ahead.factors + i * 2 * KI_RABITQ_ROWS;
+    for (size_t at = 0; at < KI_RABITQ_ROWS * q->bytes; at += 64) __builtin_prefetch(signs + at);
+    for (size_t at = 0; at < 2 * KI_RABITQ_ROWS; at += 16) __builtin_prefetch(factors + at);
 }
 
 static inline float ki_rabitq_estimate(const ki_rabitq_query *q, int32_t sum, float add, float packed,

@@ -145,10 +145,11 @@ KI_INLINE uint32_t block(const ki_rabitq_query *q, const uint8_t *codes, const f
 }
 
 static void rabitq_blocks(const ki_rabitq_query *q, const uint8_t *codes, size_t stride, const float *factors,
-                          size_t n, float worst, float *estimate, float *lower, uint32_t *mask)
+                          size_t n, ki_rabitq_ahead ahead, float worst, float *estimate, float *lower,
+                          uint32_t *mask)
 {
     for (size_t i = 0; i < n; i++, codes += stride, factors += 2 * KI_RABITQ_ROWS) {
-        ki_rabitq_prefetch(q, codes, stride, factors);
+        ki_rabitq_fetch(q, ahead, stride, i);
         mask[i] = block(q, codes, factors, worst, estimate ? estimate + i * KI_RABITQ_ROWS : NULL,
                         lower ? lower + i * KI_RABITQ_ROWS : NULL);
     }

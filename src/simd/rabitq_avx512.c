@@ -174,15 +174,16 @@ KI_INLINE void blocks(const int n, const ki_rabitq_query *q, const uint8_t *code
 }
 
 static void rabitq_blocks(const ki_rabitq_query *q, const uint8_t *codes, size_t stride, const float *factors,
-                          size_t n, float worst, float *estimate, float *lower, uint32_t *mask)
+                          size_t n, ki_rabitq_ahead ahead, float worst, float *estimate, float *lower,
+                          uint32_t *mask)
 {
     for (size_t i = 0; i < n; i += 2) {
         const uint8_t *code = codes + i * stride;
         const float *factor = factors + i * 2 * KI_RABITQ_ROWS;
         float *e = estimate ? estimate + i * KI_RABITQ_ROWS : NULL,
               *l = lower ? lower + i * KI_RABITQ_ROWS : NULL;
-        ki_rabitq_prefetch(q, code, stride, factor);
-        ki_rabitq_prefetch(q, code + stride, stride, factor + 2 * KI_RABITQ_ROWS);
+        ki_rabitq_fetch(q, ahead, stride, i);
+        ki_rabitq_fetch(q, ahead, stride, i + 1);
         if (i + 1 < n)
             blocks(2, q, code, stride, factor, worst, e, l, mask + i);
         else

@@ -84,8 +84,8 @@ static void check_blocks(const ki_kernels *k, const ki_rabitq_query *q, const ui
         memcpy(all + i * 64, factors, 64 * sizeof *all);
     }
     for (int ask = 0; ask < 4; ask++) {
-        k->rabitq_blocks(q, apart, stride, all, 3, 5, ask & 1 ? got[0] : NULL, ask & 2 ? got[1] : NULL,
-                         three);
+        k->rabitq_blocks(q, apart, stride, all, 3, (ki_rabitq_ahead){apart, all, 2}, 5,
+                         ask & 1 ? got[0] : NULL, ask & 2 ? got[1] : NULL, three);
         for (size_t i = 0; i < 3; i++) {
             assert_int_equal(three[i], mask);
             if (ask & 1) assert_memory_equal(got[0] + 32 * i, estimate, 32 * sizeof *estimate);
@@ -106,8 +106,9 @@ static void check_kernels(const ki_kernels *k, const ki_kernels *scalar, size_t 
     float factors[64], estimate[2][32], lower[2][32];
     for (size_t i = 0; i < 64; i++) factors[i] = (float)ki_rng_gauss(&rng);
     uint32_t mask, again, three[3];
-    k->rabitq_blocks(&p.q, codes, 0, factors, 1, 5, estimate[0], lower[0], &mask);
-    scalar->rabitq_blocks(&ref.q, codes, 0, factors, 1, 5, estimate[1], lower[1], &again);
+    k->rabitq_blocks(&p.q, codes, 0, factors, 1, (ki_rabitq_ahead){0}, 5, estimate[0], lower[0], &mask);
+    scalar->rabitq_blocks(&ref.q, codes, 0, factors, 1, (ki_rabitq_ahead){0}, 5, estimate[1], lower[1],
+                          &again);
     assert_int_equal(mask, again);
     check_blocks(k, &p.q, codes, factors, mask, estimate[0], lower[0], three);
     assert_memory_equal(estimate[0], estimate[1], sizeof estimate[0]);
