@@ -6,11 +6,12 @@
 
 #include <kith/file.h>
 #ifdef KITH_WITH_PICTURES
-#include <kith/collection.h>
+#include "copies.h"
 #endif
 
 struct options {
     const char *against;
+    int everything;
 };
 
 /* One file, proved. */
@@ -91,6 +92,21 @@ static int report(cli_context *cli, const char *path, const proof *p)
     return cli_flush(cli);
 }
 
+/* Two files that were proved, each for itself. */
+static int compare(cli_context *cli, const struct options *o, const proof *ours, const proof *theirs)
+{
+    const char *path = cli->args[0];
+    if (strcmp(ours->kind, theirs->kind) != 0)
+        return cli_fail(cli, o->against, "differs from %s: one is an index, the other a collection", path);
+#ifdef KITH_WITH_PICTURES
+    if (strcmp(ours->kind, "collection") == 0 && (ours->hash != theirs->hash || o->everything)) {
+        int status = copies_compare(cli, path, o->against, o->everything);
+        if (status != CLI_OK) return status;
+    }
+#endif
+    return ours->hash == theirs->hash ? CLI_OK : cli_fail(cli, o->against, "differs from %s", path);
+}
+
 static int run(cli_context *cli, void *options)
 {
     const struct options *o = options;
@@ -100,10 +116,7 @@ static int run(cli_context *cli, void *options)
     if (status != CLI_OK || !o->against) return status;
     status = prove(cli, o->against, &theirs);
     if (status == CLI_OK) status = report(cli, o->against, &theirs);
-    if (status != CLI_OK) return status;
-    if (strcmp(ours.kind, theirs.kind) != 0 || ours.hash != theirs.hash)
-        return cli_fail(cli, o->against, "differs from %s", cli->args[0]);
-    return CLI_OK;
+    return status == CLI_OK ? compare(cli, o, &ours, &theirs) : status;
 }
 
 const cli_verb verb_verify = {
@@ -116,15 +129,22 @@ const cli_verb verb_verify = {
         "machines mean "
         "equal contents: of an index file it is the hash of its bytes, of a collection that of its rows "
         "(key, "
-        "vector, payload), in whatever order they were written.\n\n"
-        "The exit status is 1 when the file is damaged, or differs from the other.",
+        "vector, payload, text, expiry), in whatever order they were written.\n\n"
+        "With --against, the first difference of two collections is named: the row and what of it. The exit "
+        "status is 1 "
+        "when a file is damaged, or differs from the other.",
     .arguments = (const cli_argument[]){{.name = "FILE", .help = "an index file or a collection"}, {0}},
-    .options = (const cli_option[]){{.name = "against",
-                                     .kind = CLI_TEXT,
-                                     .argument = "OTHER",
-                                     .into = offsetof(struct options, against),
-                                     .help = "verify this one too, and compare"},
-                                    {0}},
+    .options =
+        (const cli_option[]){{.name = "against",
+                              .kind = CLI_TEXT,
+                              .argument = "OTHER",
+                              .into = offsetof(struct options, against),
+                              .help = "verify this one too, and compare"},
+                             {.name = "everything",
+                              .kind = CLI_FLAG,
+                              .into = offsetof(struct options, everything),
+                              .help = "compare the attachments of rows, too, which the hash leaves out"},
+                             {0}},
     .common = CLI_JSON,
     .options_size = sizeof(struct options),
     .examples = (const cli_example[]){{"kith verify sift.kidx", "its content hash, or what is damaged"},

@@ -135,6 +135,7 @@ kith_status ki_batch_spoil(kith_collection *c, kith_status status)
 kith_status ki_log_change(kith_collection *c, int64_t key, unsigned parts, kith_error *err)
 {
     sqlite3_stmt *stmt;
+    if (c->adopts) return KITH_OK;
     KI_TRY(ki_db_prepare(c, KI_SQL_CHANGE_ADD, &stmt, err));
     sqlite3_bind_int64(stmt, 1, (int64_t)c->state.version + 1);
     sqlite3_bind_int64(stmt, 2, key);

@@ -29,8 +29,8 @@ static char *joined(const kith_allocator *allocator, const char *a, const char *
     return text;
 }
 
-static kith_status make_handle(const char *path, const kith_collection_options *given, kith_collection **out,
-                               kith_error *err)
+kith_status ki_handle_create(const char *path, const kith_collection_options *given, kith_collection **out,
+                             kith_error *err)
 {
     kith_collection_options options;
     kith_collection_options_init(&options);
@@ -75,8 +75,7 @@ void kith_collection_close(kith_collection *c)
 
 /* ---- Open for writing ---- */
 
-/* Put the database into WAL mode, where a file made by us is already. The mode is a property of the file. */
-static kith_status use_log(kith_collection *c, kith_error *err)
+kith_status ki_use_log(kith_collection *c, kith_error *err)
 {
     sqlite3_stmt *stmt = NULL;
     int rc = sqlite3_prepare_v2(c->db, "PRAGMA journal_mode=WAL", -1, &stmt, NULL);
@@ -99,7 +98,7 @@ static kith_status open_for_writing(kith_collection *c, kith_error *err)
     int files_failed = status == KITH_IO && (sqlite3_errcode(c->db) & 0xff) == SQLITE_CANTOPEN;
     if (files_failed || (status == KITH_OK && sqlite3_db_readonly(c->db, "main") != 0))
         return ki_fail(err, KITH_READONLY, "%s: the file or its folder cannot be written", c->path);
-    return status == KITH_OK ? use_log(c, err) : status;
+    return status == KITH_OK ? ki_use_log(c, err) : status;
 }
 
 /* ---- Create ---- */
@@ -115,14 +114,13 @@ static void remove_beside(const char *path, const kith_allocator *allocator)
     }
 }
 
-static void remove_database(const char *path, const kith_allocator *allocator)
+void ki_remove_database(const char *path, const kith_allocator *allocator)
 {
     unlink(path);
     remove_beside(path, allocator);
 }
 
-/* Say what is wrong with the folder before SQLite says that it is "unable to open database file". */
-static kith_status check_folder(const kith_collection *c, kith_error *err)
+kith_status ki_check_folder(const kith_collection *c, kith_error *err)
 {
     const char *slash = strrchr(c->path, '/');
     char *folder = ki_strdup(c->allocator, slash ? c->path : ".");
@@ -139,13 +137,12 @@ static kith_status make_database(kith_collection *c, const char *temporary, kith
 {
     KI_TRY(ki_db_open(c, temporary, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, 0, err));
     kith_status status = ki_schema_create(c, err);
-    if (status == KITH_OK) status = use_log(c, err);
+    if (status == KITH_OK) status = ki_use_log(c, err);
     ki_db_close(c); /* moves the log into the file and removes it */
     return status;
 }
 
-/* Give the finished file its name, unless there is one by that name. *published: it has it, even on failure. */
-static kith_status publish(kith_collection *c, const char *temporary, int *published, kith_error *err)
+kith_status ki_publish(kith_collection *c, const char *temporary, int *published, kith_error *err)
 {
     /* A log whose database is gone would be replayed into the new one. A database that another process makes
      * meanwhile is not ours to remove. */
@@ -177,7 +174,7 @@ kith_status kith_collection_create(const char *path, size_t dim, kith_metric met
     if (options && options->read_only)
         return ki_fail(err, KITH_INVALID, "read_only is set, a new collection is written");
     kith_collection *c = NULL;
-    KI_TRY(make_handle(path, options, &c, err));
+    KI_TRY(ki_handle_create(path, options, &c, err));
     c->state.dim = dim;
     c->state.metric = metric;
     c->state.oldest = 1;
@@ -187,7 +184,7 @@ kith_status kith_collection_create(const char *path, size_t dim, kith_metric met
     if (stat(path, &info) == 0)
         status = ki_fail(err, KITH_EXISTS, "%s: already exists", path);
     else
-        status = check_folder(c, err);
+        status = ki_check_folder(c, err);
     char ending[64];
     uint64_t random;
     int published = 0;
@@ -197,14 +194,14 @@ kith_status kith_collection_create(const char *path, size_t dim, kith_metric met
     if (status == KITH_OK && !temporary) status = ki_fail_nomem(err, strlen(path) + sizeof ending);
     if (status == KITH_OK) {
         status = make_database(c, temporary, err);
-        if (status == KITH_OK) status = publish(c, temporary, &published, err);
-        if (status != KITH_OK) remove_database(temporary, c->allocator);
+        if (status == KITH_OK) status = ki_publish(c, temporary, &published, err);
+        if (status != KITH_OK) ki_remove_database(temporary, c->allocator);
     }
     if (status == KITH_OK) status = open_for_writing(c, err);
     ki_free(c->allocator, temporary);
     if (status != KITH_OK) {
         ki_db_close(c);
-        if (published) remove_database(c->path, c->allocator);
+        if (published) ki_remove_database(c->path, c->allocator);
         kith_collection_close(c);
         return status;
     }
@@ -261,7 +258,7 @@ kith_status kith_collection_open(const char *path, const kith_collection_options
     if (!collection) return ki_fail(err, KITH_INVALID, "collection is NULL");
     *collection = NULL;
     kith_collection *c = NULL;
-    KI_TRY(make_handle(path, options, &c, err));
+    KI_TRY(ki_handle_create(path, options, &c, err));
     struct stat info;
     kith_status status = KITH_OK;
     if (stat(path, &info) != 0)

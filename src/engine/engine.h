@@ -12,6 +12,9 @@
 /* "kith", at offset 68 of the database file: tells `file` and us whose it is. */
 #define KI_APPLICATION_ID 0x6b697468
 
+/* "kitp": a copy that is not finished, and no collection yet. */
+#define KI_PART_ID 0x6b697470
+
 /* ---- When a search has to end ---- */
 
 typedef struct ki_limit {
@@ -101,6 +104,8 @@ struct kith_collection {
     int broken;               /* an I/O error in commit: nothing more is done with this handle */
     unsigned wait_ms;
     size_t exact_rows;
+    int half;   /* a copy that is not finished may be opened by this handle */
+    int adopts; /* changes are not logged: the log of another collection is taken over after them */
     int schema; /* version of the file's tables; KI_SCHEMA_VERSION when it may be written */
     const kith_io *io;
     uint64_t begin_version; /* KI_BATCH: version before the batch */
@@ -158,7 +163,8 @@ kith_status ki_corrupt(const kith_collection *c, kith_error *err, const char *fm
 /* The version of the schema that this library writes. */
 #define KI_SCHEMA_VERSION 3
 
-/* Make the tables in an empty database, with the id and the shape of c->state. In one transaction. */
+/* Make the tables in an empty database, with the id and the shape of c->state. In one transaction. c->half: as a copy that
+ * is not finished. */
 kith_status ki_schema_create(kith_collection *c, kith_error *err);
 
 /* Whose file is it, which version, are its tables exactly those of that version? Brings an older one up to date
@@ -174,6 +180,23 @@ kith_status ki_state_read(kith_collection *c, kith_error *err);
 kith_status ki_state_write(kith_collection *c, kith_error *err);
 
 /* ---- collection.c ---- */
+
+/* A handle without a database, to be closed by kith_collection_close. */
+kith_status ki_handle_create(const char *path, const kith_collection_options *options, kith_collection **out,
+                             kith_error *err);
+
+/* Put the database into WAL mode, where a file made by us is already. The mode is a property of the file. */
+kith_status ki_use_log(kith_collection *c, kith_error *err);
+
+/* Give a finished file, closed, the name c->path, unless there is one by that name (KITH_EXISTS), and sync the folder.
+ * *published: it has it, even on failure. */
+kith_status ki_publish(kith_collection *c, const char *temporary, int *published, kith_error *err);
+
+/* Remove a database and what SQLite may have put beside it. */
+void ki_remove_database(const char *path, const kith_allocator *allocator);
+
+/* Say why there can be no file at c->path before SQLite says that it is "unable to open database file". */
+kith_status ki_check_folder(const kith_collection *c, kith_error *err);
 
 /* A read that ran out of memory, or could not read, inside a batch: SQLite has undone the transaction then, and what
  * follows would not be part of the batch. Takes note of it: the batch can only be rolled back. */
@@ -195,18 +218,17 @@ kith_status ki_batch_spoil(kith_collection *c, kith_status status);
 /* Add an entry to the change log: the collection's version goes up by one. parts: KITH_ROW_* and KI_CHANGE_*. */
 kith_status ki_log_change(kith_collection *c, int64_t key, unsigned parts, kith_error *err);
 
-/* ---- text_keys.c ---- */
-
-/* Invariant C10 and what text keys and expiry add to a content hash: nothing, where there are none. */
-kith_status ki_text_keys_prove(kith_collection *c, kith_error *err);
-kith_status ki_text_keys_hash(kith_collection *c, uint64_t *hash, kith_error *err);
-
 /* ---- records.c ---- */
 
 /* The float32 vector in column `column` of a stepped statement, NULL for SQL NULL: *vector is valid until the next
  * step or ki_row_vector. KITH_CORRUPT when it has not exactly dim finite components. */
 kith_status ki_row_vector(kith_collection *c, sqlite3_stmt *stmt, int column, int64_t key,
                           const float **vector, kith_error *err);
+
+/* The row of a key, or with KI_SQL_RECORD_NEXT in place of KI_SQL_RECORD_GET the first one behind it, within a transaction.
+ * Rows past their time are rows, too. *found 0: there is none, and *row is untouched. */
+kith_status ki_record_find(kith_collection *c, enum ki_sql which, int64_t key, unsigned parts, int *found,
+                           kith_row *row, kith_error *err);
 
 /* kith_collection_get within a read transaction, of a row that must be there. */
 kith_status ki_record_get(kith_collection *c, int64_t key, unsigned parts, kith_row *row, kith_error *err);

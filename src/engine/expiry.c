@@ -104,7 +104,7 @@ kith_status ki_expiry_clear(kith_collection *c, int64_t key, kith_error *err)
 static kith_status set_expiry(kith_collection *c, int64_t key, int64_t at, kith_error *err)
 {
     sqlite3_stmt *stmt;
-    enum ki_sql which = at > 0 ? KI_SQL_EXPIRY_SET : KI_SQL_EXPIRY_DELETE;
+    enum ki_sql which = at > 0 ? KI_SQL_EXPIRY_PUT : KI_SQL_EXPIRY_DELETE;
     KI_TRY(ki_db_prepare(c, which, &stmt, err));
     sqlite3_bind_int64(stmt, 1, key);
     if (at > 0) sqlite3_bind_int64(stmt, 2, at);

@@ -106,7 +106,8 @@ kith_status ki_fields_load(kith_collection *c, kith_error *err)
     if (!c->fields) c->fields = make_fields(c->allocator);
     if (!c->fields) return ki_fail_nomem(err, 2 * KITH_COLLECTION_MAX_FIELDS * sizeof *c->fields->items);
     ki_fields *fields = c->fields;
-    if (fields->loaded && fields->version == c->state.version && fields->stamp == c->state.stamp)
+    if (fields->loaded && !c->adopts && fields->version == c->state.version &&
+        fields->stamp == c->state.stamp)
         return KITH_OK;
     fields->loaded = 0;
     /* Read beside the list that there is: inside a batch a read may fail and the batch go on, and its puts need all

@@ -5,7 +5,6 @@
  * date by the change log like any other. */
 #include "engine/parts.h"
 
-#include "base/checksum.h"
 #include "engine/expiry.h"
 
 #include <string.h>
@@ -255,39 +254,4 @@ kith_status ki_parts_filter(kith_collection *c, const char *const *names, size_t
         KI_TRY(ki_buffer_append(text, "\"", 1, c->allocator, err));
     }
     return ki_buffer_append(text, "]", 2, c->allocator, err);
-}
-
-/* ---- Proof and hash ---- */
-
-kith_status ki_parts_prove(kith_collection *c, kith_error *err)
-{
-    sqlite3_stmt *stmt;
-    int row;
-    if (c->schema < 3) return KITH_OK;
-    KI_TRY(ki_db_prepare(c, KI_SQL_MEMBER_STRAY, &stmt, err));
-    KI_TRY(ki_db_step(c, KI_SQL_MEMBER_STRAY, &row, err));
-    if (!row) return KITH_OK;
-    int64_t key = sqlite3_column_int64(stmt, 0);
-    ki_db_reset(c, KI_SQL_MEMBER_STRAY);
-    return ki_corrupt(c, err, "row %lld is in a partition, and one of the two is not there", (long long)key);
-}
-
-kith_status ki_parts_hash(kith_collection *c, uint64_t *hash, kith_error *err)
-{
-    sqlite3_stmt *stmt;
-    int row;
-    if (c->schema < 3) return KITH_OK;
-    KI_TRY(ki_db_prepare(c, KI_SQL_MEMBER_SCAN, &stmt, err));
-    kith_status status;
-    while ((status = ki_db_step(c, KI_SQL_MEMBER_SCAN, &row, err)) == KITH_OK && row) {
-        const void *name = sqlite3_column_text(stmt, 1);
-        uint64_t head[3] = {(uint64_t)sqlite3_column_int64(stmt, 0), 2,
-                            (uint64_t)sqlite3_column_bytes(stmt, 1)};
-        if (!name) status = ki_fail_nomem(err, 0);
-        if (status != KITH_OK) break;
-        *hash = ki_checksum_seeded(head, sizeof head, *hash);
-        *hash = ki_checksum_seeded(name, head[2], *hash);
-    }
-    ki_db_reset(c, KI_SQL_MEMBER_SCAN);
-    return status;
 }

@@ -12,8 +12,4 @@ kith_status ki_parts_filter(kith_collection *c, const char *const *names, size_t
 /* Inside a batch: the row is of no partition any more; the caller logs the change. */
 kith_status ki_part_clear(kith_collection *c, int64_t key, kith_error *err);
 
-/* Invariant C11, and what partitions add to a content hash: nothing, where no row is in one. */
-kith_status ki_parts_prove(kith_collection *c, kith_error *err);
-kith_status ki_parts_hash(kith_collection *c, uint64_t *hash, kith_error *err);
-
 #endif

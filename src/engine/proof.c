@@ -2,8 +2,8 @@
  * docs/collection-format.md. */
 #include "base/checksum.h"
 #include "base/run.h"
+#include "engine/content.h"
 #include "engine/fields.h"
-#include "engine/parts.h"
 #include "engine/spaces.h"
 #include "engine/vectors.h"
 
@@ -165,8 +165,7 @@ static kith_status check_all(kith_collection *c, const kith_run *run, kith_error
                           (unsigned long long)p.rows, (unsigned long long)p.vectors,
                           (unsigned long long)c->state.rows, (unsigned long long)c->state.vectors);
     KI_TRY(ki_fields_prove(c, err));     /* C9 */
-    KI_TRY(ki_text_keys_prove(c, err));  /* C10 */
-    KI_TRY(ki_parts_prove(c, err));      /* C11 */
+    KI_TRY(ki_contents_prove(c, err));   /* C10, C11 */
     return ki_spaces_prove(c, run, err); /* C12 */
 }
 
@@ -202,8 +201,7 @@ kith_status kith_collection_hash(kith_collection *c, const kith_run *run, uint64
     uint64_t head[2] = {c->state.dim, (uint64_t)c->state.metric};
     p.hash = ki_checksum(head, sizeof head);
     kith_status status = scan(&p, KI_SQL_RECORD_SCAN_KEYS, "hashing", hash_row);
-    if (status == KITH_OK) status = ki_text_keys_hash(c, &p.hash, err);
-    if (status == KITH_OK) status = ki_parts_hash(c, &p.hash, err);
+    if (status == KITH_OK) status = ki_contents_hash(c, &p.hash, err);
     if (status == KITH_OK) status = ki_spaces_hash(c, run, &p.hash, err);
     ki_read_end(c);
     if (status == KITH_OK) *hash = p.hash;

@@ -119,9 +119,8 @@ static kith_status check_order(const kith_collection *c, enum ki_sql which, int6
                       (long long)found);
 }
 
-/* Within a read transaction. */
-static kith_status find_row(kith_collection *c, enum ki_sql which, int64_t key, unsigned parts, int *found,
-                            kith_row *row, kith_error *err)
+kith_status ki_record_find(kith_collection *c, enum ki_sql which, int64_t key, unsigned parts, int *found,
+                           kith_row *row, kith_error *err)
 {
     sqlite3_stmt *stmt;
     int64_t slot = 0;
@@ -146,13 +145,13 @@ static kith_status read_row(kith_collection *c, enum ki_sql which, int64_t key, 
     const ki_keyset *expired;
     KI_TRY(ki_read_begin(c, err));
     kith_status status = ki_expired_load(c, &expired, err);
-    if (status == KITH_OK) status = find_row(c, which, key, parts, found, row, err);
+    if (status == KITH_OK) status = ki_record_find(c, which, key, parts, found, row, err);
     while (status == KITH_OK && expired && *found && ki_keyset_has(expired, row->key)) {
         key = row->key;
         *row = (kith_row){0};
         *found = 0;
         if (which != KI_SQL_RECORD_NEXT) break;
-        status = find_row(c, which, key, parts, found, row, err);
+        status = ki_record_find(c, which, key, parts, found, row, err);
     }
     ki_read_end(c);
     return status;
@@ -162,7 +161,7 @@ kith_status ki_record_get(kith_collection *c, int64_t key, unsigned parts, kith_
 {
     int found;
     kith_row read = {0};
-    KI_TRY(find_row(c, KI_SQL_RECORD_GET, key, parts, &found, &read, err));
+    KI_TRY(ki_record_find(c, KI_SQL_RECORD_GET, key, parts, &found, &read, err));
     if (!found) return ki_corrupt(c, err, "the index of keys does not know row %lld", (long long)key);
     *row = read;
     return KITH_OK;

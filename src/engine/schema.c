@@ -131,7 +131,7 @@ kith_status ki_state_write(kith_collection *c, kith_error *err)
 kith_status ki_schema_create(kith_collection *c, kith_error *err)
 {
     char pragma[64];
-    snprintf(pragma, sizeof pragma, "PRAGMA application_id=%d", KI_APPLICATION_ID);
+    snprintf(pragma, sizeof pragma, "PRAGMA application_id=%d", c->half ? KI_PART_ID : KI_APPLICATION_ID);
     /* 16 KiB: several rows of a few kilobytes to a page. With 4 KiB a 960-d vector would take two pages. */
     KI_TRY(ki_db_exec(c, "PRAGMA page_size=16384; BEGIN", "cannot be made", err));
     KI_TRY(ki_db_exec(c, pragma, "cannot be made", err));
@@ -217,7 +217,10 @@ static kith_status begin_opening(kith_collection *c, int64_t *version, kith_erro
     int64_t application = 0;
     KI_TRY(ki_db_exec(c, "BEGIN", "cannot be opened", err));
     KI_TRY(ki_db_pragma(c, "application_id", &application, err));
-    if (application != KI_APPLICATION_ID)
+    if (application == KI_PART_ID && !c->half)
+        return ki_fail(err, KITH_FORMAT,
+                       "%s: a copy that was not finished; a sync or snapshot goes on with it", c->path);
+    if (application != KI_APPLICATION_ID && application != KI_PART_ID)
         return ki_fail(err, KITH_FORMAT, "%s: not a kith collection", c->path);
     KI_TRY(ki_db_pragma(c, "user_version", version, err));
     return check_version(c, *version, err);

@@ -84,9 +84,7 @@ static int is_bad(const ki_buffer *bad, const char *name)
     return 0;
 }
 
-/* Whether the database went through the state (version, stamp). */
-static kith_status stamp_holds(kith_collection *c, uint64_t version, uint64_t stamp, int *holds,
-                               kith_error *err)
+kith_status ki_stamp_holds(kith_collection *c, uint64_t version, uint64_t stamp, int *holds, kith_error *err)
 {
     sqlite3_stmt *stmt;
     int row;
@@ -117,7 +115,7 @@ static kith_status consider(kith_collection *c, hunt *h, const char *name, kith_
     if (version > s->version && (h->ahead == 0 || version < h->ahead)) h->ahead = version;
     if (version > s->version || version < s->reset_version || version + 1 < s->oldest || is_bad(h->bad, name))
         return KITH_OK;
-    KI_TRY(stamp_holds(c, version, stamp, &holds, err));
+    KI_TRY(ki_stamp_holds(c, version, stamp, &holds, err));
     if (!holds) return KITH_OK;
     memcpy(h->name, name, NAME_LENGTH + 1);
     h->version = version;
@@ -420,6 +418,29 @@ static kith_status lock_folder(const kith_collection *c, int *fd, kith_error *er
     else if (flock(*fd, LOCK_EX | LOCK_NB) != 0)
         status = errno == EWOULDBLOCK ? ki_fail(err, KITH_BUSY, "%s: another process is folding", c->path)
                                       : ki_fail_errno(err, errno, "%s: cannot be locked", path);
+    ki_free(c->allocator, path);
+    return status;
+}
+
+char *ki_segment_path(const kith_collection *c, uint64_t version, uint64_t stamp)
+{
+    char name[KI_SEGMENT_NAME_BYTES];
+    make_name(name, version, stamp);
+    return path_in_folder(c, name);
+}
+
+kith_status ki_segment_adopt(kith_collection *c, uint64_t version, uint64_t stamp,
+                             kith_status (*make)(void *ctx, const char *path, kith_error *err), void *ctx,
+                             kith_error *err)
+{
+    int fd = -1;
+    char name[KI_SEGMENT_NAME_BYTES];
+    make_name(name, version, stamp);
+    char *path = path_in_folder(c, name);
+    kith_status status = path ? lock_folder(c, &fd, err) : ki_fail_nomem(err, strlen(c->folder));
+    if (status == KITH_OK) status = make(ctx, path, err);
+    if (status == KITH_OK) sweep(c, name);
+    if (fd >= 0) close(fd);
     ki_free(c->allocator, path);
     return status;
 }

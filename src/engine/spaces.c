@@ -554,13 +554,19 @@ kith_status ki_spaces_prove(kith_collection *c, const kith_run *run, kith_error 
     return KITH_OK;
 }
 
+kith_status ki_space_scan_keys(kith_collection *c, sqlite3_stmt **stmt, kith_error *err)
+{
+    KI_TRY(ki_db_prepare(c, KI_SQL_SPACE_SCAN_KEYS, stmt, err));
+    sqlite3_bind_int64(*stmt, 1, place_of(c->at->id, 0));
+    return KITH_OK;
+}
+
 static kith_status hash_space(kith_collection *c, const kith_run *run, uint64_t *hash, kith_error *err)
 {
     sqlite3_stmt *stmt;
     int row;
     uint64_t n = 0;
-    KI_TRY(ki_db_prepare(c, KI_SQL_SPACE_SCAN_KEYS, &stmt, err));
-    sqlite3_bind_int64(stmt, 1, place_of(c->at->id, 0));
+    KI_TRY(ki_space_scan_keys(c, &stmt, err));
     kith_status status;
     while ((status = ki_db_step(c, KI_SQL_SPACE_SCAN_KEYS, &row, err)) == KITH_OK && row) {
         uint64_t key = (uint64_t)sqlite3_column_int64(stmt, 0);

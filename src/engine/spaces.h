@@ -59,6 +59,9 @@ kith_status ki_space_scan(kith_collection *c, enum ki_sql *which, sqlite3_stmt *
 kith_status ki_space_get(kith_collection *c, int64_t key, enum ki_sql *which, sqlite3_stmt **stmt,
                          kith_error *err);
 
+/* KI_SQL_SPACE_SCAN_KEYS of the field that was entered: its vectors in the order of the keys. */
+kith_status ki_space_scan_keys(kith_collection *c, sqlite3_stmt **stmt, kith_error *err);
+
 /* ---- Changes, inside a batch ---- */
 
 /* A row goes, or becomes a new one: its vectors in all fields do. */

@@ -2,7 +2,6 @@
  *
  * A row's own key stays a number: slots, segments, sets of rows and the change log know no other. A text is an entry of a
  * table beside, unique, that comes with a put and goes with its row. */
-#include "base/checksum.h"
 #include "engine/engine.h"
 
 #include <string.h>
@@ -90,10 +89,10 @@ kith_status kith_collection_text_of(kith_collection *c, int64_t key, const char 
 static kith_status add(kith_collection *c, int64_t key, const char *text, kith_error *err)
 {
     sqlite3_stmt *stmt;
-    KI_TRY(ki_db_prepare(c, KI_SQL_TEXT_ADD, &stmt, err));
+    KI_TRY(ki_db_prepare(c, KI_SQL_TEXT_PUT, &stmt, err));
     sqlite3_bind_int64(stmt, 1, key);
     sqlite3_bind_text(stmt, 2, text, -1, SQLITE_STATIC);
-    return ki_db_run(c, KI_SQL_TEXT_ADD, err);
+    return ki_db_run(c, KI_SQL_TEXT_PUT, err);
 }
 
 kith_status kith_collection_put_text(kith_collection *c, const char *text, unsigned parts,
@@ -114,48 +113,5 @@ kith_status kith_collection_put_text(kith_collection *c, const char *text, unsig
     KI_TRY(kith_collection_put(c, parts, &changed, &used, err));
     if (!there) KI_TRY(ki_batch_spoil(c, add(c, used, text, err)));
     if (key) *key = used;
-    return KITH_OK;
-}
-
-/* ---- Proof and hash ---- */
-
-kith_status ki_text_keys_prove(kith_collection *c, kith_error *err)
-{
-    static const enum ki_sql strays[] = {KI_SQL_TEXT_STRAY, KI_SQL_EXPIRY_STRAY};
-    for (size_t i = 0; c->schema >= 2 && i < 2; i++) {
-        sqlite3_stmt *stmt;
-        int row;
-        KI_TRY(ki_db_prepare(c, strays[i], &stmt, err));
-        KI_TRY(ki_db_step(c, strays[i], &row, err));
-        if (!row) continue;
-        int64_t key = sqlite3_column_int64(stmt, 0);
-        ki_db_reset(c, strays[i]);
-        return ki_corrupt(c, err, "row %lld is not there, and %s", (long long)key,
-                          i == 0 ? "has a text for a key" : "expires");
-    }
-    return KITH_OK;
-}
-
-kith_status ki_text_keys_hash(kith_collection *c, uint64_t *hash, kith_error *err)
-{
-    static const enum ki_sql scans[] = {KI_SQL_TEXT_SCAN, KI_SQL_EXPIRY_SCAN};
-    for (size_t i = 0; c->schema >= 2 && i < 2; i++) {
-        sqlite3_stmt *stmt;
-        int row;
-        KI_TRY(ki_db_prepare(c, scans[i], &stmt, err));
-        kith_status status;
-        while ((status = ki_db_step(c, scans[i], &row, err)) == KITH_OK && row) {
-            const void *text = i == 0 ? (const void *)sqlite3_column_text(stmt, 1) : "";
-            uint64_t head[3] = {(uint64_t)sqlite3_column_int64(stmt, 0), i,
-                                i == 0 ? (uint64_t)sqlite3_column_bytes(stmt, 1)
-                                       : (uint64_t)sqlite3_column_int64(stmt, 1)};
-            if (!text) status = ki_fail_nomem(err, 0);
-            if (status != KITH_OK) break;
-            *hash = ki_checksum_seeded(head, sizeof head, *hash);
-            if (i == 0) *hash = ki_checksum_seeded(text, head[2], *hash);
-        }
-        ki_db_reset(c, scans[i]);
-        if (status != KITH_OK) return status;
-    }
     return KITH_OK;
 }

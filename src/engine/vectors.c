@@ -99,18 +99,23 @@ static kith_status make_tail(kith_collection *c, ki_vectors *v, kith_error *err)
     return kith_index_create("Flat", v->dim, &options, &v->tail, err);
 }
 
-/* Whether what is in memory can be brought up to date by following the change log. */
-static int can_follow(const ki_vectors *v, const ki_state *s)
+/* Whether what is in memory can be brought up to date by following the change log: it reaches back far enough, and is still
+ * the log of the same history. A collection that was made the copy of another has another's. */
+static kith_status can_follow(kith_collection *c, const ki_vectors *v, int *can, kith_error *err)
 {
-    return v->tail && v->dim == s->dim && v->metric == s->metric && v->version >= s->reset_version &&
+    const ki_state *s = &c->state;
+    *can = v->tail && v->dim == s->dim && v->metric == s->metric && v->version >= s->reset_version &&
            v->version <= s->version && v->version + 1 >= s->oldest;
+    if (!*can || v->known_version == 0) return KITH_OK;
+    return ki_stamp_holds(c, v->known_version, v->known_stamp, can, err);
 }
 
 /* look: the folder of segments has changed. */
 static kith_status bring_up_to_date(kith_collection *c, ki_vectors *v, int look, kith_error *err)
 {
     uint64_t since = v->version;
-    int follow = can_follow(v, &c->state);
+    int follow;
+    KI_TRY(can_follow(c, v, &follow, err));
     kith_status status = KITH_OK;
     if (look) v->bad.size = 0; /* a damaged file may have been replaced */
     if (!follow || look) {
@@ -155,6 +160,8 @@ kith_status ki_vectors_sync(kith_collection *c, kith_error *err)
     }
     v->version = c->state.version;
     v->stamp = c->state.stamp;
+    v->known_version = c->mode == KI_BATCH ? c->begin_version : c->state.version;
+    v->known_stamp = c->state.stamp; /* within a batch still that of the last one */
     v->uncommitted |= c->mode == KI_BATCH;
     return KITH_OK;
 }

@@ -38,6 +38,8 @@ typedef struct ki_vectors {
     ki_keyset changed;
     ki_segment segment;
     uint64_t version, stamp; /* of the state that all this belongs to */
+    uint64_t known_version,
+        known_stamp; /* of the last batch before it or at it: the log is that of this history */
     size_t dim;
     kith_metric metric;
     int uncommitted;                 /* it was brought to a state inside an open batch */
@@ -68,6 +70,18 @@ kith_status ki_segment_find(kith_collection *c, uint64_t newer_than, ki_buffer *
                             uint64_t *ahead, kith_error *err);
 
 void ki_segment_close(ki_segment *segment);
+
+/* FOLDER/VERSION-STAMP.kidx, from the handle's allocator; NULL: no memory. */
+char *ki_segment_path(const kith_collection *c, uint64_t version, uint64_t stamp);
+
+/* Take in a segment that is made elsewhere: `make` writes it to the path that it is told, under the lock of the folder;
+ * then what was there before is removed. KITH_BUSY when another process folds. */
+kith_status ki_segment_adopt(kith_collection *c, uint64_t version, uint64_t stamp,
+                             kith_status (*make)(void *ctx, const char *path, kith_error *err), void *ctx,
+                             kith_error *err);
+
+/* Whether the database went through the state (version, stamp). */
+kith_status ki_stamp_holds(kith_collection *c, uint64_t version, uint64_t stamp, int *holds, kith_error *err);
 
 /* How many rows have changed or lost their vectors since a version. */
 kith_status ki_segment_uncovered(kith_collection *c, uint64_t version, uint64_t *rows, kith_error *err);

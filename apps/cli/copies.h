@@ -1,0 +1,21 @@
+/* copies.h - what the verbs that copy collections, or compare them, share. */
+#ifndef KITH_CLI_COPIES_H
+#define KITH_CLI_COPIES_H
+
+#include "cli.h"
+
+#include <kith/copies.h>
+
+/* What a copy was like, as a line of text or JSON. Returns an exit status. */
+int copies_report(cli_context *cli, const char *copy, const kith_copy_report *report);
+
+/* Whether two collections are the same; how they differ is said as a failure, or as a line of JSON and a failure. */
+int copies_compare(cli_context *cli, const char *first, const char *second, bool everything);
+
+/* clang-format off */
+#define COPIES_OPTION_NO_SEGMENT \
+    {.name = "no-index", .kind = CLI_FLAG, .into = offsetof(struct options, no_index), \
+     .help = "leave the search index out; it can be built anew"}
+/* clang-format on */
+
+#endif
