@@ -419,9 +419,10 @@ typedef struct kith_collection_query {
     kith_collection_plan *plan; /* NULL, or where to say how it was done */
     uint64_t max_microseconds; /* budget of the whole call, evaluating a filter included; 0: none. It ends the
                                  * search early with the best so far. A handle that has not searched yet reads
-                                 * the database until then: call kith_collection_warm before.
-                                 * What others wrote since the last search is read first, however long
-                                 * that takes */
+                                 * the database until then: call kith_collection_warm before. What others
+                                 * wrote since the last search is read until then, too, and the next search
+                                 * goes on with it; a new segment is taken in by a call that has time to
+                                 * verify it, a second for each GB, or by kith_collection_warm */
     size_t offset; /* leave out so many of the nearest: the next page. Pin the handle, so that pages fit */
     const char *const *partitions; /* partitions[n_partitions]: only rows that are in one of these; */
     size_t n_partitions;           /* 0: all rows, in whatever partition or in none */

@@ -62,7 +62,8 @@ typedef struct kith_copy_report {
  *           source reaches back, and `replace` is 0. KITH_FORMAT when it is no collection. KITH_BUSY when another process
  *           copies to it, or writes to it for all of wait_ms. KITH_CANCELLED. KITH_CORRUPT for a row of the source that is
  *           not sound: it is never copied. KITH_INVALID in a batch, or for a copy onto itself. KITH_IO, KITH_NOMEM,
- *           KITH_READONLY. After each of them `path` is what it was.
+ *           KITH_READONLY. After each of them `path` is what it was; or, when what failed came after the last transaction (the
+ *           sync of the folder, the copying of the index segment), a whole copy.
  * Cost:     as many rows as have changed, when `path` is a copy; else all rows are read. */
 KITH_API kith_status kith_collection_sync(kith_collection *source, const char *path,
                                           const kith_copy_options *options, kith_copy_report *report,

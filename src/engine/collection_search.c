@@ -473,7 +473,9 @@ static kith_status search_all(call *s, kith_error *err)
         return search_few_rows(s, err);
     /* Loading vectors, or verifying a segment, has no end in time: what can be compared until then is. */
     if (s->limit.deadline_ns > 0 && !(c->vectors && c->vectors->tail)) return search_database(s, err);
-    KI_TRY(ki_vectors_sync(c, err));
+    int current, limited = s->limit.deadline_ns > 0 || s->limit.cancel;
+    KI_TRY(ki_vectors_sync(c, limited ? &s->limit : NULL, &current, err));
+    if (!current) return search_database(s, err); /* which the limit ends at its first look */
     ki_vectors *v = c->vectors;
     if (!v->segment.index) {
         s->plan.method = "memory";
@@ -710,7 +712,8 @@ kith_status kith_collection_search_like(kith_collection *c, int64_t key, const k
 kith_status kith_collection_warm(kith_collection *c, kith_error *err)
 {
     KI_TRY(ki_read_begin(c, err));
-    kith_status status = c->state.dim > 0 ? ki_vectors_sync(c, err) : KITH_OK;
+    int current;
+    kith_status status = c->state.dim > 0 ? ki_vectors_sync(c, NULL, &current, err) : KITH_OK;
     ki_read_end(c);
     return status;
 }

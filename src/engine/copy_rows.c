@@ -198,6 +198,7 @@ static kith_status each_change(ki_copy *x, uint64_t since, unsigned parts, visit
     KI_TRY(ki_db_prepare(x->from, KI_SQL_CHANGE_KEYS, &stmt, x->err));
     sqlite3_bind_int64(stmt, 1, (int64_t)since);
     sqlite3_bind_int64(stmt, 2, parts);
+    sqlite3_bind_int64(stmt, 3, INT64_MAX);
     kith_status status;
     while ((status = ki_db_step(x->from, KI_SQL_CHANGE_KEYS, &row, x->err)) == KITH_OK && row) {
         int64_t key = sqlite3_column_int64(stmt, 0);

@@ -9,6 +9,7 @@
 #include "engine/fields.h"
 #include "engine/filter_rows.h"
 #include "engine/spaces.h"
+#include "engine/vectors.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -183,6 +184,7 @@ static kith_status changed_keys(kith_collection *c, uint64_t since, unsigned par
     KI_TRY(ki_db_prepare(c, KI_SQL_CHANGE_KEYS, &stmt, err));
     sqlite3_bind_int64(stmt, 1, (int64_t)since);
     sqlite3_bind_int64(stmt, 2, parts);
+    sqlite3_bind_int64(stmt, 3, INT64_MAX);
     kith_status status;
     while ((status = ki_db_step(c, KI_SQL_CHANGE_KEYS, &row, err)) == KITH_OK && row) {
         int64_t key = sqlite3_column_int64(stmt, 0);
@@ -195,10 +197,16 @@ static kith_status changed_keys(kith_collection *c, uint64_t since, unsigned par
     return status;
 }
 
-static int can_follow(const remembered *r, const ki_state *s)
+/* Whether the log tells all that has happened since: it reaches back so far, and is still that of the same history. A
+ * collection that was put back to a snapshot may have come to the same versions with other rows. */
+static kith_status can_follow(kith_collection *c, const remembered *r, int *can, kith_error *err)
 {
-    return r->set.bits && r->version <= s->version && r->version + 1 >= s->oldest &&
+    const ki_state *s = &c->state;
+    *can = r->set.bits && r->version <= s->version && r->version + 1 >= s->oldest &&
            (!r->vectors || r->version >= s->reset_version);
+    /* Within a batch there is no stamp yet, and no other history. Before the first one there are no rows. */
+    if (!*can || r->uncommitted || r->version == 0) return KITH_OK;
+    return ki_stamp_holds(c, r->version, r->stamp, can, err);
 }
 
 /* Make room for keys up to last_key, or say KITH_NOTFOUND: no bitmap any more. */
@@ -216,9 +224,12 @@ static kith_status widen(const kith_collection *c, ki_rowset *set, kith_error *e
 }
 
 /* Look at the changed rows alone. KITH_NOTFOUND: all rows must be looked at. */
-static kith_status follow(kith_collection *c, const ki_expr *expr, remembered *r, kith_error *err)
+static kith_status follow(kith_collection *c, const ki_expr *expr, remembered *r, const ki_limit *limit,
+                          kith_error *err)
 {
-    if (!can_follow(r, &c->state)) return KITH_NOTFOUND;
+    int can;
+    KI_TRY(can_follow(c, r, &can, err));
+    if (!can) return KITH_NOTFOUND;
     ki_buffer changed = {0};
     unsigned parts =
         KITH_ROW_PAYLOAD | KI_CHANGE_DELETED | KI_CHANGE_FIELDS | KI_CHANGE_MEMBER | KI_CHANGE_LISTS;
@@ -245,6 +256,8 @@ static kith_status follow(kith_collection *c, const ki_expr *expr, remembered *r
         else if (rc != SQLITE_DONE)
             status = ki_db_fail(c, rc, err, "cannot be filtered");
         sqlite3_reset(stmt);
+        if (status == KITH_OK && limit && i % 64 == 63 && ki_limit_reached(limit))
+            status = ki_fail(err, KITH_CANCELLED, "%s: the filter was cancelled", c->path);
     }
     sqlite3_finalize(stmt);
     ki_buffer_clear(&changed, c->allocator);
@@ -310,7 +323,7 @@ static kith_status refresh(kith_collection *c, remembered *r, const char *filter
                     "opened for writing",
                     c->path, c->schema);
     if (status == KITH_OK && r->filter && r->vectors == vectors && strcmp(r->filter, filter) == 0)
-        followed = follow(c, &expr, r, err);
+        followed = follow(c, &expr, r, limit, err);
     if (status == KITH_OK && followed == KITH_NOTFOUND) {
         forget(c, r);
         r->vectors = vectors;

@@ -1,6 +1,7 @@
 /* vectors.c - the vectors of a collection in memory, kept in step with the change log. */
 #include "engine/vectors.h"
 
+#include "base/run.h"
 #include "engine/rowblock.h"
 #include "engine/spaces.h"
 
@@ -9,6 +10,13 @@
 /* Vectors are handed to the index in blocks of about so many bytes: enough to make a call cheap, little beside the
  * vectors themselves. Arbitrary. */
 #define BLOCK_BYTES ((size_t)1 << 20)
+
+/* Changes that are followed between two looks at a limit: some milliseconds of fetching rows. Arbitrary. */
+#define LIMITED_CHANGES 512
+
+/* How fast a segment is verified, bytes a nanosecond, when whether there is time for that is estimated: half of what memory
+ * gave to the checksums of 546 MB (bench/collection_speed.c). */
+#define VERIFIED_PER_NS 1.0
 
 static void clear(kith_collection *c, ki_vectors *v)
 {
@@ -51,14 +59,16 @@ static kith_status add_to_tail(void *ctx, const ki_row_block *block, kith_error 
     return ki_row_block_add(block, v->tail, NULL, err);
 }
 
-/* The keys of the rows whose vectors changed after `since`, ascending, as int64_t in *keys. */
-static kith_status changed_keys(kith_collection *c, uint64_t since, ki_buffer *keys, kith_error *err)
+/* The keys of the rows whose vectors changed after version `since`, up to `last`, ascending, as int64_t in *keys. */
+static kith_status changed_keys(kith_collection *c, uint64_t since, uint64_t last, ki_buffer *keys,
+                                kith_error *err)
 {
     sqlite3_stmt *stmt;
     int row;
     KI_TRY(ki_db_prepare(c, KI_SQL_CHANGE_KEYS, &stmt, err));
     sqlite3_bind_int64(stmt, 1, (int64_t)since);
     sqlite3_bind_int64(stmt, 2, ki_vector_changes(c));
+    sqlite3_bind_int64(stmt, 3, (int64_t)last);
     kith_status status;
     while ((status = ki_db_step(c, KI_SQL_CHANGE_KEYS, &row, err)) == KITH_OK && row) {
         int64_t key = sqlite3_column_int64(stmt, 0);
@@ -69,12 +79,12 @@ static kith_status changed_keys(kith_collection *c, uint64_t since, ki_buffer *k
     return status;
 }
 
-/* Take the rows changed after `since` out of the tail, and their present vectors into it. */
-static kith_status load_changes(kith_collection *c, ki_vectors *v, ki_row_block *b, uint64_t since,
-                                kith_error *err)
+/* Take the rows changed after `since`, up to `last`, out of the tail, and their present vectors into it. */
+static kith_status load_some(kith_collection *c, ki_vectors *v, ki_row_block *b, uint64_t since,
+                             uint64_t last, kith_error *err)
 {
     ki_buffer found = {0};
-    kith_status status = changed_keys(c, since, &found, err);
+    kith_status status = changed_keys(c, since, last, &found, err);
     const int64_t *keys = (const int64_t *)found.data;
     size_t n = found.size / sizeof *keys;
     if (status == KITH_OK && n > 0) status = kith_index_remove(v->tail, (const uint64_t *)keys, n, NULL, err);
@@ -85,7 +95,22 @@ static kith_status load_changes(kith_collection *c, ki_vectors *v, ki_row_block 
         if (status == KITH_OK && x) status = ki_row_block_put(b, i, keys[i], x, err);
     }
     ki_buffer_clear(&found, c->allocator);
-    return status;
+    return status == KITH_OK ? ki_row_block_finish(b, err) : status;
+}
+
+/* All that changed after `since`, or as much as there is time for: v->version says how far it came. A row that is loaded is
+ * what it is now, whichever of its changes is at hand; loaded again by a later one, it is the same. */
+static kith_status load_changes(kith_collection *c, ki_vectors *v, ki_row_block *b, uint64_t since,
+                                const ki_limit *limit, kith_error *err)
+{
+    uint64_t end = c->state.version;
+    for (v->version = since; v->version < end;) {
+        uint64_t last = limit && end - v->version > LIMITED_CHANGES ? v->version + LIMITED_CHANGES : end;
+        KI_TRY(load_some(c, v, b, v->version, last, err));
+        v->version = last;
+        if (limit && ki_limit_reached(limit)) break;
+    }
+    return KITH_OK;
 }
 
 static kith_status make_tail(kith_collection *c, ki_vectors *v, kith_error *err)
@@ -110,8 +135,18 @@ static kith_status can_follow(kith_collection *c, const ki_vectors *v, int *can,
     return ki_stamp_holds(c, v->known_version, v->known_stamp, can, err);
 }
 
-/* look: the folder of segments has changed. */
-static kith_status bring_up_to_date(kith_collection *c, ki_vectors *v, int look, kith_error *err)
+/* Whether there is time to take in the segment that a look into the folder may find: one like that which is there. */
+static int may_look(const ki_vectors *v, const ki_limit *limit)
+{
+    if (!limit || limit->deadline_ns == 0) return 1;
+    uint64_t now = ki_now_ns();
+    return now < limit->deadline_ns &&
+           (double)(limit->deadline_ns - now) > (double)v->segment.bytes / VERIFIED_PER_NS;
+}
+
+/* look: the folder of segments has changed. limit: NULL, or what may end it before it is up to date. */
+static kith_status bring_up_to_date(kith_collection *c, ki_vectors *v, int look, const ki_limit *limit,
+                                    kith_error *err)
 {
     uint64_t since = v->version;
     int follow;
@@ -132,9 +167,12 @@ static kith_status bring_up_to_date(kith_collection *c, ki_vectors *v, int look,
     ki_row_block b = {0};
     if (status == KITH_OK)
         status = ki_row_block_init(&b, c, BLOCK_BYTES, c->state.vectors, add_to_tail, v, err);
-    if (status == KITH_OK && follow) status = load_changes(c, v, &b, since, err);
-    if (status == KITH_OK && !follow) status = ki_vectors_scan(c, NULL, "", ki_row_block_put, &b, err);
-    if (status == KITH_OK) status = ki_row_block_finish(&b, err);
+    if (status == KITH_OK && follow) status = load_changes(c, v, &b, since, limit, err);
+    if (status == KITH_OK && !follow) {
+        status = ki_vectors_scan(c, NULL, "", ki_row_block_put, &b, err);
+        if (status == KITH_OK) status = ki_row_block_finish(&b, err);
+        v->version = c->state.version;
+    }
     ki_row_block_clear(&b);
     if (status != KITH_OK) return status;
     kith_searcher_free(v->searcher);
@@ -142,26 +180,29 @@ static kith_status bring_up_to_date(kith_collection *c, ki_vectors *v, int look,
     return kith_searcher_create(v->tail, &v->searcher, err);
 }
 
-kith_status ki_vectors_sync(kith_collection *c, kith_error *err)
+kith_status ki_vectors_sync(kith_collection *c, const ki_limit *limit, int *current, kith_error *err)
 {
     if (!c->vectors) {
         c->vectors = ki_alloc_zero(c->allocator, 1, sizeof *c->vectors);
         if (!c->vectors) return ki_fail_nomem(err, sizeof *c->vectors);
     }
     ki_vectors *v = c->vectors;
-    int look =
-        ki_segment_folder_changed(c, &v->folder_modified) || (v->ahead > 0 && c->state.version >= v->ahead);
+    struct timespec seen = v->folder_modified;
+    int look = ki_segment_folder_changed(c, &seen) || (v->ahead > 0 && c->state.version >= v->ahead);
+    if (look && v->tail && !may_look(v, limit)) look = 0; /* a later call will */
+    if (look) v->folder_modified = seen;
+    *current = 1;
     if (!look && v->tail && v->version == c->state.version && v->stamp == c->state.stamp) return KITH_OK;
-    kith_status status = bring_up_to_date(c, v, look, err);
+    kith_status status = bring_up_to_date(c, v, look, limit, err);
     if (status != KITH_OK) {
         clear(c, v); /* half brought up to date is of no use */
         v->folder_modified = (struct timespec){0};
         return status;
     }
-    v->version = c->state.version;
-    v->stamp = c->state.stamp;
+    v->uncommitted |= c->mode == KI_BATCH;
+    *current = v->version == c->state.version;
+    v->stamp = *current ? c->state.stamp : 0;
     v->known_version = c->mode == KI_BATCH ? c->begin_version : c->state.version;
     v->known_stamp = c->state.stamp; /* within a batch still that of the last one */
-    v->uncommitted |= c->mode == KI_BATCH;
     return KITH_OK;
 }

@@ -37,7 +37,7 @@ typedef struct ki_vectors {
     kith_searcher *searcher;
     ki_keyset changed;
     ki_segment segment;
-    uint64_t version, stamp; /* of the state that all this belongs to */
+    uint64_t version, stamp; /* of the state that all this belongs to; behind a limit the stamp is 0 */
     uint64_t known_version,
         known_stamp; /* of the last batch before it or at it: the log is that of this history */
     size_t dim;
@@ -48,8 +48,11 @@ typedef struct ki_vectors {
     ki_buffer bad;                   /* names of segment files found damaged, KI_SEGMENT_NAME_BYTES each */
 } ki_vectors;
 
-/* Bring c->vectors to the state that the open read transaction sees. c->state.dim is not 0. */
-kith_status ki_vectors_sync(kith_collection *c, kith_error *err);
+/* Bring c->vectors to the state that the open read transaction sees. c->state.dim is not 0.
+ * In:       limit, NULL, or what ends the following of the change log; with a deadline a new segment is taken in only when
+ *           there seems to be time to verify it. It holds only when there is a tail already: without one all is loaded.
+ * Out:      *current 0: the limit ended it. c->vectors must not be searched then; the next call goes on. */
+kith_status ki_vectors_sync(kith_collection *c, const ki_limit *limit, int *current, kith_error *err);
 
 /* Forget everything; NULL is allowed. */
 void ki_vectors_free(kith_collection *c);

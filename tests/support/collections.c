@@ -1,6 +1,7 @@
 #include "collections.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,11 +22,30 @@ const char *test_path(const char *name)
     return path;
 }
 
+void test_remove(const char *path)
+{
+    if (unlink(path) == 0 || errno == ENOENT) return;
+    DIR *folder = opendir(path);
+    if (!folder) fail_msg("%s cannot be removed", path);
+    struct dirent *entry;
+    while ((entry = readdir(folder)) != NULL) {
+        char below[1024];
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) continue;
+        snprintf(below, sizeof below, "%s/%s", path, entry->d_name);
+        test_remove(below);
+    }
+    closedir(folder);
+    assert_int_equal(rmdir(path), 0);
+}
+
 void test_collection_remove(const char *path)
 {
-    char command[2200];
-    snprintf(command, sizeof command, "rm -rf '%s' '%s-wal' '%s-shm' '%s.d'", path, path, path, path);
-    assert_int_equal(system(command), 0);
+    static const char *const endings[] = {"", "-wal", "-shm", ".d"};
+    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
+        char name[600];
+        snprintf(name, sizeof name, "%s%s", path, endings[i]);
+        test_remove(name);
+    }
 }
 
 kith_collection *test_collection(const char *name, size_t dim, kith_metric metric)

@@ -16,6 +16,9 @@ void test_folder_in_memory(void);
 /* A collection in the test folder, new: what was there by this name is removed. */
 kith_collection *test_collection(const char *name, size_t dim, kith_metric metric);
 
+/* Remove a file, or a folder with all that is in it, if it is there. */
+void test_remove(const char *path);
+
 /* Remove a closed collection, its log and its segments. */
 void test_collection_remove(const char *path);
 

@@ -423,8 +423,11 @@ void power_stop(void)
     disk.on = 0;
 }
 
+static void settled_clear(void);
+
 void power_clear(void)
 {
+    settled_clear();
     for (size_t i = 0; i < disk.n; i++) free(disk.entries[i].bytes);
     free(disk.entries);
     free(disk.names);
@@ -478,35 +481,90 @@ static void put(content *c, const unsigned char *bytes, size_t size, uint64_t of
     memcpy(c->bytes + offset, bytes, size);
 }
 
-static void apply_torn(content *c, const entry *e, size_t piece, uint64_t *seed)
-{
-    for (size_t at = 0; at < e->size;) {
-        size_t n = piece - (size_t)((e->offset + at) % piece);
-        if (n > e->size - at) n = e->size - at;
-        if (next_random(seed) % 2) put(c, e->bytes + at, n, e->offset + at);
-        at += n;
-    }
-}
+/* What is on the disk for certain at moment t, which images made in the order of time bring forward; and the changes made since
+ * the last sync of their file. */
+static struct {
+    content *files;   /* [disk.n_files]; NULL: to be begun anew */
+    size_t t, newest; /* newest: the last sync before t */
+    size_t *loose, n_loose, room;
+} settled;
 
-/* A change of a file that was not synced. */
-static void apply_loose(content *c, const entry *e, power_loss loss, int in_prefix, uint64_t *seed)
+static void settled_clear(void)
 {
-    if (loss == POWER_LIES) return;
-    int whole = loss == POWER_EVERYTHING || (loss == POWER_PREFIX && in_prefix) ||
-                (loss >= POWER_SUBSET && next_random(seed) % 2);
-    if (whole && e->kind == TRUNCATE) {
-        if (e->offset < c->size) c->size = (size_t)e->offset;
-    } else if (whole && e->kind == WRITE && loss < POWER_TORN_512) {
-        put(c, e->bytes, e->size, e->offset);
-    } else if (e->kind == WRITE && loss >= POWER_TORN_512) {
-        apply_torn(c, e, loss == POWER_TORN_512 ? 512 : 4096, seed);
-    }
+    for (int i = 0; settled.files && i < disk.n_files; i++) free(settled.files[i].bytes);
+    free(settled.files);
+    free(settled.loose);
+    memset(&settled, 0, sizeof settled);
 }
 
 static void apply_whole(content *c, const entry *e)
 {
     if (e->kind == WRITE) put(c, e->bytes, e->size, e->offset);
     if (e->kind == TRUNCATE && e->offset < c->size) c->size = (size_t)e->offset;
+}
+
+static void settle(int file)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < settled.n_loose; i++) {
+        const entry *e = &disk.entries[settled.loose[i]];
+        if (e->file == file)
+            apply_whole(&settled.files[file], e);
+        else
+            settled.loose[kept++] = settled.loose[i];
+    }
+    settled.n_loose = kept;
+}
+
+static void settle_until(size_t t)
+{
+    if (t < settled.t) settled_clear();
+    if (!settled.files) settled.files = checked(calloc((size_t)disk.n_files + 1, sizeof *settled.files));
+    for (; settled.t < t; settled.t++) {
+        const entry *e = &disk.entries[settled.t];
+        if (e->kind == SYNC) {
+            settle(e->file);
+            settled.newest = settled.t;
+        }
+        if (e->kind != WRITE && e->kind != TRUNCATE) continue;
+        if (settled.n_loose == settled.room) {
+            settled.room = 2 * settled.room + 64;
+            settled.loose = checked(realloc(settled.loose, settled.room * sizeof *settled.loose));
+        }
+        settled.loose[settled.n_loose++] = settled.t;
+    }
+}
+
+static void write_at(int fd, const unsigned char *bytes, size_t size, uint64_t offset)
+{
+    if (fd >= 0 && pwrite(fd, bytes, size, (off_t)offset) != (ssize_t)size) abort();
+}
+
+static void write_torn(int fd, const entry *e, size_t piece, uint64_t *seed)
+{
+    for (size_t at = 0; at < e->size;) {
+        size_t n = piece - (size_t)((e->offset + at) % piece);
+        if (n > e->size - at) n = e->size - at;
+        if (next_random(seed) % 2) write_at(fd, e->bytes + at, n, e->offset + at);
+        at += n;
+    }
+}
+
+/* A change of a file that was not synced. fd -1: the file has no name. */
+static void write_loose(int fd, const entry *e, power_loss loss, int in_prefix, uint64_t *seed)
+{
+    struct stat info;
+    int whole = loss == POWER_EVERYTHING || (loss == POWER_PREFIX && in_prefix) ||
+                (loss >= POWER_SUBSET && next_random(seed) % 2);
+    if (whole && e->kind == TRUNCATE) {
+        if (fd < 0) return;
+        if (fstat(fd, &info) != 0) abort();
+        if (e->offset < (uint64_t)info.st_size && ftruncate(fd, (off_t)e->offset) != 0) abort();
+    } else if (whole && e->kind == WRITE && loss < POWER_TORN_512) {
+        write_at(fd, e->bytes, e->size, e->offset);
+    } else if (e->kind == WRITE && loss >= POWER_TORN_512) {
+        write_torn(fd, e, loss == POWER_TORN_512 ? 512 : 4096, seed);
+    }
 }
 
 /* Up to the last slash. */
@@ -562,14 +620,14 @@ static void make_folders(const char *path, size_t from)
     }
 }
 
-static void write_out(const char *folder, const char *name, const content *c)
+static int make_file(const char *folder, const char *name)
 {
     char path[1024];
     snprintf(path, sizeof path, "%s/%s", folder, name);
     make_folders(path, strlen(folder));
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (fd < 0 || write(fd, c->bytes, c->size) != (ssize_t)c->size) abort();
-    close(fd);
+    int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (fd < 0) abort();
+    return fd;
 }
 
 static void empty_folder(const char *path)
@@ -589,27 +647,27 @@ static void empty_folder(const char *path)
 
 void power_image(size_t t, power_loss loss, uint64_t seed, const char *folder)
 {
-    int file_of[MAX_NAMES];
-    size_t *synced_at = checked(calloc((size_t)disk.n_files + 1, sizeof *synced_at));
-    content *files = checked(calloc((size_t)disk.n_files + 1, sizeof *files));
-    size_t prefix = t > 0 ? next_random(&seed) % (t + 1) : 0, newest = 0;
+    int file_of[MAX_NAMES], lies = loss == POWER_LIES;
+    int *fds = checked(malloc(((size_t)disk.n_files + 1) * sizeof *fds));
+    size_t prefix = t > 0 ? next_random(&seed) % (t + 1) : 0;
     names_at(t, loss, &seed, file_of);
-    for (size_t i = 0; i < (loss == POWER_LIES ? disk.first : t); i++)
-        if (disk.entries[i].kind == SYNC) synced_at[disk.entries[i].file] = newest = i;
-    if (prefix < newest) prefix = newest + (t - newest) * (size_t)(next_random(&seed) % 4) / 4;
-    for (size_t i = 0; i < t; i++) {
-        const entry *e = &disk.entries[i];
-        if (e->kind != WRITE && e->kind != TRUNCATE) continue;
-        if (i < synced_at[e->file])
-            apply_whole(&files[e->file], e);
-        else
-            apply_loose(&files[e->file], e, loss, i < prefix, &seed);
-    }
+    settle_until(lies && disk.first < t ? disk.first : t);
+    if (prefix < settled.newest)
+        prefix = settled.newest + (t - settled.newest) * (size_t)(next_random(&seed) % 4) / 4;
     mkdir(folder, 0777);
     empty_folder(folder);
-    for (int i = 0; i < disk.n_names; i++)
-        if (file_of[i] >= 0) write_out(folder, disk.names[i], &files[file_of[i]]);
-    for (int i = 0; i < disk.n_files; i++) free(files[i].bytes);
-    free(files);
-    free(synced_at);
+    for (int i = 0; i < disk.n_files; i++) fds[i] = -1;
+    for (int i = 0; i < disk.n_names; i++) {
+        if (file_of[i] < 0) continue;
+        int fd = fds[file_of[i]] = make_file(folder, disk.names[i]);
+        write_at(fd, settled.files[file_of[i]].bytes, settled.files[file_of[i]].size, 0);
+    }
+    for (size_t i = 0; i < settled.n_loose && !lies; i++) {
+        const entry *e = &disk.entries[settled.loose[i]];
+        write_loose(fds[e->file], e, loss, settled.loose[i] < prefix, &seed);
+    }
+    for (int i = 0; i < disk.n_files; i++)
+        if (fds[i] >= 0) close(fds[i]);
+    free(fds);
+    if (lies) settled_clear();
 }

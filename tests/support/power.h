@@ -53,7 +53,8 @@ typedef enum power_loss {
     POWER_LIES = POWER_LOSSES /* nothing, and no file was synced when the disk said so */
 } power_loss;
 
-/* Make `folder`, whose files are removed first, what a power failure at moment t may have left. */
+/* Make `folder`, whose files are removed first, what a power failure at moment t may have left. Cheap when no moment is before
+ * the last call's. */
 void power_image(size_t t, power_loss loss, uint64_t seed, const char *folder);
 
 /* Forget what was written down. */

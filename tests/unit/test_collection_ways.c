@@ -239,6 +239,52 @@ static void long_budgets(void **state)
     free(x);
 }
 
+static void put_many(kith_collection *c, size_t n, float from)
+{
+    assert_ok(kith_collection_begin(c, &err), &err);
+    for (size_t i = 0; i < n; i++) {
+        float x = from + (float)i;
+        kith_row row = {.key = (int64_t)i + 1, .payload = "{\"g\":1}", .vector = &x, .dim = 1};
+        assert_ok(kith_collection_put(c, KITH_ROW_PAYLOAD | KITH_ROW_VECTOR, &row, NULL, &err), &err);
+    }
+    assert_ok(kith_collection_commit(c, &err), &err);
+}
+
+/* What another handle wrote is followed as long as the budget lets: a search that is short of time says that it is not complete,
+ * and the next ones go on until they are. So is a filter that was remembered. */
+static void catches_up_in_time(void **state)
+{
+    (void)state;
+    enum { MANY = 12000 };
+    static const float origin[1];
+    for (int filtered = 0; filtered < 2; filtered++) {
+        int64_t key;
+        float distance;
+        unsigned calls = 0;
+        kith_collection_answer answer = {0};
+        kith_collection_query q;
+        kith_collection *c = test_collection("late.kith", 1, KITH_L2SQ), *reader;
+        put_many(c, MANY, 1);
+        assert_ok(kith_collection_open(kith_collection_path(c), NULL, &reader, &err), &err);
+        kith_collection_query_init(&q);
+        q.k = 1;
+        if (filtered) q.expression = "g == 1";
+        assert_ok(kith_collection_search(reader, 1, 1, origin, &q, &key, &distance, NULL, &err), &err);
+        assert_true(key == 1 && distance == 1);
+        put_many(c, filtered ? MANY / 25 : MANY, 2);
+        q.max_microseconds = 20; /* some of it, and not all */
+        do {
+            assert_ok(kith_collection_search(reader, 1, 1, origin, &q, &key, &distance, &answer, &err), &err);
+            if (calls == 0) assert_int_equal(answer.complete, 0);
+            q.max_microseconds += filtered ? q.max_microseconds : 20; /* a filter begins anew */
+        } while (!answer.complete && ++calls < MANY);
+        assert_true(answer.complete && calls > 1);
+        assert_true(key == 1 && distance == 4);
+        kith_collection_close(reader);
+        kith_collection_close(c);
+    }
+}
+
 /* Many rows of one group: a search in groups goes deeper and deeper. Its budget is that of the call, not of a round. */
 static void groups_end_in_time(void **state)
 {
@@ -277,8 +323,10 @@ static void groups_end_in_time(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(by_examples), cmocka_unit_test(page_by_page), cmocka_unit_test(in_groups),
-        cmocka_unit_test(ends_early),  cmocka_unit_test(long_budgets), cmocka_unit_test(groups_end_in_time),
+        cmocka_unit_test(by_examples),        cmocka_unit_test(page_by_page),
+        cmocka_unit_test(in_groups),          cmocka_unit_test(ends_early),
+        cmocka_unit_test(long_budgets),       cmocka_unit_test(groups_end_in_time),
+        cmocka_unit_test(catches_up_in_time),
     };
     test_folder_in_memory();
     return cmocka_run_group_tests(tests, NULL, NULL);

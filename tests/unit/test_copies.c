@@ -91,6 +91,21 @@ static void assert_same(kith_collection *a, const char *path)
     kith_collection_close(b);
 }
 
+/* Nothing, when there is no such partition or field. */
+static void put_if_there(kith_status status)
+{
+    if (status != KITH_NOTFOUND) assert_ok(status, &err);
+}
+
+/* What a row may have beside its record, where that is declared. */
+static void put_beside(kith_collection *c, int64_t key, unsigned r, const float *x)
+{
+    static const char *const partitions[] = {"red", "blue", NULL};
+    if (r % 2) put_if_there(kith_collection_set_partition(c, key, partitions[r / 2 % 3], &err));
+    if (r % 3) put_if_there(kith_collection_put_vector(c, key, "title", r / 3 % 4 ? x : NULL, 2, &err));
+    if (r % 5) put_if_there(kith_collection_put_vector(c, key, "sound", r / 5 % 4 ? x : NULL, 3, &err));
+}
+
 /* Rows of all kinds. */
 static void put_some(kith_collection *c, int64_t first, int n, unsigned seed)
 {
@@ -116,6 +131,7 @@ static void put_some(kith_collection *c, int64_t first, int n, unsigned seed)
         } else {
             assert_ok(kith_collection_put(c, KITH_ROW_ALL, &row, NULL, &err), &err);
         }
+        put_beside(c, used, r, x);
         if (r % 7 == 0) assert_ok(kith_collection_set_expiry(c, used, r % 2 ? 1000 : 5000000000, &err), &err);
     }
     assert_ok(kith_collection_commit(c, &err), &err);
@@ -220,6 +236,13 @@ static void nearest(kith_collection *c, int64_t wanted)
     assert_int_equal(key, wanted);
 }
 
+static void count(kith_collection *c, const char *filter, uint64_t wanted)
+{
+    uint64_t rows;
+    assert_ok(kith_collection_count_where(c, filter, &rows, &err), &err);
+    assert_int_equal(rows, wanted);
+}
+
 static void put_at(kith_collection *c, int64_t key, float at)
 {
     float x[DIM] = {at};
@@ -258,6 +281,7 @@ static void histories_part(void **state)
     kith_copy_options_init(&options);
     put_at(c, 4, 0);
     nearest(c, 4);
+    count(c, "$key > 3", 1);
     refuse(kith_collection_restore(snapshot, kith_collection_path(c), &options, NULL, &err), KITH_EXISTS,
            "already");
     options.replace = 1;
@@ -266,7 +290,10 @@ static void histories_part(void **state)
     nearest(c, 1);
     assert_same(c, snapshot);
     put_at(c, 5, 1); /* the same version as before, with another row */
+    put_at(c, 6, 7);
+    put_at(c, 7, 7);
     nearest(c, 5);
+    count(c, "$key > 3", 3); /* remembered, of a row that is not there any more */
     kith_collection_close(open);
     kith_collection_close(c);
 }

@@ -3,18 +3,19 @@
  * that is there is a whole one, and one that is not can be made.
  *
  * KITH_POWER_IMAGES=100000 looks at so many images; the suite takes 2,000. */
-#include "collections.h"
+#include "batches.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <kith/copies.h>
 
 #include "power.h"
 
-enum { DIM = 3, KEYS = 40, MOST_BATCHES = 64, K = 5 };
+enum { MOST_BATCHES = 64, K = 5 };
 
 /* Notes: four times the number of a batch, and what became of it. */
 enum { BEGUN, ACKNOWLEDGED, COPY_BEGUN, COPIED, NOTES };
@@ -25,7 +26,8 @@ static struct {
     uint64_t hash;
     int64_t keys[K]; /* the nearest to the origin */
 } expected[MOST_BATCHES];
-static int batches;
+static int batches; /* written since first_batch */
+static uint64_t first_batch;
 
 static kith_collection_options options_of(void)
 {
@@ -56,39 +58,19 @@ static kith_collection *open_in(const char *folder, const char *name)
 
 static void search_nearest(kith_collection *c, int64_t keys[K])
 {
-    static const float origin[DIM];
+    static const float origin[BATCH_DIM];
     float distances[K];
     kith_collection_query query;
     kith_collection_query_init(&query);
     query.k = K;
-    assert_ok(kith_collection_search(c, 1, DIM, origin, &query, keys, distances, NULL, &err), &err);
+    assert_ok(kith_collection_search(c, 1, BATCH_DIM, origin, &query, keys, distances, NULL, &err), &err);
 }
 
+/* Batches are written in every way there is; other ones in each recording. */
 static void write_batch(kith_collection *c)
 {
     power_note(NOTES * ++batches + BEGUN);
-    assert_ok(kith_collection_begin(c, &err), &err);
-    for (int i = rand() % 12; i >= 0; i--) {
-        int64_t key = 1 + rand() % KEYS;
-        char payload[64], attachment[2000];
-        float x[DIM] = {(float)(rand() % 1000), (float)(rand() % 1000), (float)(rand() % 1000)};
-        if (rand() % 4 == 0) {
-            kith_collection_delete(c, key, NULL);
-            continue;
-        }
-        snprintf(payload, sizeof payload, "{\"batch\":%d}", batches);
-        memset(attachment, batches, sizeof attachment);
-        kith_row row = {.key = key,
-                        .payload = payload,
-                        .vector = x,
-                        .dim = DIM,
-                        .attachment = attachment,
-                        .attachment_size = (size_t)(rand() % (int)sizeof attachment)};
-        assert_ok(kith_collection_put(c, KITH_ROW_ALL, &row, NULL, &err), &err);
-    }
-    int number = batches;
-    assert_ok(kith_collection_meta_set(c, "batch", &number, sizeof number, &err), &err);
-    assert_ok(kith_collection_commit(c, &err), &err);
+    assert_ok(test_batch(c, first_batch + (uint64_t)batches, &err), &err);
     power_note(NOTES * batches + ACKNOWLEDGED);
     assert_ok(kith_collection_hash(c, NULL, &expected[batches].hash, &err), &err);
     search_nearest(c, expected[batches].keys);
@@ -108,15 +90,15 @@ static void record(uint64_t seed)
     kith_collection_options options = options_of();
     kith_fold_options fold;
     kith_collection *c;
-    char command[1200];
     kith_fold_options_init(&fold);
     fold.spec = "Flat";
     srand((unsigned)seed);
-    snprintf(command, sizeof command, "rm -rf '%s'; mkdir '%s'", here, here);
-    assert_int_equal(system(command), 0);
+    test_remove(here);
+    assert_int_equal(mkdir(here, 0777), 0);
     memset(expected, 0, sizeof expected);
     batches = 0;
-    assert_ok(kith_collection_create(in(here, "x.kith"), DIM, KITH_L2SQ, &options, &c, &err), &err);
+    first_batch = MOST_BATCHES * seed;
+    assert_ok(kith_collection_create(in(here, "x.kith"), BATCH_DIM, KITH_L2SQ, &options, &c, &err), &err);
     write_batch(c);
     kith_collection_close(c);
     power_record(here);
@@ -144,12 +126,11 @@ static void record(uint64_t seed)
 static int prove(kith_collection *c, int from, int to)
 {
     uint64_t hash;
-    kith_meta meta;
+    uint64_t absolute;
     int64_t keys[K];
-    int number;
     assert_ok(kith_collection_check(c, NULL, &err), &err);
-    assert_ok(kith_collection_meta_get(c, "batch", &meta, &err), &err);
-    memcpy(&number, meta.value, sizeof number);
+    assert_ok(test_batch_number(c, &absolute, &err), &err);
+    int number = (int)(absolute - first_batch);
     if (number < from || number > to) fail_msg("batch %d is there, expected %d to %d", number, from, to);
     assert_ok(kith_collection_hash(c, NULL, &hash, &err), &err);
     assert_true(hash == expected[number].hash);
@@ -199,24 +180,35 @@ static size_t first_moment(void)
     return t;
 }
 
-/* Each loss at each sync of the recording, and then at moments drawn at random, until there are `wanted` images. */
+static int by_time(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a >> 32, y = *(const uint64_t *)b >> 32;
+    return (x > y) - (x < y);
+}
+
+/* A loss at each sync of the recording, and others at moments drawn at random, until there are `wanted` images; in the order of
+ * time. */
 static size_t prove_recording(uint64_t seed, size_t wanted, size_t *syncs)
 {
-    size_t done = 0, first = first_moment(), n = power_moments();
-    for (size_t t = first; t < n && done < wanted / 2; t++) {
-        if (!power_is_sync(t)) continue;
-        ++*syncs;
-        power_loss loss = (power_loss)(mixed(seed + t) % POWER_LOSSES);
-        power_image(t, loss, seed + t, image); /* just before it */
-        prove_image(t, done++ % 64 == 0);
+    size_t n = 0, first = first_moment(), moments = power_moments();
+    uint64_t *drawn = malloc(wanted * sizeof *drawn); /* the moment, and 32 bits for all else */
+    assert_non_null(drawn);
+    for (size_t t = first; t < moments && n < wanted / 2; t++)
+        if (power_is_sync(t))
+            drawn[n++] = (uint64_t)t << 32 | (mixed(seed + t) & UINT32_MAX); /* just before it */
+    *syncs += n;
+    for (; n < wanted; n++) {
+        uint64_t r = mixed(seed * 1000003 + n);
+        drawn[n] = (first + (r >> 32) % (moments - first + 1)) << 32 | (r & UINT32_MAX);
     }
-    for (; done < wanted; done++) {
-        uint64_t r = mixed(seed * 1000003 + done);
-        size_t t = first + (size_t)(r / 8 % (n - first + 1));
-        power_image(t, (power_loss)(r % POWER_LOSSES), r, image);
-        prove_image(t, r / 64 % 64 == 0);
+    qsort(drawn, n, sizeof *drawn, by_time);
+    for (size_t i = 0; i < n; i++) {
+        uint64_t r = drawn[i] & UINT32_MAX;
+        power_image(drawn[i] >> 32, (power_loss)(r % POWER_LOSSES), drawn[i], image);
+        prove_image(drawn[i] >> 32, r / 64 % 64 == 0);
     }
-    return done;
+    free(drawn);
+    return n;
 }
 
 static void power_fails(void **state)
@@ -242,16 +234,15 @@ static void lost_syncs_are_found(void **state)
     for (uint64_t seed = test_seed(); seed < test_seed() + 10; seed++) {
         kith_collection_options options = options_of();
         kith_collection *c = NULL;
-        kith_meta meta;
-        int number = -1;
+        uint64_t number = 0;
         record(seed);
         power_image(power_moments(), POWER_LIES, seed, image);
         int acknowledged = power_noted(power_moments(), ACKNOWLEDGED, NOTES) / NOTES;
         if (kith_collection_open(in(image, "x.kith"), &options, &c, &err) == KITH_OK &&
-            kith_collection_meta_get(c, "batch", &meta, &err) == KITH_OK)
-            memcpy(&number, meta.value, sizeof number);
+            test_batch_number(c, &number, &err) != KITH_OK)
+            number = 0;
         kith_collection_close(c);
-        lost += number < acknowledged;
+        lost += number < first_batch + (uint64_t)acknowledged;
         power_clear();
     }
     assert_true(lost > 5);
