@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 QUERIES = 10000
-SCALES = (640, 1000, 480, 800, 360, 560, 900, 420)  # the longer side, pixels
+SCALES = (640, 1000, 480, 800, 360, 560, 900, 420, 720, 520, 600)  # the longer side, pixels
 CROPS = ((0.0, 0.0), (0.25, 0.25), (0.0, 0.25), (0.25, 0.0))  # where three quarters of the photo begin
 
 

@@ -287,7 +287,8 @@ int cli_truth_check(cli_context *cli, const char *path, const cli_truth *truth, 
 /* Write ids[n][k] as .ivecs; rows that are not there (KITH_NO_ID) become -1. */
 int cli_ids_save(cli_context *cli, const char *path, const uint64_t *ids, size_t n, size_t k);
 
-/* Refuse an output file whose folder is missing or cannot be written, before hours are spent on its content. */
+/* Refuse an output file before hours are spent on its content: one whose folder is missing or cannot be written, and one
+ * that an argument of the command names, too, however it is spelt. */
 int cli_output_check(cli_context *cli, const char *path);
 
 /* The distance of row i of a and row j of b under the metric, in double precision: the judge of recall. */

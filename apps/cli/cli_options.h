@@ -6,6 +6,15 @@
 #include "cli.h"
 
 /* clang-format off */
+
+/* The plain kinds: a text, a list of texts, a flag, of the member of that name. */
+#define CLI_OPTION_TEXT(member, called, shown, says) \
+    {.name = called, .kind = CLI_TEXT, .argument = shown, .into = offsetof(struct options, member), .help = says}
+#define CLI_OPTION_LIST(member, called, shown, says) \
+    {.name = called, .kind = CLI_LIST, .argument = shown, .into = offsetof(struct options, member), .help = says}
+#define CLI_OPTION_FLAG(member, called, says) \
+    {.name = called, .kind = CLI_FLAG, .into = offsetof(struct options, member), .help = says}
+
 #define CLI_OPTION_METRIC \
     {.name = "metric", .letter = 'm', .kind = CLI_TEXT, .argument = "METRIC", .fallback = "l2", \
      .choices = CLI_METRICS, .into = offsetof(struct options, metric), .help = "the distance"}
@@ -14,9 +23,9 @@
     {.name = "neighbours", .letter = 'k', .kind = CLI_COUNT, .argument = "K", .fallback = usual, .low = 1, \
      .high = most, .into = offsetof(struct options, k), .help = says}
 
-#define CLI_OPTION_SEED \
+#define CLI_OPTION_SEED(says) \
     {.name = "seed", .kind = CLI_COUNT, .argument = "N", .fallback = "1", \
-     .into = offsetof(struct options, seed), .help = "seed of everything random in the index"}
+     .into = offsetof(struct options, seed), .help = says}
 
 #define CLI_OPTION_SET(says) \
     {.name = "set", .kind = CLI_LIST, .argument = "NAME=VALUE,...", .into = offsetof(struct options, set), \

@@ -183,10 +183,25 @@ int cli_ids_save(cli_context *cli, const char *path, const uint64_t *ids, size_t
     return status;
 }
 
+/* Whether the file is one that an argument names, however it is spelt. */
+static bool is_argument(const cli_context *cli, const char *path, const struct stat *info)
+{
+    struct stat other;
+    for (size_t i = 0; i < cli->n_args; i++)
+        if (cli->args[i] != path && stat(cli->args[i], &other) == 0 && other.st_dev == info->st_dev &&
+            other.st_ino == info->st_ino)
+            return true;
+    return false;
+}
+
 int cli_output_check(cli_context *cli, const char *path)
 {
     struct stat info;
-    if (stat(path, &info) == 0 && S_ISDIR(info.st_mode)) return cli_fail(cli, path, "%s", strerror(EISDIR));
+    if (stat(path, &info) == 0) {
+        if (S_ISDIR(info.st_mode)) return cli_fail(cli, path, "%s", strerror(EISDIR));
+        if (S_ISREG(info.st_mode) && is_argument(cli, path, &info))
+            return cli_fail(cli, path, "is read by this command: name another file to write");
+    }
     const char *slash = strrchr(path, '/');
     size_t length = !slash ? 0 : slash == path ? 1 : (size_t)(slash - path);
     char *folder = length ? strndup(path, length) : strdup(".");

@@ -23,6 +23,12 @@ typedef struct batch {
     char *owned[BATCH]; /* to be freed with the batch, or NULL */
 } batch;
 
+static void batch_drop(batch *b)
+{
+    for (size_t i = 0; i < b->n; i++) free(b->owned[i]);
+    b->n = b->bytes = 0;
+}
+
 static int batch_flush(batch *b)
 {
     kith_error err;
@@ -32,8 +38,7 @@ static int batch_flush(batch *b)
     if (kith_texts_add(b->docs->texts, b->n, b->text, b->size, &quiet, &err) != KITH_OK)
         status = err.code == KITH_CANCELLED ? cli_fail(b->cli, NULL, "interrupted")
                                             : cli_fail_error(b->cli, b->cli->args[0], &err);
-    for (size_t i = 0; i < b->n; i++) free(b->owned[i]);
-    b->n = b->bytes = 0;
+    batch_drop(b);
     return status;
 }
 
@@ -196,40 +201,49 @@ static void split_list(char *list, char *words[MAX_COLUMNS + 1], size_t *n)
         words[(*n)++] = word;
 }
 
+/* Whether the first line names the columns: each that is wanted by a name, and there is such a one. */
+static bool is_header(const char *line, size_t size, char *const *words, size_t n)
+{
+    uint64_t number;
+    size_t names = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (cli_parse_count(words[i], &number)) continue;
+        if (named_column(line, size, words[i]) == SIZE_MAX) return false;
+        names++;
+    }
+    return names > 0;
+}
+
+static int find_column(cli_context *cli, const char *option, const char *line, size_t size, bool header,
+                       const char *word, size_t *column)
+{
+    size_t fields = count_fields(line, size);
+    *column = header ? named_column(line, size, word) : SIZE_MAX;
+    if (*column == SIZE_MAX) *column = customary_column(fields, word);
+    if (*column != SIZE_MAX) return CLI_OK;
+    return cli_usage(cli, option, "there is no %s: the first line of %s has %zu columns and does not name it",
+                     word, cli->args[0], fields);
+}
+
 static int find_columns(cli_context *cli, const documents_format *format, const char *line, size_t size,
                         columns *c)
 {
-    char *list = strdup(format->columns ? format->columns : ""), *words[MAX_COLUMNS + 1];
-    if (!list) return cli_fail(cli, NULL, "out of memory");
-    split_list(list, words, &c->n);
-    int status = CLI_OK;
-    if (format->columns && (c->n == 0 || c->n > MAX_COLUMNS))
+    char *list = strdup(format->columns ? format->columns : ""), *id = strdup(format->id ? format->id : "");
+    char *words[MAX_COLUMNS + 2];
+    int status = list && id ? CLI_OK : cli_fail(cli, NULL, "out of memory");
+    if (status == CLI_OK) split_list(list, words, &c->n);
+    if (status == CLI_OK && format->columns && (c->n == 0 || c->n > MAX_COLUMNS))
         status =
             cli_usage(cli, "--columns", "wants 1 to %d names or numbers, separated by commas", MAX_COLUMNS);
-    size_t fields = count_fields(line, size);
-    uint64_t number;
-    c->header = format->columns || format->id;
+    if (status == CLI_OK) {
+        words[c->n] = id;
+        c->header = is_header(line, size, words, c->n + (format->id != NULL));
+    }
     for (size_t i = 0; i < c->n && status == CLI_OK; i++)
-        c->header = c->header && named_column(line, size, words[i]) != SIZE_MAX;
-    if (format->id)
-        c->header = c->header && (named_column(line, size, format->id) != SIZE_MAX ||
-                                  (c->n > 0 && cli_parse_count(format->id, &number)));
-    for (size_t i = 0; i < c->n && status == CLI_OK; i++) {
-        c->text[i] = c->header ? named_column(line, size, words[i]) : customary_column(fields, words[i]);
-        if (c->text[i] == SIZE_MAX)
-            status = cli_usage(cli, "--columns",
-                               "there is no %s: the first line of %s has %zu columns and does not name it",
-                               words[i], cli->args[0], fields);
-    }
-    if (format->id && status == CLI_OK) {
-        c->id = c->header ? named_column(line, size, format->id) : SIZE_MAX;
-        if (c->id == SIZE_MAX) c->id = customary_column(fields, format->id);
-        if (c->id == SIZE_MAX)
-            status = cli_usage(cli, "--id",
-                               "there is no %s: the first line of %s has %zu columns and does not name it",
-                               format->id, cli->args[0], fields);
-    }
+        status = find_column(cli, "--columns", line, size, c->header, words[i], &c->text[i]);
+    if (format->id && status == CLI_OK) status = find_column(cli, "--id", line, size, c->header, id, &c->id);
     free(list);
+    free(id);
     return status;
 }
 
@@ -286,6 +300,10 @@ static int read_lines(batch *b, const documents_format *format, const char *byte
     layout how = layout_of(cli->args[0], format);
     columns c = {0};
     int status = CLI_OK;
+    if (memchr(bytes, 0, size < SNIFFED ? size : SNIFFED))
+        return cli_fail(cli, cli->args[0], "holds zero bytes: it is no text");
+    if (how != TSV && (format->columns || format->id))
+        return cli_usage(cli, "--columns, --id", "are for --format tsv, not %s", format->format);
     b->docs->numbered = how == LINES;
     size_t number = 0;
     const size_t mark = size >= 3 && memcmp(bytes, "\xef\xbb\xbf", 3) == 0 ? 3 : 0; /* that it is UTF-8 */
@@ -348,6 +366,8 @@ static int read_folder(batch *b, const char *path)
             fts_set(tree, entry, FTS_SKIP);
         } else if (entry->fts_info == FTS_DNR || entry->fts_info == FTS_ERR || entry->fts_info == FTS_NS) {
             b->docs->failed = cli_fail(b->cli, entry->fts_path, "%s", strerror(entry->fts_errno));
+        } else if (entry->fts_info == FTS_SL || entry->fts_info == FTS_SLNONE) {
+            b->docs->left_out++;
         } else if (entry->fts_info == FTS_F) {
             status = add_file(b, entry, root);
             if (b->cli->run.progress)
@@ -385,11 +405,14 @@ int documents_read(cli_context *cli, const char *path, const documents_format *f
         bytes = standard ? read_stream(stdin, 1 << 20, &size) : read_file(path, (size_t)st.st_size, &size);
         status = bytes ? read_lines(b, format, bytes, size) : cli_fail(cli, path, "%s", strerror(errno));
     }
-    int flushed = batch_flush(b);
+    if (status == CLI_OK)
+        status = batch_flush(b);
+    else
+        batch_drop(b);
     free(bytes);
     free(b);
     cli_progress_clear(cli);
-    return status != CLI_OK ? status : flushed;
+    return status;
 }
 
 void documents_clear(documents *docs)

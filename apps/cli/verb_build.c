@@ -103,7 +103,7 @@ const cli_verb verb_build = {
                                {0}},
     .options = (const cli_option[]){CLI_OPTION_OUTPUT("the index file to write"),
                                     CLI_OPTION_METRIC,
-                                    CLI_OPTION_SEED,
+                                    CLI_OPTION_SEED("seed of everything random in the index"),
                                     CLI_OPTION_SET("parameters at build: see `kith families SPEC`"),
                                     CLI_OPTION_LIMIT,
                                     {0}},

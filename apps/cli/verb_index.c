@@ -1,5 +1,5 @@
 /* verb_index.c - `kith index`: a folder of pictures becomes a collection, and is kept in step with it. */
-#include "cli.h"
+#include "cli_options.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -274,13 +274,9 @@ const cli_verb verb_index = {
              .choices = "classic|plain",
              .into = offsetof(struct options, descriptor),
              .help = "how pictures are described: classic, or its parts that need no training"},
-            {.name = "model",
-             .kind = CLI_TEXT,
-             .argument = "FILE[:LAYER]",
-             .into = offsetof(struct options, model),
-             .help =
-                 "describe pictures by a layer of a network in an ONNX file; when left out, what goes into "
-                 "the last fully connected layer"},
+            CLI_OPTION_TEXT(model, "model", "FILE[:LAYER]",
+                            "describe pictures by a layer of a network in an ONNX file; when left out, what "
+                            "goes into the last fully connected layer"),
             {.name = "input-size",
              .kind = CLI_COUNT,
              .argument = "N",
@@ -309,17 +305,10 @@ const cli_verb verb_index = {
              .high = 1024,
              .into = offsetof(struct options, jobs),
              .help = "how many processes decode pictures; 0 means one for each processor"},
-            {.name = "exclude",
-             .kind = CLI_LIST,
-             .argument = "PATTERN",
-             .into = offsetof(struct options, exclude),
-             .help =
-                 "leave out files and folders of this name (may hold * and ?), or of this path below FOLDER "
-                 "when it has a slash; may be repeated; \"\" forgets earlier ones"},
-            {.name = "hidden",
-             .kind = CLI_FLAG,
-             .into = offsetof(struct options, hidden),
-             .help = "look at names that begin with a dot, too"},
+            CLI_OPTION_LIST(exclude, "exclude", "PATTERN",
+                            "leave out files and folders of this name (may hold * and ?), or of this path "
+                            "below FOLDER when it has a slash; may be repeated; \"\" forgets earlier ones"),
+            CLI_OPTION_FLAG(hidden, "hidden", "look at names that begin with a dot, too"),
             {.name = "max-megapixels",
              .kind = CLI_NUMBER,
              .argument = "N",
@@ -344,29 +333,16 @@ const cli_verb verb_index = {
              .high = 100000,
              .into = offsetof(struct options, batch),
              .help = "pictures that are written in one transaction"},
-            {.name = "seed",
-             .kind = CLI_COUNT,
-             .argument = "N",
-             .fallback = "1",
-             .into = offsetof(struct options, seed),
-             .help = "of the codebook"},
-            {.name = "retrain",
-             .kind = CLI_FLAG,
-             .into = offsetof(struct options, retrain),
-             .help = "learn a new codebook, or change to another descriptor: all pictures are read again"},
-            {.name = "retry",
-             .kind = CLI_FLAG,
-             .into = offsetof(struct options, retry),
-             .help = "try the bad files again, even those that did not change"},
-            {.name = "prune",
-             .kind = CLI_FLAG,
-             .into = offsetof(struct options, prune),
-             .help = "believe that the pictures are gone when FOLDER is missing (give -o and its absolute "
-                     "path) or empty"},
-            {.name = "relocate",
-             .kind = CLI_FLAG,
-             .into = offsetof(struct options, relocate),
-             .help = "the collection was made of this folder, which has been elsewhere then"},
+            CLI_OPTION_SEED("of the codebook"),
+            CLI_OPTION_FLAG(
+                retrain, "retrain",
+                "learn a new codebook, or change to another descriptor: all pictures are read again"),
+            CLI_OPTION_FLAG(retry, "retry", "try the bad files again, even those that did not change"),
+            CLI_OPTION_FLAG(prune, "prune",
+                            "believe that the pictures are gone when FOLDER is missing (give -o and its "
+                            "absolute path) or empty"),
+            CLI_OPTION_FLAG(relocate, "relocate",
+                            "the collection was made of this folder, which has been elsewhere then"),
             {.name = "watch",
              .letter = 'w',
              .kind = CLI_FLAG,

@@ -1,5 +1,5 @@
 /* verb_palette.c - `kith palette`: a picture in a few colours, which is vector quantisation one can see. */
-#include "cli.h"
+#include "cli_options.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -113,12 +113,7 @@ const cli_verb verb_palette = {
                                      .high = PALETTE_MAX,
                                      .into = offsetof(struct options, k),
                                      .help = "how many colours"},
-                                    {.name = "seed",
-                                     .kind = CLI_COUNT,
-                                     .argument = "N",
-                                     .fallback = "1",
-                                     .into = offsetof(struct options, seed),
-                                     .help = "another seed finds another palette, about as good"},
+                                    CLI_OPTION_SEED("another seed finds another palette, about as good"),
                                     {0}},
     .common = CLI_JSON,
     .options_size = sizeof(struct options),

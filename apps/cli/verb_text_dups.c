@@ -1,5 +1,5 @@
 /* verb_text_dups.c - `kith text dups`: near-duplicate documents of a file or a folder. */
-#include "cli.h"
+#include "cli_options.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -148,6 +148,22 @@ static int parse_shingles(cli_context *cli, const char *text, kith_texts_options
     return CLI_OK;
 }
 
+/* Few values and a low threshold cannot keep what --recall promises: said before the search. */
+static int note_recall(cli_context *cli, const struct options *o)
+{
+    kith_error err;
+    size_t bands, rows;
+    if (kith_bands_choose((size_t)o->hashes, o->threshold, o->recall, &bands, &rows, &err) != KITH_OK)
+        return cli_fail_error(cli, NULL, &err);
+    double found = kith_bands_probability(bands, rows, o->threshold);
+    if (found < o->recall)
+        cli_note(cli,
+                 "%llu hashes find only %.2f %% of the pairs at %g: more --hashes, or --method exact, "
+                 "find more",
+                 (unsigned long long)o->hashes, 100 * found, o->threshold);
+    return CLI_OK;
+}
+
 static int compare(cli_context *cli, const struct options *o, const documents *docs)
 {
     kith_error err;
@@ -165,10 +181,14 @@ static int compare(cli_context *cli, const struct options *o, const documents *d
     how.seed = o->seed;
     how.all_copies = o->show[0] == 'p';
     if (how.distance >= how.bits) return cli_usage(cli, "--distance", "must be below the %zu bits", how.bits);
-    if (kith_texts_pairs(docs->texts, &how, &cli->run, &pairs, &err) != KITH_OK)
-        return err.code == KITH_CANCELLED ? cli_fail(cli, NULL, "interrupted")
-                                          : cli_fail_error(cli, cli->args[0], &err);
-    int status;
+    int status = how.method == KITH_TEXTS_MINHASH ? note_recall(cli, o) : CLI_OK;
+    if (status != CLI_OK) return status;
+    if (kith_texts_pairs(docs->texts, &how, &cli->run, &pairs, &err) != KITH_OK) {
+        if (err.code == KITH_CANCELLED) return cli_fail(cli, NULL, "interrupted");
+        if (err.code == KITH_NOMEM && how.all_copies)
+            return cli_fail(cli, cli->args[0], "%s; --show groups takes far less", err.message);
+        return cli_fail_error(cli, cli->args[0], &err);
+    }
     const char *compared = cli_thousands(kith_texts_counted(docs->texts)), *all = cli_thousands(docs->n);
     if (how.all_copies) {
         size_t found = pairs.n;
@@ -206,7 +226,8 @@ static int run(cli_context *cli, void *options)
     documents docs;
     status = documents_read(cli, cli->args[0], &format, &texts, &docs);
     if (status == CLI_OK && docs.left_out)
-        cli_note(cli, "%s files are no text and were left out", cli_thousands(docs.left_out));
+        cli_note(cli, "%s files were left out: no text, links, or longer than 1 GiB",
+                 cli_thousands(docs.left_out));
     if (status == CLI_OK) status = compare(cli, o, &docs);
     if (status == CLI_OK && docs.failed) status = CLI_FAILED;
     documents_clear(&docs);
@@ -285,11 +306,7 @@ const cli_verb verb_text_dups = {
              .argument = "LIST",
              .into = offsetof(struct options, columns),
              .help = "the columns of a TSV that are the text, names or numbers; all but the id without it"},
-            {.name = "id",
-             .kind = CLI_TEXT,
-             .argument = "COLUMN",
-             .into = offsetof(struct options, id),
-             .help = "the column of a TSV that is the id; the first without it"},
+            CLI_OPTION_TEXT(id, "id", "COLUMN", "the column of a TSV that is the id; the first without it"),
             {.name = "format",
              .kind = CLI_TEXT,
              .argument = "FORMAT",
@@ -335,17 +352,10 @@ const cli_verb verb_text_dups = {
              .choices = "64|128",
              .into = offsetof(struct options, bits),
              .help = "simhash: bits of a fingerprint"},
-            {.name = "seed",
-             .kind = CLI_COUNT,
-             .argument = "N",
-             .fallback = "1",
-             .into = offsetof(struct options, seed),
-             .help = "minhash: another seed misses other pairs"},
-            {.name = "curve",
-             .kind = CLI_FLAG,
-             .into = offsetof(struct options, curve),
-             .help =
-                 "minhash: print which part of the pairs of each similarity is found, and do nothing else"},
+            CLI_OPTION_SEED("minhash: another seed misses other pairs"),
+            CLI_OPTION_FLAG(
+                curve, "curve",
+                "minhash: print which part of the pairs of each similarity is found, and do nothing else"),
             {0}},
     .common = CLI_JSON | CLI_THREADS,
     .options_size = sizeof(struct options),

@@ -637,7 +637,7 @@ const cli_verb verb_tune = {
                                      .into = offsetof(struct options, queries),
                                      .help = "take the first N queries only; 0 means all"},
                                     CLI_OPTION_LIMIT,
-                                    CLI_OPTION_SEED,
+                                    CLI_OPTION_SEED("seed of everything random in the index"),
                                     {0}},
     .common = CLI_JSON | CLI_THREADS,
     .options_size = sizeof(struct options),

@@ -112,6 +112,8 @@ typedef struct kith_texts_pairs_options {
      * all that are like them; 0: a copy is paired with the first of its kind only, and only that one with others,
      * which is enough for kith_pairs_groups and stays small where thousands are the same. */
     int all_copies;
+    size_t
+        max_pairs; /* more of them (16 bytes each) are refused before they are made; 0: as many as memory holds */
 } kith_texts_pairs_options;
 
 static inline void kith_texts_pairs_options_init(kith_texts_pairs_options *options)
@@ -125,13 +127,14 @@ static inline void kith_texts_pairs_options_init(kith_texts_pairs_options *optio
     options->distance = 3;
     options->seed = 1;
     options->all_copies = 1;
+    options->max_pairs = (size_t)1 << 27;
 }
 
 /* The pairs of near-duplicates. Every pair is verified: its similarity is the exact Jaccard similarity of the shingles,
  * at least the threshold, whatever method proposed it.
  * In:       options, NULL for the defaults.
  * Out:      *pairs; zeroed on failure.
- * Errors:   KITH_INVALID, KITH_NOMEM, KITH_CANCELLED.
+ * Errors:   KITH_INVALID, KITH_NOMEM (also for more than max_pairs), KITH_CANCELLED.
  * Threads:  run's pool; the result is the same with any number. Stages "signing", "comparing".
  * Memory:   MinHash: 4 hashes bytes a distinct set; SimHash: 8 to 16 bytes and the index. */
 KITH_API kith_status kith_texts_pairs(const kith_texts *texts, const kith_texts_pairs_options *options,

@@ -1,8 +1,9 @@
 /* minhash.c - MinHash signatures and the pairs that banding proposes.
  *
  * A random order of the tokens is a hash function, h(x) = high 32 bits of (a x + b) modulo 2^64 with random odd a, of
- * the token mixed once (ki_mix64): multiply-add-shift is 2-universal, and M. Mitzenmacher and S. Vadhan ("Why simple
- * hash functions work", SODA 2008) say why that is as good as a random order on tokens that are themselves hashes.
+ * the token mixed once (ki_mix64): multiply-shift is universal within a factor of 2 (M. Dietzfelbinger et al., J. Algorithms
+ * 25, 1997), and M. Mitzenmacher and S. Vadhan ("Why simple hash functions work", SODA 2008) say why such a function is as
+ * good as a random order on tokens that are themselves hashes.
  * tests/unit/test_minhash.c holds the estimates against the exact values.
  *
  * 32 bits a value: two different tokens share the least value with a chance of |a u b| / 2^32, far below the standard

@@ -16,7 +16,8 @@
  *     it at its own radius, so any radius can be asked; where no prefix does, and for k rows where the forest has no
  *     more, every signature is compared. So a search for k rows returns min(k, matches) of them.
  *   - With `containment` a distance is 1 - |q n x| / |q|: rows are ordered by the class of their sizes, and each class takes
- *     the prefix of the Jaccard similarity that the containment means for its largest sets. Nearest rows come from
+ *     the prefix of the Jaccard similarity that the containment means for its largest sets; where these are so large that
+ *     no prefix reaches `recall`, a range search compares the class as a whole. Nearest rows come from
  *     containments of 0.9, 0.7, ... 0.1 in turn until there are enough.
  *
  * Layout (src/hash/minhash_forest.h has the order; src/index/signatures.c the code):
@@ -299,8 +300,18 @@ static int gather_similar(const minhash *h, ki_scratch *s, ki_query *query, doub
     return 1;
 }
 
-/* All rows that may hold this part of the query. 0: as above. */
-static int gather_containing(const minhash *h, ki_scratch *s, ki_query *query, double part)
+/* Every row of a class. */
+static void gather_class(const minhash *h, ki_scratch *s, ki_query *query, size_t class)
+{
+    const ki_minhash_forest *f = &h->forest;
+    for (size_t at = f->class_start[class]; at < f->class_start[class + 1] && !query->stopped; at++)
+        meet(h, s, query, f->order[at]);
+    flush(h, s, query);
+}
+
+/* All rows that may hold this part of the query. 0: as above. thorough: a class of which the bands would propose too few
+ * is compared as a whole. */
+static int gather_containing(const minhash *h, ki_scratch *s, ki_query *query, double part, int thorough)
 {
     double recall = h->base.env->params[RECALL], size = (double)query->n_tokens;
     if (part <= 0 || size <= 0) return 0;
@@ -308,7 +319,10 @@ static int gather_containing(const minhash *h, ki_scratch *s, ki_query *query, d
         double longest = ki_minhash_class_end(class);
         if (longest < part * size) continue; /* too short to hold so much of the query */
         double jaccard = part < 1 ? part / (longest / size + 1 - part) : fmin(size / longest, 1);
-        gather(h, s, query, class, ki_minhash_forest_depth(&h->forest, jaccard, recall), 0);
+        if (thorough && kith_bands_probability(h->forest.bands, 1, fmin(jaccard, 1)) < recall)
+            gather_class(h, s, query, class);
+        else
+            gather(h, s, query, class, ki_minhash_forest_depth(&h->forest, jaccard, recall), 0);
     }
     return 1;
 }
@@ -317,7 +331,7 @@ static void search_radius(const minhash *h, ki_scratch *s, ki_query *query)
 {
     double least = 1 - (double)query->radius;
     if (query->radius < 0) return;
-    if (!(query->settings[CONTAINMENT] != 0 ? gather_containing(h, s, query, least)
+    if (!(query->settings[CONTAINMENT] != 0 ? gather_containing(h, s, query, least, 1)
                                             : gather_similar(h, s, query, least)))
         scan_all(h, s, query);
 }
@@ -329,7 +343,7 @@ static void search_nearest(const minhash *h, ki_scratch *s, ki_query *query)
     if (query->settings[CONTAINMENT] != 0) {
         for (int tenths = 9; tenths > 0 && query->scored < wanted && !query->stopped; tenths -= 2) {
             start_again(s, query);
-            if (!gather_containing(h, s, query, tenths / 10.0)) break;
+            if (!gather_containing(h, s, query, tenths / 10.0, 0)) break;
         }
     } else {
         for (size_t depth = h->forest.rows; depth > 0 && query->scored < wanted; depth--)
@@ -483,7 +497,8 @@ const ki_structure_part ki_structure_minhash = {
     .part = {.info = {.pattern = "MinHash<K>",
                       .about =
                           "structure over sets: MinHash signatures of K values in bands, for the Jaccard "
-                          "similarity (documents, baskets) or containment; not for similarities below 0.2",
+                          "similarity (documents, baskets) or containment; not for similarities below 0.2; "
+                          "by the library alone (kith_index_add_sets), no file format holds sets",
                       .params = minhash_params,
                       .n_params = N_PARAMS},
              .args = {{"K", 1, KITH_MINHASH_MAX_HASHES, 0}}},

@@ -850,7 +850,13 @@ static kith_status train(ki_codec *codec, const float *x, size_t n, uint64_t see
     return status;
 }
 
-/* ---- Save, load, check: PREFIX.signs, u8, of the rotation; PREFIX.center, f32 [dim]; PREFIX.grid, f32 [2] ---- */
+/* ---- Save, load, check: PREFIX.signs, u8, of the rotation; PREFIX.center, f32 [dim]; PREFIX.grid or .cellgrid, f32 [2] ---- */
+
+/* Codes in cells were once taken relative to another origin, in as many bytes: the section's name tells them apart. */
+static const char *grid_section(const rabitq_codec *c)
+{
+    return c->base.residual ? "cellgrid" : "grid";
+}
 
 static void section_name(const char *prefix, const char *what, char name[KI_STORE_NAME_BYTES])
 {
@@ -868,7 +874,7 @@ static kith_status save(const ki_codec *codec, const char *prefix, struct ki_sto
                         err));
     section_name(prefix, "center", name);
     KI_TRY(ki_store_put(writer, name, c->center, codec->dim, sizeof *c->center, err));
-    section_name(prefix, "grid", name);
+    section_name(prefix, grid_section(c), name);
     return ki_store_put(writer, name, c->learned, 2, sizeof *c->learned, err);
 }
 
@@ -896,6 +902,10 @@ static kith_status load(ki_codec *codec, const char *prefix, struct ki_store *st
     if (!c->kernels->finite_f32(c->center, codec->dim))
         return ki_fail(err, KITH_CORRUPT, "section %s holds NaN or infinity", name);
     section_name(prefix, "grid", name);
+    if (c->base.residual && ki_store_has(store, name))
+        return ki_fail(err, KITH_UNSUPPORTED, "%s: its RaBitQ codes are of an older form: build it anew",
+                       ki_store_path(store));
+    section_name(prefix, grid_section(c), name);
     KI_TRY(ki_store_load(store, name, 2, sizeof *c->learned, c->learned, err));
     if (!(c->learned[SCALE] > 0 && isfinite(c->learned[SCALE]) && c->learned[NARROW] >= 0 &&
           c->learned[NARROW] <= 1))

@@ -208,8 +208,7 @@ static void add_pair(kith_pairs *out, uint32_t a, uint32_t b, double similarity)
     out->items[out->n++] = a < b ? (kith_pair){a, b, similarity} : (kith_pair){b, a, similarity};
 }
 
-/* Pairs of sets to pairs of texts, copies among them. */
-static kith_status expand(const pairing *p, const kith_pairs *sets, kith_pairs *out, kith_error *err)
+static size_t count_pairs(const pairing *p, const kith_pairs *sets)
 {
     int all = p->options->all_copies;
     size_t total = all ? 0 : sets->n;
@@ -217,8 +216,19 @@ static kith_status expand(const pairing *p, const kith_pairs *sets, kith_pairs *
         total += all ? members_of(p, c) * (members_of(p, c) - 1) / 2 : members_of(p, c) - 1;
     for (size_t i = 0; all && i < sets->n; i++)
         total += members_of(p, sets->items[i].a) * members_of(p, sets->items[i].b);
+    return total;
+}
+
+/* Pairs of sets to pairs of texts, copies among them. */
+static kith_status expand(const pairing *p, const kith_pairs *sets, kith_pairs *out, kith_error *err)
+{
+    int all = p->options->all_copies;
+    size_t total = count_pairs(p, sets), most = p->options->max_pairs;
     *out = (kith_pairs){.allocator = p->allocator};
     if (total == 0) return KITH_OK;
+    if (most && total > most)
+        return ki_fail(err, KITH_NOMEM, "%zu pairs, most of them copies of the same texts, are more than %zu",
+                       total, most);
     out->items = ki_alloc(p->allocator, total, sizeof *out->items);
     if (!out->items) return ki_fail_nomem(err, total * sizeof *out->items);
     for (size_t c = 0; c < p->m; c++) {

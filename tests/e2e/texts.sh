@@ -18,6 +18,7 @@ expect() {
 }
 # is TEXT: what the last command wrote on stdout.
 is() { [ "$(cat out)" = "$1" ] || fail "not '$1' but: $(cat out)"; }
+says_not() { ! grep -qF -- "$1" out err || fail "'$1' in: $(cat out err)"; }
 says() { grep -qF -- "$1" out err || fail "no '$1' in: $(cat out err)"; }
 
 if ! kith text --help >/dev/null 2>&1; then
@@ -69,6 +70,11 @@ for columns in title,body 2,4; do
     expect 0 kith text dups without.tsv --columns "$columns" --json -q
     is '{"a":"a1","b":"a2","jaccard":0.714285714}' # 5 of 7 shingles: the title is in one of each
 done
+for columns in body,2 2,body; do # one by its name: the first line is no document
+    expect 0 kith text dups with.tsv --columns "$columns" --json -q
+    is '{"a":"a1","b":"a2","jaccard":0.714285714}'
+    says_not '"id"'
+done
 expect 0 kith text dups with.tsv --columns title --id note --json -q
 is '{"a":"x","b":"z","jaccard":1.0}'
 expect 0 kith text dups without.tsv -s word:1 -t 0.6 --json -q # all but the id: 7 of 11 words
@@ -78,6 +84,8 @@ says 'there is no nonsense'
 expect 2 kith text dups without.tsv --columns 5
 expect 2 kith text dups without.tsv --columns ,
 expect 2 kith text dups without.tsv --id nonsense
+expect 2 kith text dups with.tsv --columns body --format lines
+says 'are for --format tsv'
 
 # ---- a folder ----
 mkdir -p folder/sub folder/.hidden
@@ -88,7 +96,9 @@ printf 'the cat sat on the mat\0binary' >folder/d.bin
 echo 'Something else altogether, in a file of its own.' >folder/e.txt
 expect 0 kith text dups folder --json
 is '{"a":"a.txt","b":"sub/b.txt","jaccard":1.0}'
-says '1 files are no text'
+says '1 files were left out: no text'
+expect 1 kith text dups folder/d.bin
+says 'it is no text'
 expect 0 kith text dups folder/ --json -q
 is '{"a":"a.txt","b":"sub/b.txt","jaccard":1.0}'
 
@@ -111,10 +121,23 @@ is '{"group":1,"ids":[1,3]}
 {"group":2,"ids":[4,5]}
 {"group":3,"ids":[6,7]}'
 
+# ---- the very same line a hundred thousand times ----
+yes 'the same line of words again and again' | head -n 100000 >copies || true
+expect 1 kith text dups copies
+says '4999950000 pairs'
+says '--show groups'
+expect 0 kith text dups copies --show groups --json -q
+[ "$(wc -l <out)" = 1 ] || fail "$(wc -l <out) groups of one text"
+
 # ---- the curve ----
 expect 0 kith text dups --curve -t 0.5 --json -q
 [ "$(wc -l <out)" = 21 ] || fail "the curve has $(wc -l <out) points"
 grep -qF '{"jaccard":0.5,"probability":0.996' out || fail "the curve at 0.5: $(cat out)"
+
+expect 0 kith text dups lines -t 0.05 --hashes 16
+says '16 hashes find only'
+expect 0 kith text dups lines -t 0.5
+says_not 'find only'
 
 # ---- wrong usage, and what is not there ----
 expect 2 kith text dups
