@@ -26,6 +26,7 @@ async function ask(path, options) {
     await askToken();
     return ask(path, options);
   }
+  if (response.status === 204) return {};
   const body = await response.json().catch(() => ({}));
   if (!response.ok) throw new Error(response.status === 415 ? say.noPicture : body.detail ?? `HTTP ${response.status}`);
   return body;
@@ -37,9 +38,19 @@ export const collections = () => ask("v1/collections");
 export const thumbnail = (collection, key) => `${base(collection)}/rows/${key}/thumbnail`;
 export const original = (collection, key) => `${base(collection)}/rows/${key}/picture`;
 
-export const searchPicture = (collection, blob, k) =>
-  ask(`${base(collection)}/search?k=${k}`, { method: "POST", body: blob, headers: { "Content-Type": "application/octet-stream" } });
+// What a row is called: its path, its text, or its key.
+export const nameOf = (row) => row.payload?.path ?? row.text ?? row.payload?.name ?? `№ ${row.key}`;
 
-export const searchRows = (collection, like, unlike, k) =>
-  ask(`${base(collection)}/search`,
-    { method: "POST", body: JSON.stringify({ like, unlike, k }), headers: { "Content-Type": "application/json" } });
+async function search(path, options) {
+  const answer = await ask(path, options);
+  for (const row of answer.results) row.path = nameOf(row);
+  return answer;
+}
+
+export const searchPicture = (collection, blob, k, filter) =>
+  search(`${base(collection)}/search/picture?k=${k}${filter ? `&filter=${encodeURIComponent(filter)}` : ""}`, { method: "POST", body: blob, headers: { "Content-Type": "application/octet-stream" } });
+
+export const searchRows = (collection, like, unlike, k, filter) =>
+  search(`${base(collection)}/search`,
+    { method: "POST", body: JSON.stringify({ like, unlike, k, ...(filter ? { filter } : {}) }), headers: { "Content-Type": "application/json" } });
+

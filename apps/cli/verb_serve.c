@@ -10,17 +10,18 @@
 #include "../server/server.h"
 
 struct options {
-    const char *host, *token_file, *certificate, *key, *log;
-    uint64_t port, connections, max_body_mb, idle, max_k, serve_threads;
+    const char *host, *token_file, *certificate, *key, *log, *role;
+    uint64_t port, connections, max_body_mb, idle, max_k, serve_threads, max_dim, max_batch, json_depth,
+        json_parts, deadline, head, least_rate, jobs;
     double max_megapixels;
-    int make_token;
+    int make_token, writable;
 };
 
-static int make_token(cli_context *cli)
+static int make_token(cli_context *cli, const char *role)
 {
     char token[33], line[80];
     kith_error err;
-    if (server_make_token(token, line, &err) != KITH_OK) return cli_fail_error(cli, NULL, &err);
+    if (server_make_token(role, token, line, &err) != KITH_OK) return cli_fail_error(cli, NULL, &err);
     printf("%s\n%s\n", token, line);
     cli_note(cli,
              "the first line is the token, for the one who asks; the second belongs into the token file");
@@ -70,7 +71,7 @@ static int serve(cli_context *cli, const server_options *how)
 static int run(cli_context *cli, void *options)
 {
     const struct options *o = options;
-    if (o->make_token) return make_token(cli);
+    if (o->make_token) return make_token(cli, o->role);
     if (cli->n_args == 0) return cli_usage(cli, "PATH", "missing: a collection, or a folder of collections");
     if (!o->certificate != !o->key) return cli_usage(cli, "--cert", "--cert and --key go together");
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
@@ -89,6 +90,15 @@ static int run(cli_context *cli, void *options)
         .idle_seconds = (unsigned)o->idle,
         .max_k = (size_t)o->max_k,
         .max_megapixels = o->max_megapixels,
+        .writable = o->writable,
+        .max_dim = (size_t)o->max_dim,
+        .max_batch = (size_t)o->max_batch,
+        .max_json_depth = (size_t)o->json_depth,
+        .max_json_parts = (size_t)o->json_parts,
+        .deadline_ms = (unsigned)o->deadline,
+        .head_seconds = (unsigned)o->head,
+        .least_rate = (unsigned)o->least_rate,
+        .max_jobs = (unsigned)o->jobs,
     };
     if (o->log && strcmp(o->log, "-") == 0) how.log = stderr;
     FILE *log = o->log && !how.log ? fopen(o->log, "ae") : NULL;
@@ -102,11 +112,12 @@ static int run(cli_context *cli, void *options)
 const cli_verb verb_serve = {
     .name = "serve",
     .group = CLI_PICTURES,
-    .summary = "search by picture in a browser",
+    .summary = "search by picture in a browser, and collections over HTTP",
     .description =
         "Serves a collection, or every collection (NAME.kith) of a folder, over HTTP: a page to search by "
-        "picture, and "
-        "the interface behind it (docs/server.md). The first line printed is the address.\n\n"
+        "picture, and the interface behind it (docs/server.md), which also makes collections and changes "
+        "rows "
+        "when --write or a token allows it. The first line printed is the address.\n\n"
         "It listens to this machine alone. Another --host needs --token-file: then every request but that "
         "for the "
         "page itself must name a token of it. The file holds hashes of tokens; --make-token makes one.\n\n"
@@ -146,11 +157,21 @@ const cli_verb verb_serve = {
              .kind = CLI_TEXT,
              .argument = "FILE",
              .into = offsetof(struct options, token_file),
-             .help = "who may ask: a line `read SHA256` for each token"},
+             .help = "who may ask: a line `ROLE SHA256` for each token, ROLE one of read, write, admin"},
             {.name = "make-token",
              .kind = CLI_FLAG,
              .into = offsetof(struct options, make_token),
              .help = "print a new token and its line for the token file, and end"},
+            {.name = "role",
+             .kind = CLI_TEXT,
+             .argument = "ROLE",
+             .fallback = "read",
+             .into = offsetof(struct options, role),
+             .help = "with --make-token: what it allows: read, write (rows), or admin (collections, too)"},
+            {.name = "write",
+             .kind = CLI_FLAG,
+             .into = offsetof(struct options, writable),
+             .help = "without --token-file: everybody on this machine may write, not only read"},
             {.name = "cert",
              .kind = CLI_TEXT,
              .argument = "FILE",
@@ -169,7 +190,7 @@ const cli_verb verb_serve = {
             {.name = "max-connections",
              .kind = CLI_COUNT,
              .argument = "N",
-             .fallback = "256",
+             .fallback = "1024",
              .low = 1,
              .high = 65536,
              .into = offsetof(struct options, connections),
@@ -193,9 +214,9 @@ const cli_verb verb_serve = {
             {.name = "max-k",
              .kind = CLI_COUNT,
              .argument = "K",
-             .fallback = "1000",
+             .fallback = "10000",
              .low = 1,
-             .high = 100000,
+             .high = 1000000,
              .into = offsetof(struct options, max_k),
              .help = "results of one search at the most"},
             {.name = "idle",
@@ -206,6 +227,71 @@ const cli_verb verb_serve = {
              .high = 3600,
              .into = offsetof(struct options, idle),
              .help = "close a connection that is silent for so long"},
+            {.name = "head-time",
+             .kind = CLI_COUNT,
+             .argument = "SECONDS",
+             .fallback = "10",
+             .low = 1,
+             .high = 3600,
+             .into = offsetof(struct options, head),
+             .help = "close a connection on which the head of a request takes longer"},
+            {.name = "least-rate",
+             .kind = CLI_COUNT,
+             .argument = "BYTES",
+             .fallback = "1024",
+             .low = 0,
+             .high = 1 << 30,
+             .into = offsetof(struct options, least_rate),
+             .help = "close a connection on which a body comes, or an answer goes, in fewer bytes a second; "
+                     "0: any"},
+            {.name = "max-dim",
+             .kind = CLI_COUNT,
+             .argument = "N",
+             .fallback = "16384",
+             .low = 1,
+             .high = 65536,
+             .into = offsetof(struct options, max_dim),
+             .help = "components of the vectors of a collection that is made"},
+            {.name = "max-batch",
+             .kind = CLI_COUNT,
+             .argument = "ROWS",
+             .fallback = "10000",
+             .low = 1,
+             .high = 1000000,
+             .into = offsetof(struct options, max_batch),
+             .help = "rows of one request at the most"},
+            {.name = "max-json-depth",
+             .kind = CLI_COUNT,
+             .argument = "N",
+             .fallback = "64",
+             .low = 4,
+             .high = 1000,
+             .into = offsetof(struct options, json_depth),
+             .help = "levels of JSON"},
+            {.name = "max-json-parts",
+             .kind = CLI_COUNT,
+             .argument = "N",
+             .fallback = "2000000",
+             .low = 100,
+             .high = 100000000,
+             .into = offsetof(struct options, json_parts),
+             .help = "values, names and brackets in one body"},
+            {.name = "deadline",
+             .kind = CLI_COUNT,
+             .argument = "MS",
+             .fallback = "10000",
+             .low = 1,
+             .high = 3600000,
+             .into = offsetof(struct options, deadline),
+             .help = "milliseconds that a search may take; then it answers with the best so far"},
+            {.name = "max-jobs",
+             .kind = CLI_COUNT,
+             .argument = "N",
+             .fallback = "4",
+             .low = 1,
+             .high = 64,
+             .into = offsetof(struct options, jobs),
+             .help = "imports and jobs at work at the same time; those beyond are answered 503"},
             {0}},
     .options_size = sizeof(struct options),
     .examples =

@@ -4,17 +4,29 @@
 
 #include "server_state.h"
 
-#define ROUTE(method, path, access, handler) void handler(request *r);
+#define ROUTE(method, path, role, kind, handler) void handler(request *r);
 #include "routes.def"
 #undef ROUTE
 
-/* Borrow a gallery of the collection that the path names. NULL: 404 was answered. */
-kith_gallery *borrow_named(request *r, size_t *collection);
+/* Borrow a handle of the collection that the path names. 0: the answer was given. */
+int borrow_named(request *r, loan_kind kind, loan *l);
 
-/* The key that the path names. 0: 404 was answered. */
-int64_t named_key(request *r);
+/* The row that the path names, by its key or as =TEXT. 0: the answer was given. */
+int64_t named_key(request *r, kith_collection *collection);
 
-/* The payload of a row as an object. */
-json_t *payload_json(const char *text, size_t size);
+/* Answer an error, or, when status is KITH_OK, a JSON value, which is given up in either case. */
+void reply_or_fail(request *r, kith_status status, json_t *value, const kith_error *err);
+
+/* Begin a batch, change, commit; undo on failure. */
+kith_status in_batch(kith_collection *c,
+                     kith_status (*change)(kith_collection *c, void *ctx, kith_error *err), void *ctx,
+                     kith_error *err);
+
+/* What a job does with a handle of its own of the collection, and what it was asked for. */
+typedef kith_status (*collection_work)(job *j, kith_collection *collection, json_t *json, json_t **result,
+                                       kith_error *err);
+
+/* Begin a job over the collection that the path names, and answer: 202 and the job, or what is wrong. */
+void begin_job(request *r, const char *kind, collection_work work, json_t *json);
 
 #endif

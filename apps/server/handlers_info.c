@@ -5,6 +5,7 @@
 
 #include <kith/metric.h>
 
+#include "../common/fail.h"
 #include "handlers.h"
 
 void get_health(request *r)
@@ -16,9 +17,9 @@ void get_metrics(request *r)
 {
     static const double ends[] = SERVER_TIMES;
     server *s = r->server;
-    char *text = NULL;
+    char *page = NULL;
     size_t size;
-    FILE *out = open_memstream(&text, &size);
+    FILE *out = open_memstream(&page, &size);
     if (!out) {
         http_problem(r, 503, "out of memory");
         return;
@@ -43,69 +44,75 @@ void get_metrics(request *r)
             "# HELP kith_connections Open connections.\n# TYPE kith_connections gauge\nkith_connections %u\n",
             atomic_load(&s->connections));
     fclose(out);
-    http_reply_bytes(r, "text/plain; version=0.0.4", text, size, NULL);
-    free(text);
+    http_reply_bytes(r, "text/plain; version=0.0.4", page, size, NULL);
+    free(page);
 }
 
-kith_gallery *borrow_named(request *r, size_t *collection)
+int borrow_named(request *r, loan_kind kind, loan *l)
 {
-    int found = shelf_find(r->server->shelf, r->args[0]);
-    if (found < 0) {
-        http_problem(r, 404, "there is no collection of this name");
-        return NULL;
-    }
-    *collection = (size_t)found;
-    return shelf_borrow(r->server->shelf, *collection);
+    kith_error err = {0};
+    if (shelf_borrow(r->server->shelf, r->args[0], kind, l, &err) == KITH_OK) return 1;
+    http_fail(r, &err);
+    return 0;
 }
 
-static json_t *describe(server *s, size_t i, kith_gallery *gallery, kith_error *err)
+static json_t *describe(const char *name, const loan *l, kith_error *err)
 {
-    kith_collection *c = kith_gallery_collection(gallery);
+    kith_collection *c = l->collection;
     uint64_t rows, vectors, version;
     if (kith_collection_count(c, &rows, &vectors, err) != KITH_OK ||
         kith_collection_version(c, &version, err) != KITH_OK)
         return NULL;
-    json_t *folder = json_string(kith_gallery_folder(gallery));
+    json_t *folder = l->gallery ? json_string(kith_gallery_folder(l->gallery)) : NULL;
     json_t *value =
-        json_pack("{ss sI sI sI ss sI ss so}", "name", shelf_name(s->shelf, i), "rows", (json_int_t)rows,
-                  "vectors", (json_int_t)vectors, "dim", (json_int_t)kith_collection_dim(c), "metric",
+        json_pack("{ss sI sI sI ss sI ss so sb}", "name", name, "rows", (json_int_t)rows, "vectors",
+                  (json_int_t)vectors, "dim", (json_int_t)kith_collection_dim(c), "metric",
                   kith_metric_name(kith_collection_metric(c)), "version", (json_int_t)version, "features",
-                  kith_gallery_description(gallery), "folder", folder ? folder : json_null());
-    if (!value) *err = (kith_error){.code = KITH_NOMEM};
+                  l->gallery ? kith_gallery_description(l->gallery) : "", "folder",
+                  folder ? folder : json_null(), "pictures", l->gallery != NULL);
+    if (!value) (void)common_fail_nomem(err);
     return value;
+}
+
+static kith_status describe_all(server *s, json_t *list, kith_error *err)
+{
+    size_t n;
+    char **names = shelf_names(s->shelf, &n);
+    kith_status status = names ? KITH_OK : common_fail_nomem(err);
+    for (size_t i = 0; status == KITH_OK && i < n; i++) {
+        loan l;
+        status = shelf_borrow(s->shelf, names[i], LOAN_READ, &l, err);
+        if (status == KITH_NOTFOUND) { /* dropped in between */
+            status = KITH_OK;
+            continue;
+        }
+        json_t *one = status == KITH_OK ? describe(names[i], &l, err) : NULL;
+        if (status == KITH_OK && !one) status = err->code;
+        json_array_append_new(list, one);
+        shelf_return(s->shelf, &l);
+    }
+    if (names) shelf_free_names(names, n);
+    return status;
 }
 
 void get_collections(request *r)
 {
-    server *s = r->server;
     kith_error err = {0};
     json_t *list = json_array();
-    for (size_t i = 0; i < shelf_size(s->shelf); i++) {
-        kith_gallery *gallery = shelf_borrow(s->shelf, i);
-        json_t *one = describe(s, i, gallery, &err);
-        shelf_return(s->shelf, i, gallery);
-        if (!one) {
-            json_decref(list);
-            http_fail(r, &err);
-            return;
-        }
-        json_array_append_new(list, one);
-    }
-    http_reply_json(r, 200, json_pack("{so sI}", "collections", list, "max_k", (json_int_t)s->options.max_k));
+    kith_status status = describe_all(r->server, list, &err);
+    reply_or_fail(r, status,
+                  json_pack("{so sI}", "collections", list, "max_k", (json_int_t)r->server->options.max_k),
+                  &err);
 }
 
 void get_collection(request *r)
 {
-    size_t i;
+    loan l;
     kith_error err = {0};
-    kith_gallery *gallery = borrow_named(r, &i);
-    if (!gallery) return;
-    json_t *value = describe(r->server, i, gallery, &err);
-    shelf_return(r->server->shelf, i, gallery);
-    if (value)
-        http_reply_json(r, 200, value);
-    else
-        http_fail(r, &err);
+    if (!borrow_named(r, LOAN_READ, &l)) return;
+    json_t *value = describe(r->args[0], &l, &err);
+    shelf_return(r->server->shelf, &l);
+    reply_or_fail(r, value ? KITH_OK : err.code, value, &err);
 }
 
 static int add_bad(void *ctx, const kith_gallery_bad *bad)
@@ -118,17 +125,11 @@ static int add_bad(void *ctx, const kith_gallery_bad *bad)
 
 void get_bad(request *r)
 {
-    size_t i;
+    loan l;
     kith_error err = {0};
-    kith_gallery *gallery = borrow_named(r, &i);
-    if (!gallery) return;
+    if (!borrow_named(r, LOAN_READ, &l)) return;
     json_t *list = json_array();
-    kith_status status = kith_gallery_list_bad(gallery, add_bad, list, &err);
-    shelf_return(r->server->shelf, i, gallery);
-    if (status == KITH_OK) {
-        http_reply_json(r, 200, json_pack("{so}", "bad", list));
-    } else {
-        json_decref(list);
-        http_fail(r, &err);
-    }
+    kith_status status = l.gallery ? kith_gallery_list_bad(l.gallery, add_bad, list, &err) : KITH_OK;
+    shelf_return(r->server->shelf, &l);
+    reply_or_fail(r, status, json_pack("{so}", "bad", list), &err);
 }

@@ -1,4 +1,4 @@
-/* handlers_rows.c - rows by key: payload, thumbnail, and the picture itself. */
+/* handlers_rows.c - rows by key: by many keys, in order, counted; thumbnail, and the picture itself. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -11,84 +11,189 @@
 
 #include <kith/image.h>
 
+#include "../common/fail.h"
+#include "../common/row_request.h"
 #include "handlers.h"
 
 enum { MAX_ROWS = 1000 };
 
-int64_t named_key(request *r)
+int64_t named_key(request *r, kith_collection *collection)
 {
-    const char *text = r->args[1];
+    const char *words = r->args[1];
     char *end = NULL;
+    int64_t found;
+    if (words[0] == '=' && collection) {
+        if (kith_collection_key_of(collection, words + 1, &found, NULL) == KITH_OK) return found;
+        http_problem(r, 404, "there is no row of this text");
+        return 0;
+    }
     errno = 0;
-    long long key = text[0] >= '1' && text[0] <= '9' ? strtoll(text, &end, 10) : 0;
+    long long key = words[0] >= '1' && words[0] <= '9' ? strtoll(words, &end, 10) : 0;
     if (end && *end == 0 && errno == 0) return key;
-    http_problem(r, 404, "a key is a whole number from 1");
+    http_problem(r, 404, "a key is a whole number from 1, or =TEXT");
     return 0;
 }
 
-json_t *payload_json(const char *text, size_t size)
-{
-    json_t *payload = text ? json_loadb(text, size, 0, NULL) : NULL;
-    return payload ? payload : json_object();
-}
-
-/* Fetch parts of the row that the path names. 0 when the answer was given; else the gallery is to be returned. */
-static kith_gallery *fetch(request *r, unsigned parts, size_t *collection, kith_row *row)
+/* Fetch parts of the row that the path names. 0 when the answer was given; else the loan is to be given back. */
+static int fetch(request *r, unsigned parts, loan *l, kith_row *row)
 {
     kith_error err = {0};
-    int64_t key = named_key(r);
-    kith_gallery *gallery = key ? borrow_named(r, collection) : NULL;
-    if (!gallery) return NULL;
+    if (!borrow_named(r, LOAN_READ, l)) return 0;
+    int64_t key = named_key(r, l->collection);
     *row = (kith_row){0};
-    if (kith_collection_get(kith_gallery_collection(gallery), key, parts, row, &err) == KITH_OK)
-        return gallery;
-    shelf_return(r->server->shelf, *collection, gallery);
-    http_fail(r, &err);
-    return NULL;
+    kith_status status = key ? kith_collection_get(l->collection, key, parts, row, &err) : KITH_OK;
+    if (key && status == KITH_OK) return 1;
+    shelf_return(r->server->shelf, l);
+    if (status != KITH_OK) http_fail(r, &err);
+    return 0;
 }
+
+/* ---- Rows as JSON ---- */
 
 void get_row(request *r)
 {
-    size_t i;
+    loan l;
     kith_row row;
-    kith_gallery *gallery = fetch(r, KITH_ROW_PAYLOAD, &i, &row);
-    if (!gallery) return;
-    json_t *value = json_pack("{sI so}", "key", (json_int_t)row.key, "payload",
-                              payload_json(row.payload, row.payload_size));
-    shelf_return(r->server->shelf, i, gallery);
-    http_reply_json(r, 200, value);
+    text out = {0};
+    uint64_t with_vector;
+    kith_error err = {0};
+    if (!http_count(r, "vector", 0, 1, 0, &with_vector)) return;
+    if (!fetch(r, KITH_ROW_PAYLOAD | (with_vector ? KITH_ROW_VECTOR : 0u), &l, &row)) return;
+    row_shown shown = {.payload = 1, .vector = (int)with_vector, .rest = (int)with_vector};
+    kith_status status = row_write(l.collection, &row, shown, &out, &err);
+    shelf_return(r->server->shelf, &l);
+    if (status == KITH_OK) {
+        http_reply_text(r, 200, &out);
+        return;
+    }
+    text_clear(&out);
+    http_fail(r, &err);
+}
+
+typedef struct page {
+    uint64_t after, limit;
+    const char *filter; /* NULL: all rows */
+    row_shown shown;
+    size_t n;
+    int64_t last; /* 0: there are no more */
+} page;
+
+/* The rows of a page, one behind the other. */
+static kith_status write_page(kith_collection *c, page *p, text *out, kith_error *err)
+{
+    unsigned parts = KITH_ROW_PAYLOAD | (p->shown.vector ? KITH_ROW_VECTOR : 0u);
+    kith_row row = {.key = (int64_t)p->after};
+    for (p->n = 0; p->n < p->limit; p->n++) {
+        kith_status status = p->filter ? kith_collection_next_where(c, p->filter, row.key, parts, &row, err)
+                                       : kith_collection_next(c, row.key, parts, &row, err);
+        if (status != KITH_OK) return status;
+        p->last = row.key;
+        if (row.key == 0) return KITH_OK;
+        if (p->n > 0) text_put(out, ",");
+        status = row_write(c, &row, p->shown, out, err);
+        if (status != KITH_OK) return status;
+    }
+    return KITH_OK;
 }
 
 void get_rows(request *r)
 {
-    size_t i;
-    uint64_t after, limit;
+    loan l;
+    page p = {.filter = http_query(r, "filter")};
+    uint64_t with_vector;
     kith_error err = {0};
-    if (!http_count(r, "after", 0, INT64_MAX, 0, &after) || !http_count(r, "limit", 1, MAX_ROWS, 100, &limit))
+    text out = {0};
+    if (!http_count(r, "after", 0, INT64_MAX, 0, &p.after) ||
+        !http_count(r, "limit", 1, MAX_ROWS, 100, &p.limit) ||
+        !http_count(r, "vector", 0, 1, 0, &with_vector) || !borrow_named(r, LOAN_READ, &l))
         return;
-    kith_gallery *gallery = borrow_named(r, &i);
-    if (!gallery) return;
-    json_t *list = json_array();
-    kith_row row = {.key = (int64_t)after};
-    kith_status status = KITH_OK;
-    while (json_array_size(list) < limit) {
-        status =
-            kith_collection_next(kith_gallery_collection(gallery), row.key, KITH_ROW_PAYLOAD, &row, &err);
-        if (status != KITH_OK || row.key == 0) break;
-        json_array_append_new(list, json_pack("{sI so}", "key", (json_int_t)row.key, "payload",
-                                              payload_json(row.payload, row.payload_size)));
-    }
-    shelf_return(r->server->shelf, i, gallery);
+    p.shown = (row_shown){.payload = 1, .vector = (int)with_vector, .rest = (int)with_vector};
+    text_put(&out, "{\"rows\":[");
+    kith_status status = write_page(l.collection, &p, &out, &err);
+    shelf_return(r->server->shelf, &l);
     if (status != KITH_OK) {
-        json_decref(list);
+        text_clear(&out);
         http_fail(r, &err);
         return;
     }
-    /* next: what `after` is for the rows that follow; null when there are none. */
-    int more = json_array_size(list) == limit;
-    http_reply_json(
-        r, 200,
-        json_pack("{so so}", "rows", list, "next", more ? json_integer((json_int_t)row.key) : json_null()));
+    text_put(&out, "],\"next\":"); /* what `after` is for the rows that follow */
+    if (p.last)
+        text_int(&out, p.last);
+    else
+        text_put(&out, "null");
+    text_put(&out, "}");
+    http_reply_text(r, 200, &out);
+}
+
+/* The rows of a list of keys, null for those that are not there. */
+static kith_status write_rows(kith_collection *c, json_t *keys, row_shown shown, text *out, kith_error *err)
+{
+    size_t i;
+    json_t *item;
+    json_array_foreach(keys, i, item)
+    {
+        int64_t key;
+        kith_row row = {0};
+        kith_status status = row_key_of(c, item, &key, err);
+        if (status == KITH_OK)
+            status = kith_collection_get(c, key, KITH_ROW_PAYLOAD | (shown.vector ? KITH_ROW_VECTOR : 0u),
+                                         &row, err);
+        if (i > 0) text_put(out, ",");
+        if (status == KITH_OK)
+            status = row_write(c, &row, shown, out, err);
+        else if (status == KITH_NOTFOUND)
+            text_put(out, "null");
+        if (status != KITH_OK && status != KITH_NOTFOUND) return status;
+    }
+    return KITH_OK;
+}
+
+void post_rows_get(request *r)
+{
+    loan l;
+    text out = {0};
+    kith_error err = {0};
+    json_t *json = http_json(r);
+    if (!json) return;
+    json_t *keys = json_object_get(json, "keys");
+    int with_vector = json_is_true(json_object_get(json, "with_vector"));
+    row_shown shown = {.payload = 1, .vector = with_vector, .rest = with_vector};
+    if (!json_is_array(keys) || json_array_size(keys) > MAX_ROWS) {
+        http_problem(r, 400, "keys must be an array of at most %d", MAX_ROWS);
+    } else if (borrow_named(r, LOAN_READ, &l)) {
+        kith_status status = kith_collection_pin(l.collection, &err);
+        text_put(&out, "{\"rows\":[");
+        if (status == KITH_OK) status = write_rows(l.collection, keys, shown, &out, &err);
+        shelf_return(r->server->shelf, &l);
+        text_put(&out, "]}");
+        if (status == KITH_OK)
+            http_reply_text(r, 200, &out);
+        else
+            http_fail(r, &err);
+        text_clear(&out);
+    }
+    json_decref(json);
+}
+
+void get_count(request *r)
+{
+    loan l;
+    uint64_t rows = 0;
+    kith_error err = {0};
+    const char *filter = http_query(r, "filter");
+    if (!borrow_named(r, LOAN_READ, &l)) return;
+    kith_status status = filter ? kith_collection_count_where(l.collection, filter, &rows, &err)
+                                : kith_collection_count(l.collection, &rows, NULL, &err);
+    shelf_return(r->server->shelf, &l);
+    reply_or_fail(r, status, json_pack("{sI}", "count", (json_int_t)rows), &err);
+}
+
+/* ---- Pictures ---- */
+
+static json_t *payload_json(const char *words, size_t size)
+{
+    json_t *payload = words ? json_loadb(words, size, 0, NULL) : NULL;
+    return payload ? payload : json_object();
 }
 
 /* A tag of a thumbnail: it changes with the picture's content hash. */
@@ -101,11 +206,10 @@ static void tag_of(json_t *payload, char etag[40])
 
 void get_thumbnail(request *r)
 {
-    size_t i;
+    loan l;
     kith_row row;
     char etag[40];
-    kith_gallery *gallery = fetch(r, KITH_ROW_PAYLOAD | KITH_ROW_ATTACHMENT, &i, &row);
-    if (!gallery) return;
+    if (!fetch(r, KITH_ROW_PAYLOAD | KITH_ROW_ATTACHMENT, &l, &row)) return;
     json_t *payload = payload_json(row.payload, row.payload_size);
     tag_of(payload, etag);
     json_decref(payload);
@@ -113,7 +217,7 @@ void get_thumbnail(request *r)
         http_reply_bytes(r, "image/jpeg", row.attachment, row.attachment_size, *etag ? etag : NULL);
     else
         http_problem(r, 404, "the row has no thumbnail");
-    shelf_return(r->server->shelf, i, gallery);
+    shelf_return(r->server->shelf, &l);
 }
 
 /* The exact bytes of a row's path: path_hex where the path is not UTF-8. malloc; NULL when there is none. */
@@ -163,15 +267,14 @@ static const char *type_of(int fd)
 
 void get_picture(request *r)
 {
-    size_t i;
+    loan l;
     kith_row row;
     char etag[40];
-    kith_gallery *gallery = fetch(r, KITH_ROW_PAYLOAD, &i, &row);
-    if (!gallery) return;
+    if (!fetch(r, KITH_ROW_PAYLOAD, &l, &row)) return;
     json_t *payload = payload_json(row.payload, row.payload_size);
     char *path = path_of(payload);
-    int fd = path ? open_below(kith_gallery_folder(gallery), path) : -1;
-    shelf_return(r->server->shelf, i, gallery);
+    int fd = path && l.gallery ? open_below(kith_gallery_folder(l.gallery), path) : -1;
+    shelf_return(r->server->shelf, &l);
     free(path);
     json_decref(payload);
     struct stat st;

@@ -1,254 +1,165 @@
-/* handlers_search.c - search: by a picture in the body, or by a JSON object that names rows or holds a vector. */
+/* handlers_search.c - search: by a picture in the body, by a JSON object, or by a vector of raw floats. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <kith/metric.h>
-
-#include "fail.h"
+#include "../common/fail.h"
+#include "../common/search_request.h"
 #include "handlers.h"
 
-enum { USUAL_K = 20, MAX_EXAMPLES = 100 };
+enum { USUAL_K = 20 };
 
-/* How much of the mean of the rows that the result should be unlike is taken off. */
-#define UNLIKE_WEIGHT 0.5f
+#define TYPE_FLOATS "application/x-float32"
+#define TYPE_HITS "application/x-kith-hits"
 
 /* ---- By picture ---- */
 
-static json_t *hit_json(size_t rank, int64_t key, float distance, float score, json_t *payload)
+static void write_hit(size_t rank, const kith_gallery_hit *hit, text *out)
 {
-    json_t *path = json_object_get(payload, "path");
-    return json_pack("{sI sI sO sf sf so}", "rank", (json_int_t)rank, "key", (json_int_t)key, "path",
-                     path ? path : json_null(), "distance", (double)distance, "score", (double)score,
-                     "payload", payload);
+    text_put(out, rank > 1 ? ",{\"rank\":" : "{\"rank\":");
+    text_int(out, (int64_t)rank);
+    text_put(out, ",\"key\":");
+    text_int(out, hit->key);
+    text_put(out, ",\"distance\":");
+    text_float(out, hit->distance);
+    text_put(out, ",\"score\":");
+    text_float(out, hit->score);
+    text_put(out, ",\"payload\":");
+    text_put(out, hit->payload);
+    text_put(out, "}");
 }
 
-static json_t *answer_json(const kith_gallery_answer *answer)
+static void reply_hits(request *r, const kith_gallery_answer *answer)
 {
-    json_t *results = json_array();
-    for (size_t i = 0; i < answer->n; i++) {
-        const kith_gallery_hit *hit = &answer->hits[i];
-        json_array_append_new(results, hit_json(i + 1, hit->key, hit->distance, hit->score,
-                                                payload_json(hit->payload, strlen(hit->payload))));
-    }
-    return json_pack("{so sb si si}", "results", results, "complete", answer->complete, "width",
-                     (int)answer->width, "height", (int)answer->height);
+    text out = {0};
+    text_put(&out, "{\"results\":[");
+    for (size_t i = 0; i < answer->n; i++) write_hit(i + 1, &answer->hits[i], &out);
+    text_put(&out, answer->complete ? "],\"complete\":true,\"width\":" : "],\"complete\":false,\"width\":");
+    text_int(&out, answer->width);
+    text_put(&out, ",\"height\":");
+    text_int(&out, answer->height);
+    text_put(&out, "}");
+    http_reply_text(r, 200, &out);
 }
 
-static void search_picture(request *r)
+void post_search_picture(request *r)
 {
+    loan l;
     uint64_t k;
     double min_score;
-    size_t i;
     kith_error err = {0};
     kith_gallery_answer *answer;
+    kith_gallery_query query;
+    kith_gallery_query_init(&query);
     if (!http_count(r, "k", 1, r->server->options.max_k, USUAL_K, &k) ||
         !http_number(r, "min_score", 0, 1, 0, &min_score))
         return;
     if (r->body_size == 0) {
-        http_problem(r, 400, "the body is empty: send the bytes of a picture, or a JSON object");
+        http_problem(r, 400, "the body is empty: send the bytes of a picture");
         return;
     }
-    kith_gallery *gallery = borrow_named(r, &i);
-    if (!gallery) return;
-    kith_gallery_query query;
-    kith_gallery_query_init(&query);
+    if (!borrow_named(r, LOAN_READ, &l)) return;
     query.k = (size_t)k;
     query.min_score = (float)min_score;
-    kith_status status = kith_gallery_search_bytes(gallery, r->body, r->body_size, &query, &answer, &err);
-    shelf_return(r->server->shelf, i, gallery);
+    query.filter = http_query(r, "filter");
+    kith_status status =
+        l.gallery ? kith_gallery_search_bytes(l.gallery, r->body, r->body_size, &query, &answer, &err)
+                  : common_fail(&err, KITH_UNSUPPORTED, "this collection is not one of pictures");
+    shelf_return(r->server->shelf, &l);
     if (status != KITH_OK) {
         http_fail(r, &err);
         return;
     }
-    http_reply_json(r, 200, answer_json(answer));
+    reply_hits(r, answer);
     kith_gallery_answer_free(answer);
 }
 
-/* ---- By rows and vectors ---- */
+/* ---- By vectors and rows ---- */
 
-typedef struct wish {
-    size_t k;
-    float min_score;
-    int64_t like[MAX_EXAMPLES], unlike[MAX_EXAMPLES]; /* keys */
-    size_t n_like, n_unlike;
-    json_t *vector; /* an array, or NULL */
-} wish;
-
-static int read_keys(request *r, json_t *json, const char *name, int64_t keys[MAX_EXAMPLES], size_t *n)
+/* Keys (64 bits) and distances (float32), little-endian, 12 bytes a row. */
+static void reply_raw(request *r, const search_found *found)
 {
-    json_t *list = json_object_get(json, name), *item;
-    size_t i;
-    *n = json_array_size(list);
-    int good = !list || (json_is_array(list) && *n <= MAX_EXAMPLES);
-    if (good) json_array_foreach(list, i, item)
-        {
-            keys[i] = json_integer_value(item);
-            good &= json_is_integer(item) && keys[i] > 0;
-        }
-    if (!good) http_problem(r, 400, "%s must be an array of at most %d keys", name, MAX_EXAMPLES);
-    return good;
-}
-
-static int read_wish(request *r, json_t *json, wish *w)
-{
-    json_t *k = json_object_get(json, "k"), *min_score = json_object_get(json, "min_score");
-    size_t most = r->server->options.max_k;
-    *w = (wish){.k = USUAL_K, .vector = json_object_get(json, "vector")};
-    if (k && (!json_is_integer(k) || json_integer_value(k) < 1 || json_integer_value(k) > (json_int_t)most)) {
-        http_problem(r, 400, "k must be a whole number, 1 to %zu", most);
-        return 0;
+    unsigned char *bytes = malloc(12 * found->n + 1);
+    if (!bytes) {
+        http_problem(r, 503, "out of memory");
+        return;
     }
-    if (k) w->k = (size_t)json_integer_value(k);
-    if (min_score && !(json_is_number(min_score) && json_number_value(min_score) >= 0 &&
-                       json_number_value(min_score) <= 1)) {
-        http_problem(r, 400, "min_score must be a number, 0 to 1");
-        return 0;
+    for (size_t i = 0; i < found->n; i++) {
+        memcpy(bytes + 12 * i, &found->keys[i], 8);
+        memcpy(bytes + 12 * i + 8, &found->distances[i], 4);
     }
-    w->min_score = (float)json_number_value(min_score);
-    if (!read_keys(r, json, "like", w->like, &w->n_like) ||
-        !read_keys(r, json, "unlike", w->unlike, &w->n_unlike))
-        return 0;
-    if (!w->vector == (w->n_like == 0)) {
-        http_problem(r, 400, "either vector or like is needed, not both");
-        return 0;
-    }
-    return 1;
-}
-
-/* Add weight times the mean of rows' vectors to x[dim]. */
-static kith_status add_rows(kith_collection *c, const int64_t *keys, size_t n, float weight, float *x,
-                            size_t dim, kith_error *err)
-{
-    for (size_t i = 0; i < n; i++) {
-        kith_row row;
-        kith_status status = kith_collection_get(c, keys[i], KITH_ROW_VECTOR, &row, err);
-        if (status != KITH_OK) return status;
-        if (!row.vector || row.dim != dim)
-            return server_fail(err, KITH_NOTFOUND, "one of the rows has no vector");
-        for (size_t d = 0; d < dim; d++) x[d] += weight / (float)n * row.vector[d];
-    }
-    return KITH_OK;
-}
-
-static kith_status given_vector(const json_t *list, float *x, size_t dim, kith_error *err)
-{
-    if (json_array_size(list) != dim) {
-        return server_fail(err, KITH_INVALID, "vector has %zu numbers, the collection's have %zu",
-                           json_array_size(list), dim);
-    }
-    for (size_t d = 0; d < dim; d++) {
-        json_t *item = json_array_get(list, d);
-        x[d] = (float)json_number_value(item);
-        if (!json_is_number(item) || !isfinite(x[d]))
-            return server_fail(err, KITH_INVALID, "vector must be an array of numbers");
-    }
-    return KITH_OK;
-}
-
-/* The vector that is searched for. Several examples: their mean, less part of the mean of those that it should be
- * unlike, brought to the length of the first (Rocchio 1971). */
-static kith_status wished_vector(kith_collection *c, const wish *w, float *x, size_t dim, kith_error *err)
-{
-    if (w->vector) return given_vector(w->vector, x, dim, err);
-    kith_status status = add_rows(c, w->like, w->n_like, 1, x, dim, err);
-    if (status == KITH_OK) status = add_rows(c, w->unlike, w->n_unlike, -UNLIKE_WEIGHT, x, dim, err);
-    if (status != KITH_OK || w->n_like + w->n_unlike == 1) return status;
-    double wanted = 0, is = 0;
-    kith_row row;
-    status = kith_collection_get(c, w->like[0], KITH_ROW_VECTOR, &row, err);
-    if (status != KITH_OK) return status;
-    for (size_t d = 0; d < dim; d++)
-        wanted += (double)row.vector[d] * row.vector[d], is += (double)x[d] * x[d];
-    for (size_t d = 0; is > 0 && d < dim; d++) x[d] *= (float)sqrt(wanted / is);
-    return KITH_OK;
-}
-
-static int is_example(const wish *w, int64_t key)
-{
-    for (size_t i = 0; i < w->n_like; i++)
-        if (w->like[i] == key) return 1;
-    for (size_t i = 0; i < w->n_unlike; i++)
-        if (w->unlike[i] == key) return 1;
-    return 0;
-}
-
-/* The rows found, less the examples themselves. */
-static kith_status results_json(kith_collection *c, const wish *w, const int64_t *keys,
-                                const float *distances, size_t n, json_t *results, kith_error *err)
-{
-    for (size_t i = 0; i < n && keys[i] && json_array_size(results) < w->k; i++) {
-        kith_row row;
-        float score = kith_metric_score(kith_collection_metric(c), distances[i], kith_collection_dim(c));
-        if (is_example(w, keys[i]) || score < w->min_score) continue;
-        kith_status status = kith_collection_get(c, keys[i], KITH_ROW_PAYLOAD, &row, err);
-        if (status == KITH_NOTFOUND) continue; /* deleted in between */
-        if (status != KITH_OK) return status;
-        json_array_append_new(results, hit_json(json_array_size(results) + 1, keys[i], distances[i], score,
-                                                payload_json(row.payload, row.payload_size)));
-    }
-    return KITH_OK;
-}
-
-static kith_status search_rows(kith_collection *c, const wish *w, json_t **reply, kith_error *err)
-{
-    size_t dim = kith_collection_dim(c), k = w->k + w->n_like + w->n_unlike;
-    float *x = calloc(dim + !dim, sizeof *x), *distances = calloc(k, sizeof *distances);
-    int64_t *keys = calloc(k, sizeof *keys);
-    json_t *results = json_array();
-    kith_collection_query query;
-    kith_collection_answer answer = {0};
-    kith_collection_query_init(&query);
-    query.k = k;
-    kith_status status =
-        x && distances && keys && results ? KITH_OK : server_fail(err, KITH_NOMEM, "out of memory");
-    if (status == KITH_OK) status = wished_vector(c, w, x, dim, err);
-    if (status == KITH_OK)
-        status = kith_collection_search(c, 1, dim, x, &query, keys, distances, &answer, err);
-    if (status == KITH_OK) status = results_json(c, w, keys, distances, k, results, err);
-    if (status == KITH_OK)
-        *reply = json_pack("{so sb}", "results", results, "complete", answer.complete);
-    else
-        json_decref(results);
-    free(x);
-    free(distances);
-    free(keys);
-    return status;
+    http_reply_bytes(r, TYPE_HITS, bytes, 12 * found->n, NULL);
+    free(bytes);
 }
 
 /* One state answers all of it: rows and dim may change between two reads. */
-static kith_status search_pinned(kith_collection *c, const wish *w, json_t **reply, kith_error *err)
+static void run_and_reply(request *r, search_request *q, int raw)
 {
-    kith_status status = kith_collection_pin(c, err);
-    if (status != KITH_OK) return status;
-    status = search_rows(c, w, reply, err);
-    kith_collection_unpin(c);
-    return status;
+    loan l;
+    text out = {0};
+    kith_error err = {0};
+    if (!borrow_named(r, LOAN_READ, &l)) return;
+    kith_status status = kith_collection_pin(l.collection, &err);
+    if (status == KITH_OK) status = search_request_run(q, l.collection, &err);
+    if (status == KITH_OK && !raw) status = search_request_write(q, l.collection, &out, &err);
+    shelf_return(r->server->shelf, &l);
+    text_put(&out, "}");
+    if (status != KITH_OK)
+        http_fail(r, &err);
+    else if (raw)
+        reply_raw(r, search_request_found(q));
+    else
+        http_reply_text(r, 200, &out);
+    text_clear(&out);
+}
+
+static search_limits limits_of(const request *r)
+{
+    return (search_limits){r->server->options.max_k, r->server->options.deadline_ms};
 }
 
 static void search_json(request *r)
 {
-    size_t i;
-    wish w;
     kith_error err = {0};
-    json_t *reply = NULL, *json = http_json(r);
+    search_request *q;
+    search_limits limits = limits_of(r);
+    json_t *json = http_json(r);
     if (!json) return;
-    kith_gallery *gallery = read_wish(r, json, &w) ? borrow_named(r, &i) : NULL;
-    if (gallery) {
-        kith_status status = search_pinned(kith_gallery_collection(gallery), &w, &reply, &err);
-        shelf_return(r->server->shelf, i, gallery);
-        if (status == KITH_OK)
-            http_reply_json(r, 200, reply);
-        else
-            http_fail(r, &err);
-    }
+    if (search_request_read(json, &limits, &q, &err) == KITH_OK)
+        run_and_reply(r, q, 0);
+    else
+        http_fail(r, &err);
+    search_request_free(q);
     json_decref(json);
+}
+
+/* The body is dim floats, little-endian; the rest is in the query string. */
+static void search_floats(request *r)
+{
+    uint64_t k;
+    kith_error err = {0};
+    search_request *q = NULL;
+    search_limits limits = limits_of(r);
+    const float *x = (const float *)(const void *)r->body;
+    size_t dim = r->body_size / sizeof *x;
+    if (!http_count(r, "k", 1, limits.max_k, 10, &k)) return;
+    int good = dim > 0 && r->body_size % sizeof *x == 0 && dim <= KITH_COLLECTION_MAX_DIM;
+    for (size_t d = 0; good && d < dim; d++) good = isfinite(x[d]);
+    if (!good)
+        http_problem(r, 400, "the body must be 1 to %d finite floats of 4 bytes", KITH_COLLECTION_MAX_DIM);
+    else if (search_request_vector(x, dim, (size_t)k, &limits, &q, &err) != KITH_OK)
+        http_fail(r, &err);
+    if (good && q) {
+        search_request_query(q)->expression = http_query(r, "filter");
+        run_and_reply(r, q, strcmp(http_header(r, MHD_HTTP_HEADER_ACCEPT), "application/json") != 0);
+    }
+    search_request_free(q);
 }
 
 void post_search(request *r)
 {
-    if (strncmp(http_header(r, MHD_HTTP_HEADER_CONTENT_TYPE), "application/json", 16) == 0)
-        search_json(r);
+    if (http_is(r, TYPE_FLOATS))
+        search_floats(r);
     else
-        search_picture(r);
+        search_json(r);
 }

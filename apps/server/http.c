@@ -1,6 +1,8 @@
 /* http.c - reading what was asked, and answering. */
 #include "http.h"
 
+#include "server_state.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
@@ -10,23 +12,21 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MAX_JSON_DEPTH = 16, MAX_JSON_TOKENS = 200000 };
-
 /* ---- What was asked ---- */
 
-static const char *query(request *r, const char *name)
+const char *http_query(request *r, const char *name)
 {
     return MHD_lookup_connection_value(r->connection, MHD_GET_ARGUMENT_KIND, name);
 }
 
 int http_count(request *r, const char *name, uint64_t low, uint64_t high, uint64_t fallback, uint64_t *value)
 {
-    const char *text = query(r, name);
+    const char *given = http_query(r, name);
     *value = fallback;
-    if (!text) return 1;
+    if (!given) return 1;
     char *end = NULL;
     errno = 0;
-    unsigned long long n = text[0] >= '0' && text[0] <= '9' ? strtoull(text, &end, 10) : 0;
+    unsigned long long n = given[0] >= '0' && given[0] <= '9' ? strtoull(given, &end, 10) : 0;
     *value = n;
     if (end && *end == 0 && errno == 0 && n >= low && n <= high) return 1;
     http_problem(r, 400, "%s must be a whole number, %" PRIu64 " to %" PRIu64, name, low, high);
@@ -35,12 +35,12 @@ int http_count(request *r, const char *name, uint64_t low, uint64_t high, uint64
 
 int http_number(request *r, const char *name, double low, double high, double fallback, double *value)
 {
-    const char *text = query(r, name);
+    const char *given = http_query(r, name);
     *value = fallback;
-    if (!text) return 1;
+    if (!given) return 1;
     char *end;
-    *value = strtod(text, &end);
-    if (end != text && *end == 0 && isfinite(*value) && *value >= low && *value <= high) return 1;
+    *value = strtod(given, &end);
+    if (end != given && *end == 0 && isfinite(*value) && *value >= low && *value <= high) return 1;
     http_problem(r, 400, "%s must be a number, %g to %g", name, low, high);
     return 0;
 }
@@ -51,34 +51,42 @@ const char *http_header(request *r, const char *name)
     return value ? value : "";
 }
 
-/* Whether a text is small enough to be parsed: what stands in strings does not count. */
-static int json_is_modest(const char *text, size_t size)
+int http_is(request *r, const char *type)
 {
-    size_t depth = 0, tokens = 0;
+    const char *given = http_header(r, MHD_HTTP_HEADER_CONTENT_TYPE);
+    size_t length = strlen(type);
+    return strncasecmp(given, type, length) == 0 && strchr("; \t", given[length]);
+}
+
+/* Whether a text is small enough to be parsed: what stands in strings does not count. */
+static int json_is_modest(const char *json, size_t size, size_t most_depth, size_t most_parts)
+{
+    size_t depth = 0, parts = 0;
     for (size_t i = 0; i < size; i++) {
-        char c = text[i];
+        char c = json[i];
         if (c == '"') {
-            for (i++; i < size && text[i] != '"'; i++)
-                if (text[i] == '\\') i++;
-            tokens++;
+            for (i++; i < size && json[i] != '"'; i++)
+                if (json[i] == '\\') i++;
+            parts++;
         } else if (c == '{' || c == '[') {
-            if (++depth > MAX_JSON_DEPTH) return 0;
-            tokens++;
+            if (++depth > most_depth) return 0;
+            parts++;
         } else if ((c == '}' || c == ']') && depth > 0) {
             depth--;
         } else if (c == ',' || c == ':') {
-            tokens++;
+            parts++;
         }
-        if (tokens > MAX_JSON_TOKENS) return 0;
+        if (parts > most_parts) return 0;
     }
     return 1;
 }
 
 json_t *http_json(request *r)
 {
-    if (!json_is_modest(r->body, r->body_size)) {
-        http_problem(r, 400, "the JSON is nested deeper than %d, or has more than %d parts", MAX_JSON_DEPTH,
-                     MAX_JSON_TOKENS);
+    const server_options *o = &r->server->options;
+    if (!json_is_modest(r->body, r->body_size, o->max_json_depth, o->max_json_parts)) {
+        http_problem(r, 400, "the JSON is nested deeper than %zu, or has more than %zu parts",
+                     o->max_json_depth, o->max_json_parts);
         return NULL;
     }
     json_error_t error;
@@ -91,6 +99,14 @@ json_t *http_json(request *r)
                      error.column);
     json_decref(json);
     return NULL;
+}
+
+json_t *http_json_or_nothing(request *r)
+{
+    if (r->body_size > 0) return http_json(r);
+    json_t *json = json_object();
+    if (!json) http_problem(r, 503, "out of memory");
+    return json;
 }
 
 /* ---- Answers ---- */
@@ -107,14 +123,13 @@ static void add_header(struct MHD_Response *response, const char *name, const ch
     (void)MHD_add_response_header(response, name, value);
 }
 
-/* Queue and give up a response. */
+/* Settle on a response, which is given up; http_send sends it. */
 static void answer(request *r, unsigned status, struct MHD_Response *response, const char *type,
                    const char *policy, uint64_t size)
 {
-    if (!response) {
-        r->queued = MHD_NO; /* out of memory: the connection is closed */
-        return;
-    }
+    if (r->response) MHD_destroy_response(r->response);
+    r->response = response;
+    if (!response) return; /* out of memory: the connection will be closed */
     if (type) add_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, type);
     add_header(response, "X-Content-Type-Options", "nosniff");
     add_header(response, "Content-Security-Policy", policy);
@@ -125,26 +140,49 @@ static void answer(request *r, unsigned status, struct MHD_Response *response, c
     if (status == 503) add_header(response, MHD_HTTP_HEADER_RETRY_AFTER, "1");
     r->status = status;
     r->sent = size;
-    r->queued = MHD_queue_response(r->connection, status, response);
-    MHD_destroy_response(response);
 }
 
-/* A text of malloc, which is given up. */
-static void answer_text(request *r, unsigned status, char *text, const char *type)
+enum MHD_Result http_send(request *r)
 {
-    size_t size = text ? strlen(text) : 0;
+    if (!r->response) return MHD_NO;
+    enum MHD_Result queued = MHD_queue_response(r->connection, r->status, r->response);
+    MHD_destroy_response(r->response);
+    r->response = NULL;
+    return queued;
+}
+
+/* Bytes of malloc, which are given up. */
+static void answer_bytes(request *r, unsigned status, char *bytes, size_t size, const char *type)
+{
     struct MHD_Response *response =
-        text ? MHD_create_response_from_buffer(size, text, MHD_RESPMEM_MUST_FREE) : NULL;
+        bytes ? MHD_create_response_from_buffer(size, bytes, MHD_RESPMEM_MUST_FREE) : NULL;
+    if (bytes && !response) free(bytes);
     if (response) add_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
     answer(r, status, response, type, NOTHING, size);
 }
 
+void http_reply_text(request *r, unsigned status, text *json)
+{
+    if (json->failed) {
+        text_clear(json);
+        http_problem(r, 503, "out of memory");
+        return;
+    }
+    answer_bytes(r, status, json->bytes, json->size, "application/json");
+    *json = (text){0};
+}
+
+void http_reply_nothing(request *r)
+{
+    answer(r, 204, MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT), NULL, NOTHING, 0);
+}
+
 void http_reply_json(request *r, unsigned status, json_t *value)
 {
-    char *text = value ? json_dumps(value, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+    char *json = value ? json_dumps(value, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(value);
-    if (text)
-        answer_text(r, status, text, "application/json");
+    if (json)
+        answer_bytes(r, status, json, strlen(json), "application/json");
     else
         http_problem(r, 500, "out of memory");
 }
@@ -157,46 +195,70 @@ static const char *title_of(unsigned status)
     case 403: return "Forbidden";
     case 404: return "Not found";
     case 405: return "Method not allowed";
+    case 409: return "Conflict";
     case 413: return "Too large";
-    case 415: return "Not a picture";
+    case 415: return "Not supported";
+    case 416: return "Not such a range";
     case 422: return "Cannot be decoded";
     case 503: return "Busy";
+    case 507: return "Insufficient storage";
     default: return "Internal error";
     }
 }
 
 void http_problem(request *r, unsigned status, const char *detail, ...)
 {
-    char text[700];
+    char words[700];
     va_list args;
     va_start(args, detail);
-    vsnprintf(text, sizeof text, detail, args);
+    vsnprintf(words, sizeof words, detail, args);
     va_end(args);
-    json_t *message = json_string(text);
-    if (!message) message = json_string("(not UTF-8)");
-    json_t *problem = json_pack("{ss ss si so ss}", "type", "about:blank", "title", title_of(status),
-                                "status", (int)status, "detail", message, "request", r->id);
-    answer_text(r, status, problem ? json_dumps(problem, JSON_COMPACT) : NULL, "application/problem+json");
-    json_decref(problem);
+    text t = {0};
+    text_put(&t, "{\"type\":\"about:blank\",\"title\":");
+    text_string(&t, title_of(status));
+    text_put(&t, ",\"status\":");
+    text_int(&t, status);
+    text_put(&t, ",\"detail\":");
+    text_string(&t, words);
+    text_put(&t, ",\"request\":");
+    text_string(&t, r->id);
+    text_put(&t, "}");
+    if (t.failed) text_clear(&t);
+    answer_bytes(r, status, t.bytes, t.size, "application/problem+json");
+}
+
+unsigned http_status_of(const kith_error *err)
+{
+    switch (err->code) {
+    case KITH_INVALID: return 400;
+    case KITH_READONLY: return 403;
+    case KITH_NOTFOUND: return 404;
+    case KITH_EXISTS: return 409;
+    case KITH_UNSUPPORTED: return 415;
+    case KITH_CORRUPT:
+    case KITH_UNTRAINED: return 422;
+    case KITH_BUSY:
+    case KITH_CANCELLED:
+    case KITH_NOMEM: return 503;
+    case KITH_IO: return err->sys_errno == ENOSPC || strstr(err->message, "full") ? 507 : 500;
+    default: return 500;
+    }
 }
 
 void http_fail(request *r, const kith_error *err)
 {
-    switch (err->code) {
-    case KITH_INVALID: http_problem(r, 400, "%s", err->message); break;
-    case KITH_NOTFOUND: http_problem(r, 404, "%s", err->message); break;
-    case KITH_UNSUPPORTED: http_problem(r, 415, "%s", err->message); break;
-    case KITH_CORRUPT: http_problem(r, 422, "%s", err->message); break;
-    case KITH_UNTRAINED: http_problem(r, 422, "%s", err->message); break;
-    case KITH_BUSY:
-    case KITH_NOMEM:
-        snprintf(r->why, sizeof r->why, "%s", err->message);
-        http_problem(r, 503, "try again later");
-        break;
-    default:
-        snprintf(r->why, sizeof r->why, "%s", err->message);
-        http_problem(r, 500, "something went wrong here; the log has it under %s", r->id);
+    unsigned status = http_status_of(err);
+    if (status < 500) {
+        http_problem(r, status, "%s", err->message);
+        return;
     }
+    snprintf(r->why, sizeof r->why, "%s", err->message);
+    if (status == 503)
+        http_problem(r, status, "try again later");
+    else if (status == 507)
+        http_problem(r, status, "the disk is full");
+    else
+        http_problem(r, status, "something went wrong here; the log has it under %s", r->id);
 }
 
 /* Whether the client has said that it has this version. */
@@ -232,9 +294,58 @@ void http_reply_static(request *r, const char *type, const void *bytes, size_t s
                   etag, OWN_PAGE);
 }
 
+/* The part of size bytes that a header `Range: bytes=..` asks for: 1; 0 for all, for there is no header, or none that is
+ * understood; -1 when it lies outside. One range is given, not several. */
+static int wanted_range(const char *range, uint64_t size, uint64_t *from, uint64_t *length)
+{
+    uint64_t first = 0, last = size - 1;
+    int from_end = 0, n = 0;
+    if (strncmp(range, "bytes=", 6) != 0 || strchr(range, ',')) return 0;
+    range += 6;
+    if (sscanf(range, "-%" SCNu64 "%n", &first, &n) == 1 && range[n] == 0 && range[1] != '-') {
+        from_end = 1;
+    } else if (range[0] < '0' || range[0] > '9' || sscanf(range, "%" SCNu64 "-%n", &first, &n) != 1 ||
+               n == 0) {
+        return 0;
+    } else if (range[n] != 0) {
+        const char *rest = range + n;
+        if (rest[0] < '0' || rest[0] > '9' || sscanf(rest, "%" SCNu64 "%n", &last, &n) != 1 || rest[n] != 0)
+            return 0;
+        if (last < first) return 0;
+    }
+    if (from_end) {
+        if (first == 0 || size == 0) return -1;
+        *from = first < size ? size - first : 0;
+        *length = size - *from;
+        return 1;
+    }
+    if (first >= size) return -1;
+    *from = first;
+    *length = (last < size ? last : size - 1) - first + 1;
+    return 1;
+}
+
 void http_reply_file(request *r, const char *type, int fd, uint64_t size, const char *etag)
 {
-    struct MHD_Response *response = MHD_create_response_from_fd64(size, fd);
+    uint64_t from = 0, length = size;
+    const char *condition = http_header(r, MHD_HTTP_HEADER_IF_RANGE);
+    int part = 0;
+    if (!is_known(r, etag) && (*condition == 0 || (etag && strcmp(condition, etag) == 0)))
+        part = wanted_range(http_header(r, MHD_HTTP_HEADER_RANGE), size, &from, &length);
+    if (part < 0) {
+        close(fd);
+        http_problem(r, 416, "the file has %" PRIu64 " bytes", size);
+        return;
+    }
+    struct MHD_Response *response = MHD_create_response_from_fd_at_offset64(length, fd, from);
     if (!response) close(fd);
-    answer_tagged(r, response, type, size, etag, NOTHING);
+    if (response) add_header(response, MHD_HTTP_HEADER_ACCEPT_RANGES, "bytes");
+    answer_tagged(r, response, type, length, etag, NOTHING);
+    if (part && response && r->status == 200) {
+        char range[80];
+        snprintf(range, sizeof range, "bytes %" PRIu64 "-%" PRIu64 "/%" PRIu64, from, from + length - 1,
+                 size);
+        add_header(response, MHD_HTTP_HEADER_CONTENT_RANGE, range);
+        r->status = 206;
+    }
 }

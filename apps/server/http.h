@@ -9,30 +9,44 @@
 
 #include <kith/status.h>
 
+#include "../common/text.h"
+#include "tokens.h"
+
 struct server;
+struct route;
+struct import;
 
 #define HTTP_ARGS 2 /* variable parts of a path */
 
 typedef struct request {
     struct server *server;
     struct MHD_Connection *connection;
-    char *method, *path;   /* the path without the query, decoded: a %2f is a slash in it */
-    char *args[HTTP_ARGS]; /* the variable parts of the path, decoded */
-    char id[17];           /* of this request, in the log and in the answer */
+    const struct route *route; /* NULL: a file of the page, or nothing */
+    char *method, *path;       /* the path without the query, decoded: a %2f is a slash in it */
+    char *args[HTTP_ARGS];     /* the variable parts of the path, decoded */
+    role role;                 /* what the one who asks may do */
+    char id[17];               /* of this request, in the log and in the answer */
     uint64_t began_ns;
     char *body;
     size_t body_size, body_room;
-    int takes_body; /* the route reads one */
-    size_t drained; /* bytes of a body that is too long, read and dropped */
-    int refused;    /* an HTTP status that was settled before the body had come: 413, 503, 0 */
-    char why[512];  /* for the log: what a 500 or 503 does not say */
+    struct import *import;   /* a body that is worked in as it comes; NULL: it is kept in `body` */
+    size_t drained;          /* bytes of a body that is too long, read and dropped */
+    int refused;             /* an HTTP status that was settled before the body had come: 413, 503, 0 */
+    int given_away;          /* a worker has it, or had it */
+    char why[512];           /* for the log: what a 500 or 503 does not say */
+    struct request *next;    /* in the queue of the workers */
+    struct watched *watched; /* its connection; NULL: it is not watched */
+    int paused;              /* the body was not taken for a while */
     /* Of the answer. */
+    struct MHD_Response *response; /* settled, not sent yet */
     unsigned status;
     uint64_t sent;
-    enum MHD_Result queued;
 } request;
 
 /* ---- What was asked ---- */
+
+/* A value of the query string, NULL when it is not there. */
+const char *http_query(request *r, const char *name);
 
 /* A whole number of the query string in low..high; absent: fallback. 0 when it is something else: 400 was answered. */
 int http_count(request *r, const char *name, uint64_t low, uint64_t high, uint64_t fallback, uint64_t *value);
@@ -43,14 +57,26 @@ int http_number(request *r, const char *name, double low, double high, double fa
 /* A header, or "". */
 const char *http_header(request *r, const char *name);
 
+/* Whether the body, by its Content-Type, is of this kind. */
+int http_is(request *r, const char *type);
+
 /* The body as a JSON object, NULL when it is none (400 was answered). Depth and number of tokens are bounded before it
- * is parsed. */
+ * is parsed. What is longer than a 64-bit integer is refused. */
 json_t *http_json(request *r);
+
+/* The same; an empty body is an empty object. */
+json_t *http_json_or_nothing(request *r);
 
 /* ---- Answers: each handler gives exactly one ---- */
 
 /* A JSON value, which is given up. NULL: out of memory, 500. */
 void http_reply_json(request *r, unsigned status, json_t *value);
+
+/* A JSON text, which is given up; one that failed for want of memory is 503. */
+void http_reply_text(request *r, unsigned status, text *json);
+
+/* Nothing: 204. */
+void http_reply_nothing(request *r);
 
 /* An error as application/problem+json (RFC 9457). */
 void http_problem(request *r, unsigned status, const char *detail, ...) __attribute__((format(printf, 3, 4)));
@@ -58,13 +84,19 @@ void http_problem(request *r, unsigned status, const char *detail, ...) __attrib
 /* The same for an error of the library; 500 and its like say no more than that to the client. */
 void http_fail(request *r, const kith_error *err);
 
+/* The status that stands for an error of the library. */
+unsigned http_status_of(const kith_error *err);
+
 /* Bytes that are copied; etag may be NULL. 304 when the client has them. */
 void http_reply_bytes(request *r, const char *type, const void *bytes, size_t size, const char *etag);
 
 /* Bytes that stay as long as the program runs, with the headers that a page needs. */
 void http_reply_static(request *r, const char *type, const void *bytes, size_t size, const char *etag);
 
-/* A file, taken over and closed; size bytes, as a download under a name or shown in place (name NULL). */
+/* A file, taken over and closed; the part of it that the request's Range asks for. */
 void http_reply_file(request *r, const char *type, int fd, uint64_t size, const char *etag);
+
+/* Hand the answer that was given to the HTTP library, in the thread that called on_request. */
+enum MHD_Result http_send(request *r);
 
 #endif

@@ -1,36 +1,29 @@
 /* routes.c - who may ask, and which handler answers. */
+#include "routes.h"
+
 #include <stdlib.h>
 #include <string.h>
 
 #include "handlers.h"
 #include "page.h"
 
-enum access { PUBLIC, READ };
-
-typedef struct route {
-    const char *method, *path;
-    enum access access;
-    void (*handler)(request *r);
-} route;
-
 static const route routes[] = {
-#define ROUTE(method, path, access, handler) {method, path, access, handler},
+#define ROUTE(method, path, who, kind, handler) {#method, path, ROLE_##who, ROUTE_##kind, handler},
 #include "routes.def"
 #undef ROUTE
 };
 
-/* Whether a path is of a route's form; its variable parts are copied to r->args. */
-static int fits(const char *form, request *r)
+/* Whether a path is of a route's form. parts[2 * i] and [2 * i + 1]: where its variable parts begin and end. */
+static int fits(const char *form, const char *path, const char *parts[2 * HTTP_ARGS])
 {
-    const char *path = r->path;
     size_t n = 0;
+    for (size_t i = 0; i < 2 * HTTP_ARGS; i++) parts[i] = NULL;
     for (; *form; form++) {
         if (form[0] == '{') {
             size_t length = strcspn(path, "/");
             if (length == 0 || n == HTTP_ARGS) return 0;
-            free(r->args[n]);
-            r->args[n] = strndup(path, length);
-            if (!r->args[n++]) return 0;
+            parts[2 * n] = path;
+            parts[2 * n++ + 1] = path + length;
             path += length;
             form++; /* the closing brace */
         } else if (*form != *path++) {
@@ -40,9 +33,34 @@ static int fits(const char *form, request *r)
     return *path == 0;
 }
 
+static int is_method(const request *r, const char *method)
+{
+    return strcmp(r->method, method) == 0 || (strcmp(method, "GET") == 0 && strcmp(r->method, "HEAD") == 0);
+}
+
+void routes_find(request *r)
+{
+    const char *parts[2 * HTTP_ARGS];
+    for (size_t i = 0; i < sizeof routes / sizeof *routes && !r->route; i++)
+        if (is_method(r, routes[i].method) && fits(routes[i].path, r->path, parts)) r->route = &routes[i];
+    for (size_t i = 0; i < HTTP_ARGS && r->route && parts[2 * i]; i++) {
+        r->args[i] = strndup(parts[2 * i], (size_t)(parts[2 * i + 1] - parts[2 * i]));
+        if (!r->args[i]) r->route = NULL; /* out of memory */
+        if (!r->route) return;
+    }
+}
+
+static int is_path(const request *r)
+{
+    const char *parts[2 * HTTP_ARGS];
+    for (size_t i = 0; i < sizeof routes / sizeof *routes; i++)
+        if (fits(routes[i].path, r->path, parts)) return 1;
+    return 0;
+}
+
 /* ---- Who may ask ---- */
 
-/* Without tokens everybody on this machine may read, but no page of another site in a browser on it: a name that only
+/* Without tokens everybody on this machine may ask, but no page of another site in a browser on it: a name that only
  * resolves to this machine, or a request that another page sends, is refused. */
 static int is_own_host(const char *host)
 {
@@ -62,17 +80,18 @@ static int is_own_origin(request *r, const char *host)
     return name && strcmp(name + 3, host) == 0;
 }
 
-static int has_token(request *r)
+static role role_of_request(request *r)
 {
     const tokens *known = &r->server->tokens;
+    if (known->n == 0) return r->server->options.writable ? ROLE_ADMIN : ROLE_READ;
     const char *bearer = http_header(r, MHD_HTTP_HEADER_AUTHORIZATION);
-    if (strncmp(bearer, "Bearer ", 7) == 0) return tokens_know(known, bearer + 7, strlen(bearer + 7));
+    if (strncmp(bearer, "Bearer ", 7) == 0) return tokens_role(known, bearer + 7, strlen(bearer + 7));
     const char *cookie = MHD_lookup_connection_value(r->connection, MHD_COOKIE_KIND, "kith_token");
-    return cookie && tokens_know(known, cookie, strlen(cookie));
+    return cookie ? tokens_role(known, cookie, strlen(cookie)) : ROLE_NONE;
 }
 
 /* 1, or 0 when the answer was given. */
-static int may_ask(request *r, enum access access)
+static int may_ask(request *r, role wanted)
 {
     const char *host = http_header(r, MHD_HTTP_HEADER_HOST);
     if (r->server->tokens.n == 0 && !is_own_host(host)) {
@@ -83,57 +102,37 @@ static int may_ask(request *r, enum access access)
         http_problem(r, 403, "pages of other sites may not ask");
         return 0;
     }
-    if (access == READ && r->server->tokens.n > 0 && !has_token(r)) {
+    if (wanted == ROLE_NONE) return 1;
+    r->role = role_of_request(r);
+    if (r->role == ROLE_NONE) {
         http_problem(r, 401, "send one that is known: Authorization: Bearer TOKEN");
         return 0;
     }
-    return 1;
+    if (r->role >= wanted) return 1;
+    if (r->server->tokens.n == 0)
+        http_problem(r, 403, "this server only reads; started with --write or --token-file it also writes");
+    else
+        http_problem(r, 403, "the token is for %s; a token for %s is needed",
+                     r->role == ROLE_READ ? "reading" : "writing",
+                     wanted == ROLE_WRITE ? "writing" : "administration");
+    return 0;
 }
 
 /* ---- Dispatch ---- */
 
-static int is_method(const request *r, const char *method)
-{
-    return strcmp(r->method, method) == 0 || (strcmp(method, "GET") == 0 && strcmp(r->method, "HEAD") == 0);
-}
-
-static void answer_page(request *r, const page_file *file)
-{
-    if (!may_ask(r, PUBLIC)) return;
-    if (is_method(r, "GET"))
-        http_reply_static(r, file->type, file->bytes, file->size, file->etag);
-    else
-        http_problem(r, 405, "%s can be read only", file->path);
-}
-
 int routes_admit(request *r)
 {
-    if (page_find(r->path)) return may_ask(r, PUBLIC);
-    for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
-        if (!fits(routes[i].path, r) || !is_method(r, routes[i].method)) continue;
-        r->takes_body = strcmp(routes[i].method, "POST") == 0;
-        return may_ask(r, routes[i].access);
-    }
-    return may_ask(r, PUBLIC);
+    return may_ask(r, r->route ? r->route->role : ROLE_NONE);
 }
 
 void routes_answer(request *r)
 {
-    const page_file *file = page_find(r->path);
-    if (file) {
-        answer_page(r, file);
-        return;
-    }
-    int known = 0;
-    for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
-        if (!fits(routes[i].path, r)) continue;
-        known = 1;
-        if (!is_method(r, routes[i].method)) continue;
-        if (may_ask(r, routes[i].access)) routes[i].handler(r);
-        return;
-    }
-    if (!may_ask(r, PUBLIC)) return;
-    if (known)
+    const page_file *file = r->route ? NULL : page_find(r->path);
+    if (r->route)
+        r->route->handler(r);
+    else if (file && is_method(r, "GET"))
+        http_reply_static(r, file->type, file->bytes, file->size, file->etag);
+    else if (file || is_path(r))
         http_problem(r, 405, "not with %s", r->method);
     else
         http_problem(r, 404, "there is nothing at this path");

@@ -7,9 +7,13 @@
 #include <stdatomic.h>
 
 #include "http.h"
+#include "jobs.h"
+#include "routes.h"
 #include "server.h"
 #include "shelf.h"
 #include "tokens.h"
+#include "watch.h"
+#include "work.h"
 
 /* Upper ends of the histogram of answer times, seconds. */
 #define SERVER_TIMES                                 \
@@ -21,7 +25,11 @@
 struct server {
     server_options options;
     shelf *shelf;
-    tokens tokens; /* none: everybody may read */
+    tokens tokens; /* none: everybody on this machine may ask */
+    work *work;
+    jobs *jobs;
+    watch *watch;
+    atomic_int stopping; /* what waits for something is to give up */
     struct MHD_Daemon *daemon;
     uint16_t port;
     int listening; /* the socket */
@@ -34,10 +42,17 @@ struct server {
     atomic_uint_fast64_t micros;
 };
 
-/* routes.c: whether the head of a request lets it in; 0: it was answered. */
-int routes_admit(request *r);
+/* exchange.c: what the HTTP library calls. */
+enum MHD_Result exchange_on_request(void *ctx, struct MHD_Connection *connection, const char *url,
+                                    const char *method, const char *version, const char *data, size_t *size,
+                                    void **state);
+void exchange_on_completed(void *ctx, struct MHD_Connection *connection, void **state,
+                           enum MHD_RequestTerminationCode how);
+void exchange_on_connection(void *ctx, struct MHD_Connection *connection, void **state,
+                            enum MHD_ConnectionNotificationCode what);
 
-/* The same, a request that has come whole. */
-void routes_answer(request *r);
+size_t exchange_unescape(void *ctx, struct MHD_Connection *connection, char *words);
+
+uint64_t server_now_ns(void);
 
 #endif

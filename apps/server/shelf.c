@@ -1,98 +1,281 @@
-/* shelf.c - which collections there are, and who has which gallery. */
+/* shelf.c - which collections there are, and who has which handle. */
 #include "shelf.h"
 
-#include "fail.h"
+#include "../common/fail.h"
 
 #include <dirent.h>
+#include <errno.h>
+#include <fts.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define ENDING ".kith"
+#define LONGEST_NAME 200  /* with endings and the random part of a temporary name a file's name has 255 */
 #define DECODE_SECONDS 10 /* that a picture may take: a thread waits for it */
 
+typedef struct handle {
+    struct handle *next; /* of those that are free */
+    kith_collection *collection;
+    kith_gallery *gallery;
+    int warm; /* it has read what its first search would */
+} handle;
+
 typedef struct book {
-    char *name;
-    kith_gallery **free; /* [copies], the first n_free are there to be borrowed */
-    size_t n_free;
+    char *name, *path;
+    handle *free;         /* to be borrowed for reading */
+    size_t n_open;        /* readers there are, borrowed ones among them */
+    handle *writer;       /* NULL: not open yet, or borrowed */
+    int writing;          /* the writer is borrowed */
+    size_t loans, owners; /* all loans; those of LOAN_OWN */
+    int leaving;          /* it is being dropped or renamed: nobody borrows any more */
+    int pictures;         /* its readers are galleries, all opened with the shelf */
 } book;
 
 struct shelf {
-    book *books; /* in the order of their names */
-    size_t n, copies;
+    char *folder;
+    int single; /* a collection is served, not a folder */
+    book **books;
+    size_t n, room, copies;
+    double max_megapixels;
     pthread_mutex_t lock;
     pthread_cond_t returned;
 };
 
-static kith_status add_book(shelf *s, const char *path, double max_megapixels, kith_error *err)
+/* ---- Handles ---- */
+
+static void handle_close(handle *h)
 {
-    const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
-    size_t length = strlen(base), ending = strlen(ENDING);
-    if (length > ending && strcmp(base + length - ending, ENDING) == 0) length -= ending;
-    book *books = realloc(s->books, (s->n + 1) * sizeof *books);
-    if (!books) return server_fail(err, KITH_NOMEM, "out of memory");
-    s->books = books;
-    book *b = &books[s->n];
-    *b = (book){.name = strndup(base, length), .free = calloc(s->copies, sizeof(kith_gallery *))};
-    s->n++;
-    if (!b->name || !b->free) return server_fail(err, KITH_NOMEM, "out of memory");
+    if (!h) return;
+    if (h->gallery)
+        kith_gallery_close(h->gallery);
+    else
+        kith_collection_close(h->collection);
+    free(h);
+}
+
+static kith_status handle_open(const char *path, int read_only, handle **out, kith_error *err)
+{
+    *out = NULL;
+    handle *h = calloc(1, sizeof *h);
+    if (!h) return common_fail_nomem(err);
+    kith_collection_options options;
+    kith_collection_options_init(&options);
+    options.read_only = read_only;
+    kith_status status = kith_collection_open(path, &options, &h->collection, err);
+    if (status == KITH_OK)
+        *out = h;
+    else
+        free(h);
+    return status;
+}
+
+static kith_status handle_open_gallery(const char *path, double max_megapixels, handle **out, kith_error *err)
+{
+    *out = NULL;
+    handle *h = calloc(1, sizeof *h);
+    if (!h) return common_fail_nomem(err);
     kith_gallery_options options;
     kith_gallery_options_init(&options);
     options.read_only = 1;
     options.jobs = 1;
     options.seconds = DECODE_SECONDS;
     options.max_megapixels = max_megapixels;
-    for (; b->n_free < s->copies; b->n_free++) {
-        kith_status status = kith_gallery_open(path, &options, &b->free[b->n_free], err);
-        if (status != KITH_OK) return status;
-        if (!kith_gallery_collection(b->free[b->n_free])) {
-            kith_gallery_close(b->free[b->n_free]);
-            return server_fail(err, KITH_NOTFOUND, "%s: there is no such collection", path);
+    kith_status status = kith_gallery_open(path, &options, &h->gallery, err);
+    if (status != KITH_OK) {
+        free(h);
+        return status;
+    }
+    h->collection = kith_gallery_collection(h->gallery);
+    *out = h;
+    return KITH_OK;
+}
+
+/* Whether `kith index` made the collection. */
+static int has_pictures(kith_collection *collection)
+{
+    kith_meta meta;
+    return kith_collection_meta_get(collection, "gallery/root", &meta, NULL) == KITH_OK;
+}
+
+/* ---- Books ---- */
+
+static void book_close(book *b)
+{
+    while (b->free) {
+        handle *next = b->free->next;
+        handle_close(b->free);
+        b->free = next;
+    }
+    handle_close(b->writer); /* the last, so that it moves the log into the database */
+    b->writer = NULL;
+    b->n_open = 0;
+}
+
+static void book_free(book *b)
+{
+    if (!b) return;
+    book_close(b);
+    free(b->name);
+    free(b->path);
+    free(b);
+}
+
+static book *book_new(const char *path)
+{
+    const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
+    size_t length = strlen(base), ending = strlen(ENDING);
+    if (length > ending && strcmp(base + length - ending, ENDING) == 0) length -= ending;
+    book *b = calloc(1, sizeof *b);
+    if (!b) return NULL;
+    b->name = strndup(base, length);
+    b->path = strdup(path);
+    if (b->name && b->path) return b;
+    book_free(b);
+    return NULL;
+}
+
+/* Take a book over, in the order of the names. Frees it when there is no memory. */
+static kith_status put_book(shelf *s, book *b, kith_error *err)
+{
+    if (s->n == s->room) {
+        size_t room = 2 * s->room + 16;
+        book **books = realloc(s->books, room * sizeof *books);
+        if (!books) {
+            book_free(b);
+            return common_fail_nomem(err);
         }
+        s->books = books;
+        s->room = room;
+    }
+    size_t at = s->n;
+    for (; at > 0 && strcmp(s->books[at - 1]->name, b->name) > 0; at--) s->books[at] = s->books[at - 1];
+    s->books[at] = b;
+    s->n++;
+    return KITH_OK;
+}
+
+static book *find_book(const shelf *s, const char *name)
+{
+    size_t low = 0, high = s->n;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        int order = strcmp(s->books[middle]->name, name);
+        if (order == 0) return s->books[middle];
+        if (order < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return NULL;
+}
+
+static void take_book(shelf *s, const book *b)
+{
+    size_t i = 0;
+    while (s->books[i] != b) i++;
+    s->n--;
+    memmove(s->books + i, s->books + i + 1, (s->n - i) * sizeof(book *));
+}
+
+/* ---- Opening the shelf ---- */
+
+/* A collection of pictures is opened as many times as it will be lent out. */
+static kith_status open_galleries(const shelf *s, book *b, kith_error *err)
+{
+    for (; b->n_open < s->copies; b->n_open++) {
+        handle *h;
+        kith_status status = handle_open_gallery(b->path, s->max_megapixels, &h, err);
+        if (status != KITH_OK) return status;
+        h->next = b->free;
+        b->free = h;
     }
     return KITH_OK;
 }
 
-static int is_collection(const struct dirent *entry)
+static kith_status add_collection(shelf *s, const char *path, kith_error *err)
 {
-    size_t length = strlen(entry->d_name), ending = strlen(ENDING);
-    return entry->d_name[0] != '.' && length > ending && strcmp(entry->d_name + length - ending, ENDING) == 0;
+    handle *h;
+    kith_status status = handle_open(path, 1, &h, err);
+    if (status != KITH_OK) return status;
+    book *b = book_new(path);
+    if (!b) {
+        handle_close(h);
+        return common_fail_nomem(err);
+    }
+    b->pictures = has_pictures(h->collection);
+    if (b->pictures) {
+        handle_close(h);
+        status = open_galleries(s, b, err);
+    } else {
+        b->free = h;
+        b->n_open = 1;
+    }
+    if (status == KITH_OK) return put_book(s, b, err);
+    book_free(b);
+    return status;
 }
 
-static kith_status add_folder(shelf *s, const char *folder, double max_megapixels, kith_error *err)
+static int is_visible(const struct dirent *entry)
+{
+    return entry->d_name[0] != '.' && strcmp(entry->d_name, "snapshots") != 0;
+}
+
+static int is_collection(const char *name)
+{
+    size_t length = strlen(name), ending = strlen(ENDING);
+    return length > ending && strcmp(name + length - ending, ENDING) == 0;
+}
+
+static char *join(const char *folder, const char *name, const char *ending)
+{
+    size_t size = strlen(folder) + strlen(name) + strlen(ending) + 2;
+    char *path = malloc(size);
+    if (path) snprintf(path, size, "%s/%s%s", folder, name, ending);
+    return path;
+}
+
+static kith_status add_folder(shelf *s, kith_error *err)
 {
     struct dirent **entries;
-    int n = scandir(folder, &entries, is_collection, alphasort);
-    if (n < 0) return server_fail(err, KITH_IO, "%s: the folder cannot be read", folder);
-    kith_status status =
-        n > 0 ? KITH_OK : server_fail(err, KITH_NOTFOUND, "%s: no collection (NAME.kith) in it", folder);
+    int n = scandir(s->folder, &entries, is_visible, alphasort);
+    if (n < 0) return common_fail(err, KITH_IO, "%s: the folder cannot be read", s->folder);
+    kith_status status = KITH_OK;
     for (int i = 0; i < n; i++) {
-        size_t size = strlen(folder) + strlen(entries[i]->d_name) + 2;
-        char *path = malloc(size);
-        if (!path && status == KITH_OK) status = server_fail(err, KITH_NOMEM, "out of memory");
-        if (path) snprintf(path, size, "%s/%s", folder, entries[i]->d_name);
-        if (status == KITH_OK) status = add_book(s, path, max_megapixels, err);
+        char *path = is_collection(entries[i]->d_name) ? join(s->folder, entries[i]->d_name, "") : NULL;
+        if (status == KITH_OK && path) status = add_collection(s, path, err);
         free(path);
         free(entries[i]);
     }
     free(entries);
+    if (status == KITH_OK && s->n == 0 && n > 0)
+        return common_fail(err, KITH_NOTFOUND, "%s: no collection (NAME.kith) in it", s->folder);
     return status;
 }
 
-kith_status shelf_open(const char *path, size_t copies, double max_megapixels, shelf **out, kith_error *err)
+kith_status shelf_open(const shelf_options *options, shelf **out, kith_error *err)
 {
     struct stat st;
     *out = NULL;
-    if (stat(path, &st) != 0) return server_fail(err, KITH_NOTFOUND, "%s: there is no such collection", path);
+    if (stat(options->path, &st) != 0)
+        return common_fail(err, KITH_NOTFOUND, "%s: there is no such collection", options->path);
     shelf *s = calloc(1, sizeof *s);
-    if (!s) return server_fail(err, KITH_NOMEM, "out of memory");
-    s->copies = copies;
+    if (!s) return common_fail_nomem(err);
+    s->copies = options->copies;
+    s->max_megapixels = options->max_megapixels;
+    s->single = !S_ISDIR(st.st_mode);
+    const char *slash = strrchr(options->path, '/');
+    s->folder = !s->single ? strdup(options->path)
+                : !slash   ? strdup(".")
+                         : strndup(options->path, (size_t)(slash - options->path) + (slash == options->path));
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->returned, NULL);
-    kith_status status = S_ISDIR(st.st_mode) ? add_folder(s, path, max_megapixels, err)
-                                             : add_book(s, path, max_megapixels, err);
+    kith_status status = !s->folder  ? common_fail_nomem(err)
+                         : s->single ? add_collection(s, options->path, err)
+                                     : add_folder(s, err);
     if (status == KITH_OK)
         *out = s;
     else
@@ -103,49 +286,356 @@ kith_status shelf_open(const char *path, size_t copies, double max_megapixels, s
 void shelf_close(shelf *s)
 {
     if (!s) return;
-    for (size_t i = 0; i < s->n; i++) {
-        for (size_t c = 0; c < s->books[i].n_free; c++) kith_gallery_close(s->books[i].free[c]);
-        free(s->books[i].free);
-        free(s->books[i].name);
-    }
+    for (size_t i = 0; i < s->n; i++) book_free(s->books[i]);
     free(s->books);
+    free(s->folder);
     pthread_mutex_destroy(&s->lock);
     pthread_cond_destroy(&s->returned);
     free(s);
 }
 
-size_t shelf_size(const shelf *s)
+const char *shelf_folder(const shelf *s)
 {
-    return s->n;
+    return s->folder;
 }
 
-const char *shelf_name(const shelf *s, size_t i)
+/* ---- Loans ---- */
+
+/* With the lock: the handle that reads, or NULL when one more is to be opened, which is counted already. */
+static handle *take_reader(shelf *s, book *b)
 {
-    return s->books[i].name;
+    while (!b->free && (b->pictures || b->n_open >= s->copies)) pthread_cond_wait(&s->returned, &s->lock);
+    handle *h = b->free;
+    if (h)
+        b->free = h->next;
+    else
+        b->n_open++;
+    return h;
 }
 
-int shelf_find(const shelf *s, const char *name)
+static handle *take_writer(shelf *s, book *b)
 {
-    for (size_t i = 0; i < s->n; i++)
-        if (strcmp(s->books[i].name, name) == 0) return (int)i;
-    return -1;
+    while (b->writing) pthread_cond_wait(&s->returned, &s->lock);
+    b->writing = 1;
+    handle *h = b->writer;
+    b->writer = NULL;
+    return h;
 }
 
-kith_gallery *shelf_borrow(shelf *s, size_t i)
+/* With the lock. */
+static void put_back(shelf *s, book *b, loan_kind kind, handle *h)
 {
-    book *b = &s->books[i];
-    pthread_mutex_lock(&s->lock);
-    while (b->n_free == 0) pthread_cond_wait(&s->returned, &s->lock);
-    kith_gallery *gallery = b->free[--b->n_free];
-    pthread_mutex_unlock(&s->lock);
-    return gallery;
-}
-
-void shelf_return(shelf *s, size_t i, kith_gallery *gallery)
-{
-    book *b = &s->books[i];
-    pthread_mutex_lock(&s->lock);
-    b->free[b->n_free++] = gallery;
+    if (kind == LOAN_OWN) {
+        b->owners--;
+    } else if (kind == LOAN_WRITE) {
+        b->writing = 0;
+        b->writer = h;
+    } else if (h) {
+        h->next = b->free;
+        b->free = h;
+    } else {
+        b->n_open--;
+    }
+    b->loans--;
     pthread_cond_broadcast(&s->returned);
+}
+
+kith_status shelf_borrow(shelf *s, const char *name, loan_kind kind, loan *out, kith_error *err)
+{
+    *out = (loan){0};
+    pthread_mutex_lock(&s->lock);
+    book *b = find_book(s, name);
+    if (!b || b->leaving) {
+        pthread_mutex_unlock(&s->lock);
+        return common_fail(err, KITH_NOTFOUND, "there is no collection of this name");
+    }
+    b->loans++; /* it stays as long as this is not given back */
+    b->owners += kind == LOAN_OWN;
+    handle *h = kind == LOAN_READ ? take_reader(s, b) : kind == LOAN_WRITE ? take_writer(s, b) : NULL;
     pthread_mutex_unlock(&s->lock);
+    kith_status status = h ? KITH_OK : handle_open(b->path, kind == LOAN_READ, &h, err);
+    if (status == KITH_OK && kind == LOAN_READ && !h->warm) {
+        /* Budgets of searches begin when the vectors have been read. */
+        status = kith_collection_warm(h->collection, err);
+        h->warm = status == KITH_OK;
+        if (status == KITH_UNTRAINED) status = KITH_OK;
+    }
+    if (status == KITH_OK) {
+        *out = (loan){h->collection, h->gallery, b, h, kind};
+        return KITH_OK;
+    }
+    if (h && kind == LOAN_OWN) handle_close(h);
+    pthread_mutex_lock(&s->lock);
+    put_back(s, b, kind, kind == LOAN_OWN ? NULL : h);
+    pthread_mutex_unlock(&s->lock);
+    return status;
+}
+
+void shelf_return(shelf *s, loan *l)
+{
+    if (!l->book) return;
+    kith_collection_unpin(l->collection);
+    kith_collection_rollback(l->collection);
+    if (l->kind == LOAN_OWN) handle_close(l->handle);
+    pthread_mutex_lock(&s->lock);
+    put_back(s, l->book, l->kind, l->kind == LOAN_OWN ? NULL : l->handle);
+    pthread_mutex_unlock(&s->lock);
+    *l = (loan){0};
+}
+
+/* ---- Which there are ---- */
+
+size_t shelf_size(shelf *s)
+{
+    pthread_mutex_lock(&s->lock);
+    size_t n = s->n;
+    pthread_mutex_unlock(&s->lock);
+    return n;
+}
+
+char **shelf_names(shelf *s, size_t *n)
+{
+    pthread_mutex_lock(&s->lock);
+    char **names = calloc(s->n + 1, sizeof *names);
+    *n = 0;
+    for (size_t i = 0; names && i < s->n; i++) {
+        if (s->books[i]->leaving) continue;
+        names[*n] = strdup(s->books[i]->name);
+        if (names[*n]) {
+            ++*n;
+            continue;
+        }
+        shelf_free_names(names, *n);
+        names = NULL;
+    }
+    pthread_mutex_unlock(&s->lock);
+    return names;
+}
+
+void shelf_free_names(char **names, size_t n)
+{
+    for (size_t i = 0; i < n; i++) free(names[i]);
+    free(names);
+}
+
+int shelf_has(shelf *s, const char *name)
+{
+    pthread_mutex_lock(&s->lock);
+    const book *b = find_book(s, name);
+    int has = b && !b->leaving;
+    pthread_mutex_unlock(&s->lock);
+    return has;
+}
+
+int shelf_name_is_good(const char *name)
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-";
+    size_t length = strlen(name);
+    return length >= 1 && length <= LONGEST_NAME && name[0] != '.' && name[0] != '-' &&
+           strspn(name, letters) == length;
+}
+
+static char *ended(const char *path, const char *ending)
+{
+    size_t size = strlen(path) + strlen(ending) + 1;
+    char *text = malloc(size);
+    if (text) snprintf(text, size, "%s%s", path, ending);
+    return text;
+}
+
+/* Remove a folder and what is in it; 0, or the errno of what could not be removed. */
+static int remove_folder(char *folder)
+{
+    char *inside[2] = {folder, NULL};
+    FTS *walk = fts_open(inside, FTS_PHYSICAL | FTS_NOCHDIR, NULL);
+    int why = walk ? 0 : errno;
+    for (FTSENT *entry; walk && (entry = fts_read(walk));) {
+        int gone = 1;
+        if (entry->fts_info == FTS_DP)
+            gone = rmdir(entry->fts_accpath) == 0;
+        else if (entry->fts_info != FTS_D && entry->fts_info != FTS_NS)
+            gone = unlink(entry->fts_accpath) == 0;
+        if (!gone) why = errno;
+    }
+    if (walk) fts_close(walk);
+    return why;
+}
+
+/* The files beside the database, and the folder of its segments; 0, or an errno. */
+static int remove_rest(const char *path)
+{
+    static const char *const endings[] = {"-wal", "-shm", "-journal"};
+    int why = 0;
+    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
+        char *file = ended(path, endings[i]);
+        if (!file) return ENOMEM;
+        if (unlink(file) != 0 && errno != ENOENT) why = errno;
+        free(file);
+    }
+    char *folder = ended(path, ".d");
+    if (!folder) return ENOMEM;
+    int rest = remove_folder(folder);
+    free(folder);
+    return why ? why : rest;
+}
+
+kith_status shelf_remove_files(const char *path, kith_error *err)
+{
+    if (unlink(path) != 0 && errno != ENOENT)
+        return common_fail(err, KITH_IO, "%s: cannot be removed: %s", path, strerror(errno));
+    return remove_rest(path) == 0
+               ? KITH_OK
+               : common_fail(err, KITH_IO, "%s: is gone, but not all that belonged to it", path);
+}
+
+static kith_status check_folder(const shelf *s, kith_error *err)
+{
+    return s->single ? common_fail(err, KITH_READONLY, "%s", "one collection is served, not a folder")
+                     : KITH_OK;
+}
+
+static kith_status check_new_name(const shelf *s, const char *name, kith_error *err)
+{
+    kith_status status = check_folder(s, err);
+    if (status != KITH_OK) return status;
+    if (!shelf_name_is_good(name)) return common_fail(err, KITH_INVALID, "a name has %s", SHELF_NAME_RULE);
+    return find_book(s, name) ? common_fail(err, KITH_EXISTS, "there is a collection of this name") : KITH_OK;
+}
+
+/* With the lock. */
+static kith_status create_book(shelf *s, const char *name, size_t dim, kith_metric metric, kith_error *err)
+{
+    kith_status status = check_new_name(s, name, err);
+    if (status != KITH_OK) return status;
+    char *path = join(s->folder, name, ENDING);
+    book *b = path ? book_new(path) : NULL;
+    handle *h = calloc(1, sizeof *h);
+    struct stat st;
+    if (!b || !h) status = common_fail_nomem(err);
+    /* What a collection of this name has left behind must not be taken for a part of the new one. */
+    if (status == KITH_OK && lstat(path, &st) != 0 && errno == ENOENT && remove_rest(path) != 0)
+        status = common_fail(err, KITH_IO, "%s: what was left of an older one cannot be removed", name);
+    if (status == KITH_OK) status = kith_collection_create(path, dim, metric, NULL, &h->collection, err);
+    free(path);
+    if (status == KITH_OK) {
+        b->writer = h;
+        return put_book(s, b, err);
+    }
+    free(h);
+    book_free(b);
+    return status;
+}
+
+kith_status shelf_create(shelf *s, const char *name, size_t dim, kith_metric metric, kith_error *err)
+{
+    pthread_mutex_lock(&s->lock);
+    kith_status status = create_book(s, name, dim, metric, err);
+    pthread_mutex_unlock(&s->lock);
+    return status;
+}
+
+/* With the lock: the book of a name, when nobody is at it any more; it is leaving then and all its handles are closed. */
+static kith_status clear_book(shelf *s, const char *name, book **out, kith_error *err)
+{
+    *out = NULL;
+    book *b = find_book(s, name);
+    if (!b || b->leaving) return common_fail(err, KITH_NOTFOUND, "there is no collection of this name");
+    if (b->owners > 0) return common_fail(err, KITH_BUSY, "a job or an import is at work on it");
+    b->leaving = 1;
+    while (b->loans > 0) pthread_cond_wait(&s->returned, &s->lock);
+    /* A handle that may write must be the last one: it empties the log, and so takes it away. */
+    if (!b->writer) (void)handle_open(b->path, 0, &b->writer, NULL);
+    book_close(b);
+    *out = b;
+    return KITH_OK;
+}
+
+static kith_status drop_book(shelf *s, const char *name, kith_error *err)
+{
+    book *b;
+    kith_status status = check_folder(s, err);
+    if (status == KITH_OK) status = clear_book(s, name, &b, err);
+    if (status != KITH_OK) return status;
+    status = shelf_remove_files(b->path, err);
+    if (status != KITH_OK && !b->pictures && access(b->path, F_OK) == 0) {
+        b->leaving = 0; /* it is still there, and opened again when it is asked for */
+        return status;
+    }
+    take_book(s, b);
+    book_free(b);
+    return status;
+}
+
+kith_status shelf_drop(shelf *s, const char *name, kith_error *err)
+{
+    pthread_mutex_lock(&s->lock);
+    kith_status status = drop_book(s, name, err);
+    pthread_mutex_unlock(&s->lock);
+    return status;
+}
+
+/* Move the files of a book that nobody has open. Segments are a cache: the database is what counts, and goes last. */
+static kith_status move_files(const char *from, const char *to, kith_error *err)
+{
+    char *log = ended(from, "-wal"), *old = ended(from, ".d"), *new = ended(to, ".d");
+    kith_status status = log && old && new ? KITH_OK : common_fail_nomem(err);
+    if (status == KITH_OK && access(log, F_OK) == 0)
+        status = common_fail(err, KITH_BUSY, "another process has it open");
+    if (status == KITH_OK && remove_rest(to) != 0)
+        status = common_fail(err, KITH_IO, "what was left of an older one cannot be removed");
+    if (status == KITH_OK) {
+        (void)rename(old, new); /* where that fails the next fold makes it anew */
+        if (rename(from, to) != 0) status = common_fail(err, KITH_IO, "%s: %s", from, strerror(errno));
+    }
+    free(log);
+    free(old);
+    free(new);
+    return status;
+}
+
+/* With the lock: a book leaves its place for that of another name and path, which it takes over. */
+static kith_status move_book(shelf *s, book *b, char *name, char *path, kith_error *err)
+{
+    kith_status status = move_files(b->path, path, err);
+    if (status != KITH_OK) return status;
+    take_book(s, b); /* so there is room for it */
+    free(b->name);
+    free(b->path);
+    b->name = name;
+    b->path = path;
+    return put_book(s, b, err);
+}
+
+static kith_status rename_book(shelf *s, const char *from, const char *to, kith_error *err)
+{
+    kith_status status = check_new_name(s, to, err);
+    if (status != KITH_OK) return status;
+    book *b = find_book(s, from);
+    if (b && b->pictures)
+        return common_fail(err, KITH_UNSUPPORTED,
+                           "a collection of pictures keeps its name while it is served");
+    char *path = join(s->folder, to, ENDING), *name = strdup(to);
+    struct stat st;
+    if (!path || !name)
+        status = common_fail_nomem(err);
+    else if (lstat(path, &st) == 0)
+        status = common_fail(err, KITH_EXISTS, "there is a file of this name");
+    if (status == KITH_OK) status = clear_book(s, from, &b, err);
+    if (status == KITH_OK) {
+        b->leaving = 0;
+        status = check_new_name(s, to, err); /* somebody may have made it while this one waited */
+        if (status == KITH_OK) status = move_book(s, b, name, path, err);
+        if (status == KITH_OK) return KITH_OK;
+    }
+    free(path);
+    free(name);
+    return status;
+}
+
+kith_status shelf_rename(shelf *s, const char *from, const char *to, kith_error *err)
+{
+    pthread_mutex_lock(&s->lock);
+    kith_status status = rename_book(s, from, to, err);
+    pthread_mutex_unlock(&s->lock);
+    return status;
 }

@@ -1,5 +1,13 @@
-/* shelf.h - the collections that are served, each with some galleries open: a gallery belongs to one thread at a time,
- * so a request borrows one and gives it back. */
+/* shelf.h - the collections that are served, with handles to lend: a handle belongs to one thread at a time, so a request
+ * borrows one and gives it back.
+ *
+ * For each collection there are handles that read, opened when they are first needed and then kept, and one that
+ * writes, for which requests wait in turn. What works for long (a job, an import) borrows a handle of its own. A
+ * collection that was made by `kith index` is opened as a gallery when the shelf is: that forks, which must not happen once
+ * other threads run.
+ *
+ * Any number of threads.
+ */
 #ifndef KITH_SERVER_SHELF_H
 #define KITH_SERVER_SHELF_H
 
@@ -9,20 +17,76 @@
 
 typedef struct shelf shelf;
 
-/* Open the collection at a path, or each NAME.kith of a folder, `copies` galleries each.
- * Errors:   KITH_NOTFOUND no collection there; those of kith_gallery_open, naming the file. */
-kith_status shelf_open(const char *path, size_t copies, double max_megapixels, shelf **out, kith_error *err);
+typedef struct shelf_options {
+    const char *path;      /* a collection, or a folder of collections (NAME.kith) */
+    size_t copies;         /* handles that read, of each collection, at the most */
+    double max_megapixels; /* of a picture that is sent */
+} shelf_options;
+
+/* Open the collection at a path, or each NAME.kith of a folder. An empty folder will do.
+ * Errors:   KITH_NOTFOUND nothing there, or files but no collection; those of kith_collection_open, naming the file. */
+kith_status shelf_open(const shelf_options *options, shelf **out, kith_error *err);
+
+/* All loans must have been given back. NULL is allowed. */
 void shelf_close(shelf *s);
 
-/* How many collections, and the name of one (its file without ".kith"). */
-size_t shelf_size(const shelf *s);
-const char *shelf_name(const shelf *s, size_t i);
+/* ---- Loans ---- */
 
-/* The number of a collection by name, or -1. */
-int shelf_find(const shelf *s, const char *name);
+typedef enum loan_kind { LOAN_READ, LOAN_WRITE, LOAN_OWN } loan_kind;
 
-/* Borrow a gallery of collection i; waits until one is free. Any number of threads. */
-kith_gallery *shelf_borrow(shelf *s, size_t i);
-void shelf_return(shelf *s, size_t i, kith_gallery *gallery);
+typedef struct loan {
+    kith_collection *collection;
+    kith_gallery
+        *gallery; /* LOAN_READ of a collection of pictures: what it is the collection of; else NULL */
+    struct book *book;
+    struct handle *handle;
+    loan_kind kind;
+} loan;
+
+/* Borrow a handle of the collection of a name.
+ * In:       LOAN_READ: read only, never in a batch. LOAN_WRITE: the one that writes; waits until it is free.
+ *           LOAN_OWN: one that was not there before, writes, and is closed when it is given back; while there is one the
+ *           collection can neither be dropped nor renamed.
+ * Errors:   KITH_NOTFOUND; KITH_READONLY the file cannot be written; those of kith_collection_open. */
+kith_status shelf_borrow(shelf *s, const char *name, loan_kind kind, loan *out, kith_error *err);
+
+/* Give it back: pins and batches that are open are undone. Nothing happens for one that was not borrowed (zeroed). */
+void shelf_return(shelf *s, loan *l);
+
+/* ---- Which there are ---- */
+
+/* How many collections. */
+size_t shelf_size(shelf *s);
+
+/* Their names in order, to be given back with shelf_free_names. NULL: out of memory. */
+char **shelf_names(shelf *s, size_t *n);
+void shelf_free_names(char **names, size_t n);
+
+/* Whether there is one of this name. */
+int shelf_has(shelf *s, const char *name);
+
+/* Make an empty collection NAME.kith in the folder. dim 0: not known yet.
+ * In:       name, of SHELF_NAME_RULE.
+ * Errors:   KITH_EXISTS; KITH_INVALID; KITH_READONLY one collection is served, not a folder; those of
+ *           kith_collection_create. */
+kith_status shelf_create(shelf *s, const char *name, size_t dim, kith_metric metric, kith_error *err);
+
+#define SHELF_NAME_RULE "1 to 200 letters, digits and _ . - of ASCII, the first no . and no -"
+int shelf_name_is_good(const char *name);
+
+/* Delete a collection with all that belongs to it. Waits for requests that are at it.
+ * Errors:   KITH_NOTFOUND; KITH_BUSY somebody has a handle of his own (see LOAN_OWN); KITH_READONLY as above; KITH_IO. */
+kith_status shelf_drop(shelf *s, const char *name, kith_error *err);
+
+/* Give a collection another name.
+ * Errors:   those of shelf_drop and shelf_create; KITH_UNSUPPORTED for a collection of pictures; KITH_BUSY also when another
+ *           process has it open. */
+kith_status shelf_rename(shelf *s, const char *from, const char *to, kith_error *err);
+
+/* Delete the files of a collection that nobody has open: the database, what lies beside it, its segments. */
+kith_status shelf_remove_files(const char *path, kith_error *err);
+
+/* The folder that is served, or the one that the only collection lies in. */
+const char *shelf_folder(const shelf *s);
 
 #endif

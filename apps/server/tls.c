@@ -5,7 +5,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-#include "fail.h"
+#include "../common/fail.h"
 
 enum { LONGEST_CHAIN = 16 };
 
@@ -31,13 +31,13 @@ static kith_status load_chain(const char *path, identity *id, kith_error *err)
 {
     gnutls_datum_t pem;
     int code = gnutls_load_file(path, &pem);
-    if (code != 0) return server_fail(err, KITH_INVALID, "%s: %s", path, "cannot be read");
+    if (code != 0) return common_fail(err, KITH_INVALID, "%s: %s", path, "cannot be read");
     unsigned length = LONGEST_CHAIN;
     code = gnutls_pcert_list_import_x509_raw(id->chain, &length, &pem, GNUTLS_X509_FMT_PEM,
                                              GNUTLS_X509_CRT_LIST_FAIL_IF_UNSORTED);
     gnutls_free(pem.data);
     if (code != 0)
-        return server_fail(err, KITH_INVALID, "%s: no certificate in PEM: %s", path, gnutls_strerror(code));
+        return common_fail(err, KITH_INVALID, "%s: no certificate in PEM: %s", path, gnutls_strerror(code));
     id->length = length;
     return KITH_OK;
 }
@@ -46,13 +46,13 @@ static kith_status load_key(const char *path, identity *id, kith_error *err)
 {
     gnutls_datum_t pem;
     int code = gnutls_load_file(path, &pem);
-    if (code != 0) return server_fail(err, KITH_INVALID, "%s: %s", path, "cannot be read");
+    if (code != 0) return common_fail(err, KITH_INVALID, "%s: %s", path, "cannot be read");
     code = gnutls_privkey_init(&id->key);
     if (code == 0) code = gnutls_privkey_import_x509_raw(id->key, &pem, GNUTLS_X509_FMT_PEM, NULL, 0);
     gnutls_memset(pem.data, 0, pem.size);
     gnutls_free(pem.data);
     if (code != 0)
-        return server_fail(err, KITH_INVALID, "%s: no key in PEM: %s", path, gnutls_strerror(code));
+        return common_fail(err, KITH_INVALID, "%s: no key in PEM: %s", path, gnutls_strerror(code));
     return KITH_OK;
 }
 
@@ -75,11 +75,11 @@ static int is_pair(const identity *id)
 kith_status tls_load(const char *certificate, const char *key, kith_error *err)
 {
     identity *id = calloc(1, sizeof *id);
-    if (!id) return server_fail(err, KITH_NOMEM, "out of memory");
+    if (!id) return common_fail(err, KITH_NOMEM, "out of memory");
     kith_status status = load_chain(certificate, id, err);
     if (status == KITH_OK) status = load_key(key, id, err);
     if (status == KITH_OK && !is_pair(id))
-        status = server_fail(err, KITH_INVALID, "%s: not the key of %s", key, certificate);
+        status = common_fail(err, KITH_INVALID, "%s: not the key of %s", key, certificate);
     if (status != KITH_OK) {
         identity_free(id);
         return status;

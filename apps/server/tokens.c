@@ -1,7 +1,7 @@
 /* tokens.c - token files, and the comparison of tokens. Hashes and random bytes are GnuTLS's. */
 #include "tokens.h"
 
-#include "fail.h"
+#include "../common/fail.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -18,18 +18,28 @@ static int digit(char c)
     return -1;
 }
 
+static const char *const roles[] = {[ROLE_READ] = "read", [ROLE_WRITE] = "write", [ROLE_ADMIN] = "admin"};
+
+role role_of(const char *word)
+{
+    for (role r = ROLE_READ; r <= ROLE_ADMIN; r++)
+        if (strcmp(word, roles[r]) == 0) return r;
+    return ROLE_NONE;
+}
+
 /* "read <64 digits>", perhaps with a comment: 1; 0 for an empty line; -1 for anything else. */
-static int parse_line(char *line, unsigned char hash[TOKEN_HASH])
+static int parse_line(char *line, token *t)
 {
     line[strcspn(line, "#\r\n")] = 0;
-    char role[8], digits[2 * TOKEN_HASH + 2], rest[2];
-    int fields = sscanf(line, "%7s %65s %1s", role, digits, rest);
+    char word[8], digits[2 * TOKEN_HASH + 2], rest[2];
+    int fields = sscanf(line, "%7s %65s %1s", word, digits, rest);
     if (fields <= 0) return 0;
-    if (fields != 2 || strcmp(role, "read") != 0 || strlen(digits) != 2 * TOKEN_HASH) return -1;
+    t->role = role_of(word);
+    if (fields != 2 || t->role == ROLE_NONE || strlen(digits) != 2 * TOKEN_HASH) return -1;
     for (size_t i = 0; i < TOKEN_HASH; i++) {
         int high = digit(digits[2 * i]), low = digit(digits[2 * i + 1]);
         if (high < 0 || low < 0) return -1;
-        hash[i] = (unsigned char)(high << 4 | low);
+        t->hash[i] = (unsigned char)(high << 4 | low);
     }
     return 1;
 }
@@ -38,26 +48,27 @@ static kith_status read_lines(FILE *file, const char *path, tokens *t, kith_erro
 {
     char line[512];
     for (size_t number = 1; fgets(line, sizeof line, file); number++) {
-        unsigned char hash[TOKEN_HASH];
-        int kind = strchr(line, '\n') || feof(file) ? parse_line(line, hash) : -1;
+        token one;
+        int kind = strchr(line, '\n') || feof(file) ? parse_line(line, &one) : -1;
         if (kind < 0)
-            return server_fail(err, KITH_INVALID, "%s: line %zu: %s", path, number,
-                               "not of the form `read SHA256-IN-HEXADECIMAL`");
+            return common_fail(
+                err, KITH_INVALID, "%s: line %zu: %s", path, number,
+                "not of the form `ROLE SHA256-IN-HEXADECIMAL`, ROLE one of read, write, admin");
         if (kind == 0) continue;
-        void *more = realloc(t->hashes, (t->n + 1) * sizeof *t->hashes);
-        if (!more) return server_fail(err, KITH_NOMEM, "%s: %s", path, "out of memory");
-        t->hashes = more;
-        memcpy(t->hashes[t->n++], hash, TOKEN_HASH);
+        token *more = realloc(t->list, (t->n + 1) * sizeof *more);
+        if (!more) return common_fail(err, KITH_NOMEM, "%s: %s", path, "out of memory");
+        t->list = more;
+        t->list[t->n++] = one;
     }
-    if (ferror(file)) return server_fail(err, KITH_IO, "%s: %s", path, strerror(errno));
-    return t->n > 0 ? KITH_OK : server_fail(err, KITH_INVALID, "%s: %s", path, "no token in it");
+    if (ferror(file)) return common_fail(err, KITH_IO, "%s: %s", path, strerror(errno));
+    return t->n > 0 ? KITH_OK : common_fail(err, KITH_INVALID, "%s: %s", path, "no token in it");
 }
 
 kith_status tokens_load(const char *path, tokens *out, kith_error *err)
 {
     *out = (tokens){0};
     FILE *file = fopen(path, "re");
-    if (!file) return server_fail(err, KITH_IO, "%s: %s", path, strerror(errno));
+    if (!file) return common_fail(err, KITH_IO, "%s: %s", path, strerror(errno));
     kith_status status = read_lines(file, path, out, err);
     fclose(file);
     if (status != KITH_OK) tokens_clear(out);
@@ -66,17 +77,21 @@ kith_status tokens_load(const char *path, tokens *out, kith_error *err)
 
 void tokens_clear(tokens *t)
 {
-    free(t->hashes);
+    free(t->list);
     *t = (tokens){0};
 }
 
-int tokens_know(const tokens *t, const char *text, size_t size)
+role tokens_role(const tokens *t, const char *text, size_t size)
 {
     unsigned char hash[TOKEN_HASH];
-    unsigned known = 0;
-    if (gnutls_hash_fast(GNUTLS_DIG_SHA256, text, size, hash) != 0) return 0;
-    for (size_t i = 0; i < t->n; i++) known |= gnutls_memcmp(hash, t->hashes[i], TOKEN_HASH) == 0;
-    return known != 0;
+    unsigned found = ROLE_NONE;
+    if (gnutls_hash_fast(GNUTLS_DIG_SHA256, text, size, hash) != 0) return ROLE_NONE;
+    for (size_t i = 0; i < t->n; i++) {
+        unsigned same = gnutls_memcmp(hash, t->list[i].hash, TOKEN_HASH) == 0;
+        unsigned r = same * (unsigned)t->list[i].role;
+        found = r > found ? r : found;
+    }
+    return (role)found;
 }
 
 static void to_hex(const unsigned char *bytes, size_t n, char *out)
@@ -84,16 +99,16 @@ static void to_hex(const unsigned char *bytes, size_t n, char *out)
     for (size_t i = 0; i < n; i++) snprintf(out + 2 * i, 3, "%02x", bytes[i]);
 }
 
-kith_status tokens_make(char token[33], char line[80], kith_error *err)
+kith_status tokens_make(role what, char secret[33], char line[80], kith_error *err)
 {
     unsigned char random[16], hash[TOKEN_HASH];
     char digits[2 * TOKEN_HASH + 1];
     if (gnutls_rnd(GNUTLS_RND_KEY, random, sizeof random) != 0)
-        return server_fail(err, KITH_INTERNAL, "the system has no random numbers");
-    to_hex(random, sizeof random, token);
-    if (gnutls_hash_fast(GNUTLS_DIG_SHA256, token, 32, hash) != 0)
-        return server_fail(err, KITH_INTERNAL, "SHA-256 is not available");
+        return common_fail(err, KITH_INTERNAL, "the system has no random numbers");
+    to_hex(random, sizeof random, secret);
+    if (gnutls_hash_fast(GNUTLS_DIG_SHA256, secret, 32, hash) != 0)
+        return common_fail(err, KITH_INTERNAL, "SHA-256 is not available");
     to_hex(hash, sizeof hash, digits);
-    snprintf(line, 80, "read %s", digits);
+    snprintf(line, 80, "%s %s", roles[what], digits);
     return KITH_OK;
 }

@@ -3,7 +3,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-kith_status server_fail(kith_error *err, kith_status code, const char *format, ...)
+kith_status common_fail(kith_error *err, kith_status code, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
@@ -13,4 +13,9 @@ kith_status server_fail(kith_error *err, kith_status code, const char *format, .
     }
     va_end(args);
     return code;
+}
+
+kith_status common_fail_nomem(kith_error *err)
+{
+    return common_fail(err, KITH_NOMEM, "out of memory");
 }

@@ -1,0 +1,179 @@
+"""serve_hostile.py BASE READ WRITE ADMIN PID - what strangers, and clients that are mistaken, send to `kith serve`: every
+route without and with a wrong token and with one of too low a role, names that lead elsewhere, bodies and heads of every
+kind of wrongness, slow connections. Whatever comes, the answer is of the 400s (or the connection is closed), soon, and the
+server goes on, in the memory that it had."""
+import itertools
+import json
+import os
+import re
+import socket
+import sys
+import time
+import urllib.parse
+
+from serve_client import Client
+
+base, read, write, admin, pid = sys.argv[1:6]
+host, port = urllib.parse.urlsplit(base).netloc.split(":")
+client = Client(base, admin)
+document = client.document
+asked = {"cases": 0, "names": 0, "routes": 0}
+
+
+def memory():
+    return int(re.search(r"VmRSS:\s+(\d+)", open(f"/proc/{pid}/status").read())[1]) << 10
+
+
+def descriptors():
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+# ---- who may ask: each route, without a token, with wrong ones, with each role ----
+PUBLIC = {"/healthz", "/readyz"}
+FILL = {"{collection}": "nobody", "{key}": "1", "{name}": "x", "{id}": "x"}
+for form, item in document["paths"].items():
+    path = form
+    for part, value in FILL.items():
+        path = path.replace(part, value)
+    for method in (m.upper() for m in item if m != "parameters"):
+        asked["routes"] += 1
+        role = "admin" if "role admin" in item[method.lower()]["summary"] else "write" if "role write" in item[method.lower()]["summary"] else "read"
+        for token, rank in ((None, 0), ("wrong", 0), (read[:-1], 0), (read + "0", 0), (read.upper(), 0), ("", 0), (read, 1), (write, 2), (admin, 3)):
+            who = Client.__new__(Client)
+            who.host, who.token, who.connection = f"{host}:{port}", token, None
+            status = who.fetch(method, path, b"" if method in ("POST", "PUT", "PATCH") else None)[0]
+            who.connection.close()
+            enough = form in PUBLIC or rank >= {"read": 1, "write": 2, "admin": 3}[role]
+            if not enough:
+                assert status == (403 if rank else 401), f"{method} {path} as {rank}: {status}"
+            else:
+                assert status not in (401, 403) and status < 500, f"{method} {path} as {rank}: {status}"
+
+# ---- names that lead elsewhere ----
+steps = ["..", "%2e%2e", "%2E.", ".%2e", "..%2f..", "..%5c..", "%c0%ae%c0%ae", "%e0%80%ae%e0%80%ae", "..%00", "%00", "....//", "%252e%252e", "..;", "..%01",
+         "album.kith", "..%2falbum", "%2fetc%2fpasswd", "/etc/passwd", "~", "~root", "-", "--help", ".", "%ff%fe", "album%00", "album%2f", "album%20", "ALBUM",
+         "a" * 300, "%f0%9f%98%80", "$HOME", "`id`", "|id", "con", "nul.kith", "cities.kith-wal", "cities.kith.d", "snapshots", "*", "?", "#", "\\..\\.."]
+forms = ["/v1/collections/{}", "/v1/collections/{}/rows/1", "/v1/collections/{}/rows/1/picture", "/v1/collections/{}/rows/1/thumbnail", "/v1/collections/{}/rows",
+         "/v1/collections/{}/count", "/v1/collections/../{}", "/{}", "/v1/{}", "/v1/collections/album/rows/{}/picture", "/v1/collections/cities/{}/x",
+         "/v1/collections/{}/../../{}", "/v1/jobs/{}", "/{}/web/index.html"]
+connection = None
+
+
+def raw(request, wait=2.0, read_all=False):
+    """The status of the answer to bytes sent as they are; 0: the connection was closed without one."""
+    with socket.create_connection((host, int(port)), timeout=wait) as s:
+        try:
+            s.sendall(request)
+            if read_all:
+                s.shutdown(socket.SHUT_WR)
+            answer = b""
+            while b"\r\n" not in answer:
+                piece = s.recv(4096)
+                if not piece:
+                    return 0
+                answer += piece
+            return int(answer.split()[1])
+        except (ConnectionResetError, BrokenPipeError):
+            return 0
+
+
+def head(method, path, extra="", length=None):
+    return (f"{method} {path} HTTP/1.1\r\nHost: {host}:{port}\r\nAuthorization: Bearer {admin}\r\nConnection: close\r\n{extra}" +
+            (f"Content-Length: {length}\r\n" if length is not None else "") + "\r\n").encode("utf-8", "surrogateescape")
+
+
+before = sorted(os.listdir(f"/proc/{pid}/cwd/served"))
+for form, step in itertools.product(forms, steps):
+    path = form.replace("{}", step)
+    method = "POST" if path.endswith("/restore") else "GET"
+    status = raw(head(method, path, length=0 if method == "POST" else None))
+    asked["names"] += 1
+    harmless = status == 200 and re.sub("[?#].*", "", path).rstrip("/") in ("/v1/collections", "/v1/collections/", "", "/v1/jobs") or "?" in path or "#" in path
+    own = status == 200 and step in ("/etc/passwd",) and False
+    assert status in (0, 400, 404, 405) or harmless or own, f"{path}: {status}"
+for step in steps:  # none of them becomes a collection either, but those that are names
+    if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}", step):
+        continue
+    status = raw(head("PUT", "/v1/collections/" + step, length=9) + b'{"dim":2}')
+    asked["names"] += 1
+    assert status in (0, 400, 404, 405, 409), f"PUT {step}: {status}"
+assert sorted(os.listdir(f"/proc/{pid}/cwd/served")) == before, sorted(os.listdir(f"/proc/{pid}/cwd/served"))
+
+# ---- bodies ----
+targets = {"/v1/collections/cities/search": ["vector", "k", "offset", "filter", "like", "unlike", "vectors", "radius", "group_by", "group_size", "nprobe", "refine",
+                                              "deadline_ms", "min_score", "explain", "payload", "with_vector", "partitions", "field", "exact", "fuse"],
+           "/v1/collections/cities/rows": ["rows", "mode"], "/v1/collections/cities/rows/delete": ["keys", "filter"],
+           "/v1/collections/cities/rows/get": ["keys"], "/v1/collections/cities/jobs": ["kind", "spec"]}
+wrong = ["-1", "0", "1.5", "1e999", "-1e999", "9223372036854775808", "99999999999999999999999", "4294967296", "true", '"1"', '""', "[]", "[[]]", "{}", "[null]", '"\\u0000"',
+         '"\\ud800"', "NaN", "Infinity", "0x10", "01", "[1,]", '{"a":1,"a":2}']
+for path, members in targets.items():
+    for member, value in itertools.product(members, wrong):
+        body = f'{{"{member}":{value}}}'.encode()
+        began = time.monotonic()
+        status = raw(head("POST", path, length=len(body)) + body)
+        asked["cases"] += 1
+        mild = path.endswith("/get") and value == "[]"
+        assert 400 <= status < 500 or mild, f"{path} {body}: {status}"
+        assert time.monotonic() - began < 1, f"{path} {body}: slow"
+ROWS, SEARCH = "/v1/collections/cities/rows", "/v1/collections/cities/search"
+bodies = [b"", b"[]", b"{", b"null", b"\xff", b"\x00", b'{"rows":' + b"[" * 9 + b"]" * 9 + b"}", b'{"rows":[' + b"{}," * 10 + b"{}]}", b"{" * 100000,
+          b'{"a":' * 50, b'{"rows":[' + b"1," * 6000 + b"1]}", b'{"rows":[{"payload":{"x":"' + b"y" * 900000 + b'"}},{"key":0}]}', b'{"rows":[{"text":"' + b"y" * 5000 + b'"}]}',
+          b'{"rows":[{"text":"\\u0000"}]}', '{"rows":[{"text":"ä"},{"key":-1}]}'.encode(), b'{"rows":[{"vector":[' + b"1," * 100 + b"1]}]}", b"\xef\xbb\xbf{}",
+          b'{"rows":[{"payload":{"a":' * 3 + b"1" + b"}}]}" * 3]
+for body in bodies:
+    for path in (ROWS, SEARCH):
+        asked["cases"] += 1
+        status = raw(head("POST", path, length=len(body)) + body)
+        assert 400 <= status < 500, f"{path} {body[:60]}: {status}"
+for path, length, expected in ((ROWS, 1 << 21, 413), (ROWS, 1 << 62, 413), (ROWS, 10**30, 413), (SEARCH, -1, 400), (SEARCH, "x", 400), (SEARCH, "1,1", 400), (SEARCH, "0x10", 400)):
+    asked["cases"] += 1
+    status = raw(head("POST", path, length=length) + b"x" * 100)
+    assert status in (0, expected, 400), f"Content-Length {length}: {status}"
+
+# ---- heads ----
+heads = [b"\r\n\r\n", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"GET / HTTP/1.1\r\nHost\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+         b"GET http://evil/ HTTP/1.1\r\nHost: evil\r\n\r\n", b"GET /%%zz%%%%%% HTTP/1.1\r\nHost: localhost\r\n\r\n", b"G" * 40000, b"GET /" + b"a" * 40000 + b" HTTP/1.1\r\n\r\n",
+         b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 6000 + b"\r\n", b"GET / HTTP/1.1\r\nX: " + b"y" * 40000 + b"\r\n\r\n", b"GET / HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+         b"POST " + ROWS.encode() + b" HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n", b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n",
+         b"POST " + ROWS.encode() + b" HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n", b"GET / HTTP/1.1\nHost: x\n\n", b"\x00" * 100, b"\xff" * 100,
+         b"CONNECT localhost:22 HTTP/1.1\r\n\r\n", b"TRACE / HTTP/1.1\r\nHost: x\r\n\r\n", b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n"]
+for request in heads:
+    asked["cases"] += 1
+    try:
+        status = raw(request, wait=4, read_all=True)
+    except TimeoutError:
+        status = -1
+    assert status in (0, 400, 401, 403, 404, 405, 413, 414, 431, 501, 505, 200), f"{request[:60]}: {status}"
+    assert status != 200 or request.startswith((b"GET / HTTP", b"GET http")), f"{request[:60]}: {status}"
+
+# ---- slow connections ----
+slow = []
+for i in range(60):
+    s = socket.create_connection((host, int(port)))
+    s.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n" if i % 2 else b"POST " + ROWS.encode() + f" HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {write}\r\nContent-Length: 900\r\n\r\n{{".encode())
+    slow.append(s)
+for _ in range(5):
+    for s in slow[1::2]:
+        try:
+            s.sendall(b"X: y\r\n")
+        except OSError:
+            pass
+    assert client.fetch("GET", "/healthz")[0] == 200
+    time.sleep(0.5)
+closed = 0
+for s in slow[1::2]:  # --head-time 1: those that dribble a head have been closed
+    s.settimeout(1)
+    try:
+        closed += s.recv(100) == b""
+    except OSError:
+        closed += 1
+assert closed == 30, f"{closed} of 30 slow heads were closed"
+for s in slow:
+    s.close()
+
+assert asked["names"] >= 500 and asked["cases"] >= 400, asked
+time.sleep(0.3)
+assert descriptors() < 200, descriptors()
+assert memory() < 400 << 20, memory()
+assert client.fetch("GET", "/v1/collections/cities/count")[0] == 200
+print(f"{asked['routes']} routes with 9 tokens each, {asked['names']} names, {asked['cases']} cases; {memory() >> 20} MB, {descriptors()} descriptors")
