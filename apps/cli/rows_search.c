@@ -301,6 +301,7 @@ int rows_search(cli_context *cli, const rows_query *query)
     s.how.offset = query->offset;
     s.how.max_microseconds = (uint64_t)(query->seconds * 1e6);
     s.how.cancel = cli->run.cancel;
+    s.how.target_recall = query->target_recall;
     s.how.partitions = query->partitions.items;
     s.how.n_partitions = query->partitions.n;
     s.room = query->k * (query->group_by ? query->group_size : 1);

@@ -17,6 +17,7 @@
 struct options {
     const char *payload, *key, *text_key, *metric, *partition;
     cli_list also;
+    double max_bytes;
     uint64_t batch;
     int restart, fold;
 };
@@ -303,10 +304,13 @@ static int open_collection(cli_context *cli, importing *m)
 {
     kith_error err;
     kith_metric metric = KITH_L2SQ;
-    kith_status status = kith_collection_open(cli->args[0], NULL, &m->collection, &err);
+    kith_collection_options how;
+    kith_collection_options_init(&how);
+    how.max_bytes = (uint64_t)m->o->max_bytes;
+    kith_status status = kith_collection_open(cli->args[0], &how, &m->collection, &err);
     if (status == KITH_NOTFOUND) {
         (void)kith_metric_parse(m->o->metric ? m->o->metric : "l2", &metric, NULL);
-        status = kith_collection_create(cli->args[0], m->dim, metric, NULL, &m->collection, &err);
+        status = kith_collection_create(cli->args[0], m->dim, metric, &how, &m->collection, &err);
     }
     if (status != KITH_OK) return cli_fail_message(cli, cli->args[0], &err);
     size_t dim = kith_collection_dim(m->collection);
@@ -350,6 +354,12 @@ static int finish(cli_context *cli, importing *m, double seconds)
     kith_fold_options fold;
     kith_fold_options_init(&fold);
     fold.run = &cli->run;
+    kith_fold_plan plan = {.struct_size = sizeof plan};
+    if (m->o->fold && kith_collection_plan_fold(m->collection, &fold, &plan, &err) != KITH_OK)
+        return cli_fail_message(cli, cli->args[0], &err);
+    if (m->o->fold && *plan.why)
+        cli_note(cli, "%s %s (%s), %s of memory at most", plan.anew ? "trains" : "adds to", plan.spec,
+                 plan.why, cli_bytes(plan.peak_bytes));
     if (m->o->fold && kith_collection_optimize(m->collection, &fold, &err) != KITH_OK)
         return cli_fail_message(cli, cli->args[0], &err);
     uint64_t rows = m->n - m->first;
@@ -447,6 +457,14 @@ const cli_verb verb_import = {
              .into = offsetof(struct options, also),
              .help = "the vectors of FILE are those of the rows in the vector field NAME, which is "
                      "made if it is not there; may be given more than once"},
+            {.name = "max-bytes",
+             .kind = CLI_NUMBER,
+             .argument = "B",
+             .fallback = "0",
+             .high = 1e18,
+             .into = offsetof(struct options, max_bytes),
+             .help = "hold no more bytes in memory than this, batches and SQLite's cache apart; with "
+                     "--fold an index is chosen that can be built in it; 0 means any"},
             {.name = "batch",
              .kind = CLI_COUNT,
              .argument = "N",

@@ -14,6 +14,8 @@
 struct options {
     uint64_t k, queries, seed, nprobe;
     int dry, history;
+    double target;
+    const char *field;
 };
 
 static json_t *measured_json(const kith_recall *r)
@@ -96,12 +98,14 @@ static int measure(cli_context *cli, kith_collection *collection, const struct o
     how.queries = (size_t)o->queries;
     how.seed = o->seed;
     how.nprobe = (size_t)o->nprobe;
+    how.target_recall = o->target;
+    how.field = o->field;
     how.run = &cli->run;
     if (kith_collection_recall(collection, &how, &recall, &err) != KITH_OK)
         return cli_fail_message(cli, cli->args[0], &err);
     json_t *measured = measured_json(&recall);
     if (!measured) return cli_fail(cli, NULL, "out of memory");
-    if (!o->dry && !o->nprobe && keep(collection, measured, &err) != KITH_OK) {
+    if (!o->dry && !o->nprobe && !o->field && o->target <= 0 && keep(collection, measured, &err) != KITH_OK) {
         json_decref(measured);
         return cli_fail_message(cli, cli->args[0], &err);
     }
@@ -118,7 +122,8 @@ static int run(cli_context *cli, void *options)
 {
     const struct options *o = options;
     kith_collection *collection;
-    int status = rows_open(cli, o->dry || o->history || o->nprobe > 0, &collection);
+    int status =
+        rows_open(cli, o->dry || o->history || o->nprobe > 0 || o->field || o->target > 0, &collection);
     if (status != CLI_OK) return status;
     status = o->history ? show_history(cli, collection) : measure(cli, collection, o);
     kith_collection_close(collection);
@@ -167,6 +172,18 @@ const cli_verb verb_recall = {
              .high = 1000000,
              .into = offsetof(struct options, nprobe),
              .help = "look into so many cells of the index, and keep nothing; 0: as a search would"},
+            {.name = "target-recall",
+             .kind = CLI_NUMBER,
+             .argument = "R",
+             .fallback = "0",
+             .high = 1,
+             .into = offsetof(struct options, target),
+             .help = "search for this recall, as `kith tune` measured it, and keep nothing"},
+            {.name = "field",
+             .kind = CLI_TEXT,
+             .argument = "NAME",
+             .into = offsetof(struct options, field),
+             .help = "measure this vector field, and keep nothing"},
             {.name = "dry",
              .kind = CLI_FLAG,
              .into = offsetof(struct options, dry),

@@ -14,7 +14,7 @@ struct options {
     const char *html, *model, *filter, *group_by, *fuse;
     cli_list like, unlike, vector, vectors, fields, weights, partitions;
     uint64_t k, offset, group_size;
-    double min_score, seconds, radius;
+    double min_score, seconds, radius, target_recall;
     int exact, explain;
 };
 
@@ -160,6 +160,8 @@ static int run(cli_context *cli, void *options)
         return cli_usage(cli, "--group-by", "is for --vector and --vectors, of one field");
     if (cli_given(cli, "radius") && (!by_vectors || several || o->group_by))
         return cli_usage(cli, "--radius", "is for --vector and --vectors, of one field and without groups");
+    if (!by_rows && o->target_recall > 0)
+        return cli_usage(cli, "--target-recall", "is for --vector, --like and --vectors");
     if (!by_rows && o->fields.n + o->weights.n + o->partitions.n > 0)
         return cli_usage(cli, "--field, --weight, --partition", "are for --vector, --like and --vectors");
     if (!by_rows && (o->offset > 0 || o->seconds > 0))
@@ -180,6 +182,7 @@ static int run(cli_context *cli, void *options)
                         .partitions = o->partitions,
                         .fuse = o->fuse,
                         .radius = o->radius,
+                        .target_recall = o->target_recall,
                         .with_radius = cli_given(cli, "radius"),
                         .filter = o->filter,
                         .k = (size_t)o->k,
@@ -326,6 +329,13 @@ const cli_verb verb_search = {
              .argument = "NAME",
              .into = offsetof(struct options, partitions),
              .help = "only rows in this partition; given more than once: in one of these"},
+            {.name = "target-recall",
+             .kind = CLI_NUMBER,
+             .argument = "R",
+             .fallback = "0",
+             .high = 1,
+             .into = offsetof(struct options, target_recall),
+             .help = "the recall wanted, as `kith tune` measured it; 0: what the collection is tuned to"},
             {.name = "exact",
              .kind = CLI_FLAG,
              .into = offsetof(struct options, exact),

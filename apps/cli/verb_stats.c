@@ -1,9 +1,19 @@
 /* verb_stats.c - `kith stats`: what a collection holds, what of it is indexed, and what it costs on the disk. */
 #include "rows.h"
 
-static int print_table(cli_context *cli, const kith_collection_stats *s)
+typedef struct shown {
+    kith_collection_stats s;
+    kith_fold_plan plan;
+    kith_collection_tuning tuning;
+    int tuned;
+    const char *refused; /* why there can be no plan; NULL: there is one */
+    json_t *recall;      /* the last measurement; NULL: none */
+} shown;
+
+static int print_table(cli_context *cli, const shown *v)
 {
     cli_table table;
+    const kith_collection_stats *s = &v->s;
     double vectors = (double)s->vectors * (double)s->dim * 4;
     cli_table_init(&table, (const char *const[]){"STATS", ""}, 2);
 #define ROW(name, ...) (cli_table_cell(&table, name), cli_table_cell(&table, __VA_ARGS__))
@@ -21,40 +31,97 @@ static int print_table(cli_context *cli, const kith_collection_stats *s)
     } else {
         ROW("index", "none: every vector is compared");
     }
+    if (s->cells > 0 && s->spread_trained > 0)
+        ROW("drift", "%.3f x the distance to centroids trained with; trained anew from 1.3 on",
+            s->spread_now / s->spread_trained);
+    if (v->refused)
+        ROW("next fold", "%s", v->refused);
+    else if (*v->plan.why)
+        ROW("next fold", "%s%s (%s), %s of memory", v->plan.anew ? "trains " : "adds to ", v->plan.spec,
+            v->plan.why, cli_bytes(v->plan.peak_bytes));
+    if (v->tuned && *v->tuning.param)
+        ROW("tuned", "to recall %g: %s %g, refine_k %g", v->tuning.target_recall, v->tuning.param,
+            v->tuning.value, v->tuning.refine_k);
+    else if (v->tuned)
+        ROW("tuned", "to recall %g", v->tuning.target_recall);
+    if (v->recall)
+        ROW("recall measured", "%.4f at version %lld",
+            json_number_value(json_object_get(v->recall, "recall")),
+            (long long)json_integer_value(json_object_get(v->recall, "version")));
 #undef ROW
     return cli_table_print(cli, &table);
+}
+
+static json_t *to_json(cli_context *cli, const shown *v)
+{
+    const kith_collection_stats *s = &v->s;
+    json_t *fold = json_pack("{ss ss sb sI}", "why", v->plan.why, "spec", v->plan.spec, "anew", v->plan.anew,
+                             "peak_bytes", (json_int_t)v->plan.peak_bytes);
+    json_t *tuned =
+        v->tuned ? json_pack("{so ss so so}", "target_recall", cli_json_number(v->tuning.target_recall),
+                             "param", v->tuning.param, "value", cli_json_number(v->tuning.value), "refine_k",
+                             cli_json_number(v->tuning.refine_k))
+                 : json_null();
+    return json_pack("{so ss sI sI sI ss sI sI sI s{ss sI sI sI so so} so so sO*}", "collection",
+                     cli_json_text(cli->args[0]), "id", s->id, "rows", (json_int_t)s->rows, "vectors",
+                     (json_int_t)s->vectors, "dim", (json_int_t)s->dim, "metric", kith_metric_name(s->metric),
+                     "version", (json_int_t)s->version, "free_slots", (json_int_t)s->free_slots,
+                     "database_bytes", (json_int_t)s->database_bytes, "index", "spec", s->segment_spec,
+                     "rows", (json_int_t)s->segment_rows, "bytes", (json_int_t)s->segment_bytes, "uncovered",
+                     (json_int_t)s->uncovered, "spread_trained", cli_json_number(s->spread_trained),
+                     "spread_now", cli_json_number(s->spread_now), "next_fold", fold, "tuned", tuned,
+                     "recall", v->recall);
+}
+
+/* The last of the measurements that `kith recall` keeps. */
+static json_t *last_recall(kith_collection *collection)
+{
+    kith_meta meta;
+    if (kith_collection_meta_get(collection, "recall", &meta, NULL) != KITH_OK) return NULL;
+    json_t *history = json_loadb(meta.value, meta.size, 0, NULL);
+    json_t *last = json_incref(json_array_get(history, json_array_size(history) - 1));
+    json_decref(history);
+    return last;
+}
+
+static int show(cli_context *cli, kith_collection *collection)
+{
+    kith_error err, why;
+    shown v = {.s = {.struct_size = sizeof v.s},
+               .plan = {.struct_size = sizeof v.plan, .why = ""},
+               .tuning = {.struct_size = sizeof v.tuning}};
+    if (kith_collection_get_stats(collection, &v.s, &err) != KITH_OK)
+        return cli_fail_message(cli, cli->args[0], &err);
+    if (kith_collection_plan_fold(collection, NULL, &v.plan, &why) != KITH_OK) v.refused = why.message;
+    v.tuned = kith_collection_get_tuning(collection, NULL, &v.tuning, NULL) == KITH_OK;
+    v.recall = last_recall(collection);
+    int status = cli->json ? cli_json_line(cli, to_json(cli, &v)) : print_table(cli, &v);
+    json_decref(v.recall);
+    return status;
 }
 
 static int run(cli_context *cli, void *options)
 {
     (void)options;
-    kith_error err;
     kith_collection *collection;
-    kith_collection_stats s = {.struct_size = sizeof s};
     int status = rows_open(cli, true, &collection);
     if (status != CLI_OK) return status;
-    kith_status got = kith_collection_get_stats(collection, &s, &err);
+    status = show(cli, collection);
     kith_collection_close(collection);
-    if (got != KITH_OK) return cli_fail_message(cli, cli->args[0], &err);
-    if (!cli->json) return print_table(cli, &s);
-    return cli_json_line(cli, json_pack("{so ss sI sI sI ss sI sI sI s{ss sI sI sI}}", "collection",
-                                        cli_json_text(cli->args[0]), "id", s.id, "rows", (json_int_t)s.rows,
-                                        "vectors", (json_int_t)s.vectors, "dim", (json_int_t)s.dim, "metric",
-                                        kith_metric_name(s.metric), "version", (json_int_t)s.version,
-                                        "free_slots", (json_int_t)s.free_slots, "database_bytes",
-                                        (json_int_t)s.database_bytes, "index", "spec", s.segment_spec, "rows",
-                                        (json_int_t)s.segment_rows, "bytes", (json_int_t)s.segment_bytes,
-                                        "uncovered", (json_int_t)s.uncovered));
+    return status;
 }
 
 const cli_verb verb_stats = {
     .name = "stats",
     .group = CLI_ROWS,
     .summary = "show how many rows a collection has, what is indexed, and its size",
-    .description = "Prints the rows and vectors of COLLECTION, the slots of deleted rows that new ones will "
-                   "take, the search "
-                   "index and how many rows are not in it yet (they are compared one by one), and the bytes "
-                   "on the disk.",
+    .description =
+        "Prints the rows and vectors of COLLECTION, the slots of deleted rows that new ones will "
+        "take, the search "
+        "index and how many rows are not in it yet (they are compared one by one), how far its rows have "
+        "drifted from those "
+        "it was trained with, what the next fold would do and the memory it would take, the recall that "
+        "searches are tuned to and the one measured last, and the bytes on the disk.",
     .arguments = (const cli_argument[]){ROWS_ARGUMENT_COLLECTION, {0}},
     .common = CLI_JSON,
     .examples = (const cli_example[]){{"kith stats X.kith", "as a table"},

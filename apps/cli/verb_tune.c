@@ -14,10 +14,13 @@
 
 #include <kith/tune.h>
 
+#ifdef KITH_WITH_PICTURES
+#include "rows.h"
+#endif
 #include "svg_plot.h"
 
 struct options {
-    const char *output, *metric, *plot;
+    const char *output, *metric, *plot, *field;
     double target, max_bytes;
     uint64_t k, seed, limit, queries;
 };
@@ -576,6 +579,18 @@ static int run(cli_context *cli, void *options)
     if (!(o->target > 0 && o->target <= 1))
         return cli_usage(cli, "--target-recall", "a number above 0, 1 at most, is wanted");
     const char *ending = strrchr(cli->args[0], '.');
+#ifdef KITH_WITH_PICTURES
+    if (ending && strcmp(ending, ".kith") == 0) {
+        if (cli->n_args > 1) return cli_usage(cli, "QUERIES", "a collection is tuned with rows of its own");
+        if (o->output || o->plot || o->max_bytes > 0)
+            return cli_usage(cli, "--output, --plot, --max-bytes", "are not for a collection");
+        /* Its default is for queries from a file. */
+        return rows_tune(cli, o->target, (size_t)o->k, cli_given(cli, "queries") ? (size_t)o->queries : 500,
+                         o->seed, o->field);
+    }
+#endif
+    if (o->field) return cli_usage(cli, "--field", "is for a collection");
+    if (cli->n_args < 2) return cli_usage(cli, "QUERIES", "are missing");
     int status = ending && strcmp(ending, ".kidx") == 0 ? tune_index(&t) : tune_rows(&t);
     kith_index_free(t.best);
     free(t.truth);
@@ -604,11 +619,16 @@ const cli_verb verb_tune = {
         "one query at a time on one thread.\n\n"
         "When BASE is an index file (NAME.kidx), it is only calibrated, and saved. It must hold "
         "its rows exactly "
-        "(Flat or RFlat).",
+        "(Flat or RFlat).\n\n"
+        "When BASE is a collection (NAME.kith), searches by rows of its own are measured, and what reaches "
+        "the recall is kept in it: from then on it is what a search does that says nothing, and "
+        "`kith search --target-recall` may ask for another. `kith stats` shows it.",
     .arguments =
         (const cli_argument[]){
-            {.name = "BASE", .help = "vectors in any format that kith reads, or NAME.kidx"},
-            {.name = "QUERIES", .help = "vectors to search for, like those to come"},
+            {.name = "BASE", .help = "vectors in any format that kith reads, NAME.kidx or NAME.kith"},
+            {.name = "QUERIES",
+             .help = "vectors to search for, like those to come; not for NAME.kith",
+             .optional = true},
             {0}},
     .options = (const cli_option[]){{.name = "target-recall",
                                      .kind = CLI_NUMBER,
@@ -638,6 +658,11 @@ const cli_verb verb_tune = {
                                      .help = "take the first N queries only; 0 means all"},
                                     CLI_OPTION_LIMIT,
                                     CLI_OPTION_SEED("seed of everything random in the index"),
+                                    {.name = "field",
+                                     .kind = CLI_TEXT,
+                                     .argument = "NAME",
+                                     .into = offsetof(struct options, field),
+                                     .help = "of a collection: the vector field to tune"},
                                     {0}},
     .common = CLI_JSON | CLI_THREADS,
     .options_size = sizeof(struct options),
@@ -647,6 +672,7 @@ const cli_verb verb_tune = {
              "the fastest index for recall 0.95, and a picture of the others"},
             {"kith tune base.fvecs query.fvecs --target-recall 0.9 --max-bytes 100e6 -o small.kidx",
              "the fastest that fits into 100 MB"},
+            {"kith tune X.kith --target-recall 0.95", "the searches of a collection"},
             {"kith tune base.kidx query.fvecs --target-recall 0.95", "calibrate an index that is there"},
             {0}},
     .run = run,

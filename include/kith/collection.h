@@ -63,6 +63,11 @@ typedef struct kith_collection_options {
     int read_only;     /* non-zero: every change is refused with KITH_READONLY */
     unsigned wait_ms;  /* how long to wait for another writer, milliseconds; 5,000 */
     size_t exact_rows; /* kith_collection_fold builds no segment for so many vectors or fewer; 20,000 */
+    uint64_t
+        max_bytes; /* 0: no limit. The handle never holds more bytes than that, its building of indexes included (SQLite's
+                         * page cache of 16 MiB, and mapped segments, which the system may drop, are apart). Indexes are chosen
+                         * to fit; where vectors do not, they are read from the database for each search; what cannot
+                         * be done within it is refused with KITH_NOMEM, before it begins where that can be known */
 } kith_collection_options;
 
 static inline void kith_collection_options_init(kith_collection_options *options)
@@ -73,6 +78,7 @@ static inline void kith_collection_options_init(kith_collection_options *options
     options->read_only = 0;
     options->wait_ms = 5000;
     options->exact_rows = 20000;
+    options->max_bytes = 0;
 }
 
 /* ---- Create, open, close ---- */
@@ -407,7 +413,8 @@ typedef struct kith_collection_query {
     size_t struct_size;
     size_t k;                  /* 1..KITH_COLLECTION_MAX_K */
     int exact;                 /* non-zero: scan every vector even if there is a segment */
-    size_t nprobe;             /* cells of the segment to look into; 0: chosen by the number of cells and k */
+    size_t nprobe;             /* cells of the segment to look into, or what an index without cells has in
+                                * their place (ef of a graph); 0: chosen */
     size_t refine;             /* candidates re-ranked with the full vectors, as a multiple of k; 0: chosen */
     const kith_filter *filter; /* over keys; NULL: every row may be found. It must not use this handle, and
                                 * with a pool it is asked from several threads */
@@ -427,6 +434,9 @@ typedef struct kith_collection_query {
     const char *const *partitions; /* partitions[n_partitions]: only rows that are in one of these; */
     size_t n_partitions;           /* 0: all rows, in whatever partition or in none */
     const char *field; /* the vector field to search (kith/fusion.h); NULL: the vectors of the rows */
+    /* Instead of nprobe and refine: the recall wanted, 1 at most, from what kith_collection_tune measured; 0: what the
+     * collection is tuned to, if it is. Exact searches reach any. */
+    double target_recall;
 } kith_collection_query;
 
 static inline void kith_collection_query_init(kith_collection_query *query)
@@ -447,6 +457,7 @@ static inline void kith_collection_query_init(kith_collection_query *query)
     query->offset = 0;
     query->partitions = NULL;
     query->n_partitions = 0;
+    query->target_recall = 0;
     query->field = NULL;
 }
 
@@ -465,8 +476,8 @@ typedef struct kith_collection_answer {
  *           returned. Rows without a vector are never found. With an expression, and no other filter, exactly
  *           min(k, rows let through) are found: the search goes on until it has them. Only how near they are is
  *           approximate, as without one.
- * Errors:   KITH_INVALID; KITH_UNTRAINED while the collection has no dim; KITH_CORRUPT; KITH_IO;
- *           KITH_NOMEM.
+ * Errors:   KITH_INVALID; KITH_UNTRAINED while the collection has no dim, and for a target_recall when there is a segment
+ *           and nothing was measured; KITH_CORRUPT; KITH_IO; KITH_NOMEM.
  * Cost:     exact: O(nq * vectors * dim); with a segment about 1/50 of that for large collections. The first
  *           search of a handle reads the vectors or checks the segment first, later ones what changed. */
 KITH_API kith_status kith_collection_search(kith_collection *collection, size_t nq, size_t dim,
@@ -541,6 +552,9 @@ typedef struct kith_fold_options {
     const char *
         field; /* this vector field alone, "" for the vectors of the rows; NULL: all, where spec is that of the
                           * vectors of the rows, and every other field has the one it was declared with */
+    double
+        target_recall; /* what searches will ask for: a spec that is chosen keeps so much of each vector. 0: what the
+                           * collection is tuned to (kith_collection_tune), else 0.95 */
 } kith_fold_options;
 
 static inline void kith_fold_options_init(kith_fold_options *options)
@@ -551,16 +565,37 @@ static inline void kith_fold_options_init(kith_fold_options *options)
     options->always = 0;
     options->run = NULL;
     options->field = NULL;
+    options->target_recall = 0;
 }
 
+/* What a fold would do. */
+typedef struct kith_fold_plan {
+    size_t struct_size; /* set by the caller: sizeof *plan */
+    /* "": nothing. "no index": build the first one; "changes": fold rows into the one there is, whose cells and codebooks
+     * stay, and train it anew should they have drifted; "cells": the number of rows has outgrown its cells; "grown": more
+     * than half of the rows are new to it; "asked for": options->always. */
+    const char *why;
+    int anew;            /* 1: it is trained anew */
+    char spec[256];      /* of the index to be; "" when there is nothing to do */
+    uint64_t peak_bytes; /* that it needs at most */
+} kith_fold_plan;
+
+/* Say what kith_collection_fold would do with the same options, and what memory it would need. options->field NULL: about
+ * the vectors of the rows.
+ * Errors:   KITH_NOMEM when that does not fit into max_bytes, as the fold would answer; KITH_NOTFOUND for a field. */
+KITH_API kith_status kith_collection_plan_fold(kith_collection *collection, const kith_fold_options *options,
+                                               kith_fold_plan *plan, kith_error *err);
+
 /* Bring the segment up to date, in the caller's thread: build one when there are more than exact_rows vectors
- * and either there is no segment or the changes since it was built exceed a tenth of the vectors. Writers and
- * readers of all processes go on meanwhile. Call it now and then, after an import say; a search never does.
+ * and either there is no segment, the changes since it was built exceed a tenth of the vectors, or it has become too
+ * small or too large for them (kith_collection_plan_fold says which). A tenth to a half is folded into the segment; where the
+ * rows then lie far from its centroids, and in the other cases, it is trained anew. Writers and readers of all processes go on meanwhile. Call it now and then, after an import say; a search never does.
  * In:       options, NULL for the defaults.
  * Errors:   KITH_BUSY when another process is folding; KITH_READONLY; KITH_INVALID inside a batch, while
  *           pinned or for a bad spec; KITH_CANCELLED; KITH_NOMEM; KITH_IO. No failure harms the collection or
  *           the segment there was.
- * Memory:   a sample of the vectors, then the segment: about (4 * dim + code) bytes a vector. */
+ * Memory:   kith_fold_plan.peak_bytes: a sample of the vectors, then the segment, about (4 * dim + code) bytes a vector, up to
+ *           two and a half times while it grows. */
 KITH_API kith_status kith_collection_fold(kith_collection *collection, const kith_fold_options *options,
                                           kith_error *err);
 
@@ -596,6 +631,10 @@ typedef struct kith_collection_stats {
     uint64_t segment_rows;    /* vectors in it */
     uint64_t uncovered;       /* rows changed since then; without a segment the number of vectors */
     char segment_spec[256];   /* "" without a segment */
+    /* Of a segment with cells: the mean squared distance of the rows that it was trained with to the centroid of their cell,
+     * and of those that it holds. A fold that finds the second 1.3 times the first, or more, trains it anew. NaN: not known. */
+    double spread_trained, spread_now;
+    uint64_t cells; /* 0: it has none */
 } kith_collection_stats;
 
 /* Cost: the first call of a handle checks the checksums of the segment, later ones are cheap. */
@@ -604,11 +643,13 @@ KITH_API kith_status kith_collection_get_stats(kith_collection *collection, kith
 
 typedef struct kith_recall_options {
     size_t struct_size;
-    size_t k;            /* 1..1000; 10 */
-    size_t queries;      /* rows to search by, 1..100000; 100 */
-    size_t nprobe;       /* as in kith_collection_query; 0: what a search would choose */
-    uint64_t seed;       /* which rows */
-    const kith_run *run; /* threads, cancel; NULL: this thread */
+    size_t k;             /* 1..1000; 10 */
+    size_t queries;       /* rows to search by, 1..100000; 100 */
+    size_t nprobe;        /* as in kith_collection_query; 0: what a search would choose */
+    uint64_t seed;        /* which rows */
+    const kith_run *run;  /* threads, cancel; NULL: this thread */
+    const char *field;    /* the vector field; NULL: the vectors of the rows */
+    double target_recall; /* as in kith_collection_query */
 } kith_recall_options;
 
 static inline void kith_recall_options_init(kith_recall_options *options)
@@ -619,6 +660,8 @@ static inline void kith_recall_options_init(kith_recall_options *options)
     options->nprobe = 0;
     options->seed = 1;
     options->run = NULL;
+    options->field = NULL;
+    options->target_recall = 0;
 }
 
 typedef struct kith_recall {
@@ -636,6 +679,54 @@ typedef struct kith_recall {
  * Cost:     reads all vectors twice, and compares each with every query. */
 KITH_API kith_status kith_collection_recall(kith_collection *collection, const kith_recall_options *options,
                                             kith_recall *recall, kith_error *err);
+
+typedef struct kith_collection_tune_options {
+    size_t struct_size;
+    double target_recall; /* above 0, 1 at most; 0.95: what searches aim at from now on that say nothing */
+    size_t k;             /* 1..1000; 10 */
+    size_t queries;       /* rows to search by, 1..100000; 500 */
+    uint64_t seed;        /* which rows */
+    const kith_run *run;  /* threads, progress, cancel; NULL: this thread */
+    const char *field;    /* the vector field; NULL: the vectors of the rows */
+} kith_collection_tune_options;
+
+static inline void kith_collection_tune_options_init(kith_collection_tune_options *options)
+{
+    options->struct_size = sizeof *options;
+    options->target_recall = 0.95;
+    options->k = 10;
+    options->queries = 500;
+    options->seed = 1;
+    options->run = NULL;
+    options->field = NULL;
+}
+
+typedef struct kith_collection_tuning {
+    size_t struct_size; /* set by the caller: sizeof *tuning */
+    double target_recall;
+    double recall;          /* that the values below were measured to have, less its standard error; below the
+                             * target when nothing reaches it */
+    char param[32];         /* "nprobe", "ef", ...; "": there is no index, every search is exact */
+    double value, refine_k; /* refine_k 0: there is no refinement */
+    double seconds;         /* of a search with them; 0 from kith_collection_get_tuning */
+    size_t points;          /* of the curve that is kept for other targets */
+} kith_collection_tuning;
+
+/* Measure recall and time of searches against their parameters, as kith_collection_recall does, and keep the curve in
+ * the collection: from then on a search reaches `target_recall`, or the one that its query asks for, by the cheapest
+ * values measured, for k up to the one given here. After a fold the number of cells is followed; an index of another
+ * family has to be tuned anew.
+ * Out:      *tuning, may be NULL.
+ * Errors:   KITH_INVALID, also in a batch or pinned; KITH_READONLY; KITH_UNTRAINED with fewer than two vectors; KITH_BUSY;
+ *           KITH_CANCELLED.
+ * Cost:     an exact search, and some thirty others, of all queries. */
+KITH_API kith_status kith_collection_tune(kith_collection *collection,
+                                          const kith_collection_tune_options *options,
+                                          kith_collection_tuning *tuning, kith_error *err);
+
+/* What a field (NULL: the vectors of the rows) is tuned to. KITH_NOTFOUND when it is not. */
+KITH_API kith_status kith_collection_get_tuning(kith_collection *collection, const char *field,
+                                                kith_collection_tuning *tuning, kith_error *err);
 
 /* Prove that the file is sound: SQLite's integrity check, then the invariants of docs/collection-format.md
  * (every vector of the right length and finite, every payload canonical, slots and keys one to one, counts

@@ -3,6 +3,7 @@
 
 #include "engine/engine.h"
 #include "base/options.h"
+#include "engine/budget.h"
 #include "engine/expiry.h"
 #include "engine/fields.h"
 #include "engine/rowset.h"
@@ -38,7 +39,16 @@ kith_status ki_handle_create(const char *path, const kith_collection_options *gi
     if (!path || !*path) return ki_fail(err, KITH_INVALID, "path is empty");
     kith_collection *c = ki_alloc_zero(options.allocator, 1, sizeof *c);
     if (!c) return ki_fail_nomem(err, sizeof *c);
-    c->allocator = options.allocator;
+    c->allocator = c->owner = options.allocator;
+    if (options.max_bytes > 0) {
+        c->budget = ki_alloc_zero(c->owner, 1, sizeof *c->budget);
+        if (!c->budget) {
+            kith_collection_close(c);
+            return ki_fail_nomem(err, sizeof *c->budget);
+        }
+        ki_budget_init(c->budget, options.max_bytes, c->owner);
+        c->allocator = &c->budget->allocator;
+    }
     c->io = options.io ? options.io : kith_io_posix();
     c->read_only = options.read_only != 0;
     c->wait_ms = options.wait_ms;
@@ -70,7 +80,9 @@ void kith_collection_close(kith_collection *c)
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) ki_buffer_clear(buffers[i], allocator);
     ki_free(allocator, c->path);
     ki_free(allocator, c->folder);
-    ki_free(allocator, c);
+    const kith_allocator *owner = c->owner;
+    ki_free(owner, c->budget);
+    ki_free(owner, c);
 }
 
 /* ---- Open for writing ---- */

@@ -2,11 +2,13 @@
 #include "base/options.h"
 #include "base/run.h"
 #include "base/topk.h"
+#include "engine/budget.h"
 #include "engine/expiry.h"
 #include "engine/parts.h"
 #include "engine/rowblock.h"
 #include "engine/rowset.h"
 #include "engine/spaces.h"
+#include "engine/tuning.h"
 #include "engine/vectors.h"
 
 #include <math.h>
@@ -118,6 +120,8 @@ typedef struct call {
     float *packed;               /* [nq][dim]: queries that are searched again; NULL: never needed */
     float *fetched;              /* [dim]: the vector that a segment gave last; NULL: none is asked */
     const ki_vectors *from_segment;
+    double tuned,
+        tuned_refine; /* what reaches the recall wanted: of the segment's main parameter, and refine_k; 0: not known */
     ki_buffer in_parts; /* the expression of a search in partitions */
     uint64_t matches;   /* rows that the expression lets through; without one all vectors */
     kith_collection_answer answer;
@@ -255,6 +259,7 @@ static double first_nprobe(const call *s, const ki_segment *segment)
 {
     double chosen = floor(NPROBE_FACTOR * sqrt(segment->max_nprobe));
     if (chosen < LEAST_NPROBE) chosen = LEAST_NPROBE;
+    if (s->tuned > 0) chosen = ceil(s->tuned);
     if (s->gate.rows) chosen = floor(chosen / cbrt(selectivity(s)));
     return clamp(s->q.nprobe ? (double)s->q.nprobe : chosen, segment->max_nprobe);
 }
@@ -264,9 +269,15 @@ static kith_status ask_segment(call *s, const ki_segment *segment, double nprobe
 {
     kith_setting settings[2];
     size_t n_settings = 0;
-    if (segment->max_nprobe > 0) settings[n_settings++] = (kith_setting){"nprobe", nprobe};
+    double main = s->q.nprobe ? (double)s->q.nprobe : s->tuned;
+    if (segment->max_nprobe > 0)
+        settings[n_settings++] = (kith_setting){"nprobe", nprobe};
+    else if (segment->main && main > 0)
+        settings[n_settings++] =
+            (kith_setting){segment->main, fmin(fmax(main, segment->main_low), segment->main_high)};
     if (segment->max_refine > 0) {
-        double wanted = s->q.refine ? (double)s->q.refine : REFINE;
+        double chosen = s->tuned_refine > 0 ? s->tuned_refine : REFINE;
+        double wanted = s->q.refine ? (double)s->q.refine : chosen;
         settings[n_settings++] = (kith_setting){"refine_k", clamp(wanted, segment->max_refine)};
     }
     s->plan.rounds++;
@@ -304,6 +315,21 @@ static kith_status widen(call *s, const ki_segment *segment, double nprobe, size
         }
     }
     return KITH_OK;
+}
+
+/* The recall wanted, if one is: what was measured to reach it. */
+static kith_status take_tuned(call *s, ki_vectors *v, kith_error *err)
+{
+    if (s->q.nprobe) return KITH_OK;
+    KI_TRY(ki_tuning_load(s->c, &v->tuning, err));
+    double target = s->q.target_recall > 0 ? s->q.target_recall : v->tuning.target;
+    if (target <= 0 || ki_tuned_values(&v->tuning, &v->segment, target, &s->tuned, &s->tuned_refine))
+        return KITH_OK;
+    /* A target that was kept for another index is as none; and one without parameters needs none. */
+    if (s->q.target_recall <= 0 || s->q.exact || !v->segment.main) return KITH_OK;
+    return ki_fail(err, KITH_UNTRAINED,
+                   "%s: target_recall: nothing is known of %s yet: tune the collection (kith tune)",
+                   s->c->path, v->segment.spec);
 }
 
 static kith_status search_segment(call *s, ki_vectors *v, kith_error *err)
@@ -373,6 +399,13 @@ static kith_status prepare_fetch(call *s, kith_error *err)
     return KITH_OK;
 }
 
+/* A block, its index and what searching that takes fit into the memory that may be used. */
+static size_t block_bytes(const call *s)
+{
+    uint64_t left = ki_budget_left(s->c) / 16;
+    return left < BLOCK_BYTES ? (size_t)left : BLOCK_BYTES;
+}
+
 /* One by one: the rows that the caller named, or those that the expression lets through. */
 static kith_status search_few_rows(call *s, kith_error *err)
 {
@@ -381,7 +414,7 @@ static kith_status search_few_rows(call *s, kith_error *err)
     uint64_t most = g->only ? g->only_n : g->rows->n;
     s->plan.method = "rows";
     KI_TRY(prepare_fetch(s, err));
-    kith_status status = ki_row_block_init(&block, s->c, BLOCK_BYTES, most, search_block, s, err);
+    kith_status status = ki_row_block_init(&block, s->c, block_bytes(s), most, search_block, s, err);
     size_t i = 0;
     int64_t key = 0;
     while (status == KITH_OK) {
@@ -410,7 +443,7 @@ static kith_status search_database(call *s, kith_error *err)
     ki_row_block block = {0};
     s->plan.method = "scan";
     kith_status status =
-        ki_row_block_init(&block, s->c, BLOCK_BYTES, s->c->state.vectors, search_block, s, err);
+        ki_row_block_init(&block, s->c, block_bytes(s), s->c->state.vectors, search_block, s, err);
     ki_limit_begin(s->c, &s->limit);
     if (status == KITH_OK) status = ki_vectors_scan(s->c, NULL, "", ki_row_block_put, &block, err);
     ki_limit_end(s->c);
@@ -444,6 +477,7 @@ static int rows_are_cheaper(const call *s, const ki_segment *segment)
 
 static kith_status search_with_segment(call *s, ki_vectors *v, kith_error *err)
 {
+    KI_TRY(take_tuned(s, v, err));
     if (s->gate.rows && !s->gate.only && rows_are_cheaper(s, &v->segment)) return search_few_rows(s, err);
     if (s->q.exact) return search_database(s, err);
     KI_TRY(search_segment(s, v, err));
@@ -474,7 +508,9 @@ static kith_status search_all(call *s, kith_error *err)
     /* Loading vectors, or verifying a segment, has no end in time: what can be compared until then is. */
     if (s->limit.deadline_ns > 0 && !(c->vectors && c->vectors->tail)) return search_database(s, err);
     int current, limited = s->limit.deadline_ns > 0 || s->limit.cancel;
-    KI_TRY(ki_vectors_sync(c, limited ? &s->limit : NULL, &current, err));
+    kith_status status = ki_vectors_sync(c, limited ? &s->limit : NULL, &current, err);
+    if (status == KITH_NOMEM && c->budget) return search_database(s, err); /* they are not kept */
+    KI_TRY(status);
     if (!current) return search_database(s, err); /* which the limit ends at its first look */
     ki_vectors *v = c->vectors;
     if (!v->segment.index) {
@@ -549,6 +585,9 @@ static kith_status check_call(const call *s, size_t dim, const int64_t *keys, co
         (s->q.n_partitions > 0 && !s->q.partitions))
         return ki_fail(err, KITH_INVALID, "n_partitions is %zu, allowed 0..%d and no NULL array",
                        s->q.n_partitions, KITH_COLLECTION_MAX_QUERY_PARTITIONS);
+    if (!(s->q.target_recall >= 0 && s->q.target_recall <= 1))
+        return ki_fail(err, KITH_INVALID, "target_recall is %g, allowed 0 (as tuned) .. 1",
+                       s->q.target_recall);
     if (s->q.plan && s->q.plan->struct_size < sizeof s->q.plan->struct_size)
         return ki_fail(err, KITH_INVALID, "plan.struct_size is %zu: set it to the size of the struct",
                        s->q.plan->struct_size);
@@ -714,6 +753,7 @@ kith_status kith_collection_warm(kith_collection *c, kith_error *err)
     KI_TRY(ki_read_begin(c, err));
     int current;
     kith_status status = c->state.dim > 0 ? ki_vectors_sync(c, NULL, &current, err) : KITH_OK;
+    if (status == KITH_NOMEM && c->budget) status = KITH_OK; /* each search will read them */
     ki_read_end(c);
     return status;
 }

@@ -94,10 +94,12 @@ typedef enum ki_mode {
 
 struct kith_collection {
     sqlite3 *db;
-    const kith_allocator *allocator;
-    ki_state state; /* as of the transaction that is open, or the last one */
-    ki_mode mode;   /* what transaction is open between calls */
-    int64_t now;    /* seconds since 1970 for all that one state shows: of its read, or of its pin */
+    const kith_allocator *allocator; /* of all that the handle holds: the budget's, or the owner's */
+    const kith_allocator *owner;     /* of the handle itself */
+    struct ki_budget *budget;        /* engine/budget.h; NULL: no max_bytes */
+    ki_state state;                  /* as of the transaction that is open, or the last one */
+    ki_mode mode;                    /* what transaction is open between calls */
+    int64_t now; /* seconds since 1970 for all that one state shows: of its read, or of its pin */
     kith_status batch_status; /* KI_BATCH: why the batch can no longer be committed */
     int read_only;            /* asked for by the caller */
     int immutable;            /* opened without locks, from a folder that cannot be written */

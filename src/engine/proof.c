@@ -8,6 +8,7 @@
 #include "engine/vectors.h"
 
 #include <assert.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -216,6 +217,7 @@ static kith_status segment_stats(kith_collection *c, kith_collection_stats *stat
     ki_segment found = {0};
     const ki_vectors *v = c->vectors;
     stats->uncovered = c->state.vectors;
+    stats->spread_trained = stats->spread_now = NAN;
     if (c->state.dim == 0) return KITH_OK;
     kith_status status = KITH_OK;
     struct timespec seen = v ? v->folder_modified : (struct timespec){0};
@@ -229,6 +231,12 @@ static kith_status segment_stats(kith_collection *c, kith_collection_stats *stat
         stats->segment_rows = segment->rows;
         memcpy(stats->segment_spec, segment->spec, sizeof stats->segment_spec);
         status = ki_segment_uncovered(c, segment->version, &stats->uncovered, err);
+        kith_cells_info cells = {.struct_size = sizeof cells};
+        if (kith_index_get_cells(segment->index, &cells, NULL) == KITH_OK) {
+            stats->cells = cells.cells;
+            stats->spread_trained = cells.spread_trained;
+            stats->spread_now = cells.spread_now;
+        }
     }
     ki_segment_close(&found);
     ki_buffer_clear(&bad, c->allocator);

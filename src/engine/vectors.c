@@ -2,6 +2,7 @@
 #include "engine/vectors.h"
 
 #include "base/run.h"
+#include "engine/budget.h"
 #include "engine/rowblock.h"
 #include "engine/spaces.h"
 
@@ -17,6 +18,9 @@
 /* How fast a segment is verified, bytes a nanosecond, when whether there is time for that is estimated: half of what memory
  * gave to the checksums of 546 MB (bench/collection_speed.c). */
 #define VERIFIED_PER_NS 1.0
+
+/* Arrays of an index grow by half, and the old one stands until the new one is filled. */
+#define GROWN 2.5
 
 static void clear(kith_collection *c, ki_vectors *v)
 {
@@ -59,8 +63,7 @@ static kith_status add_to_tail(void *ctx, const ki_row_block *block, kith_error 
     return ki_row_block_add(block, v->tail, NULL, err);
 }
 
-/* The keys of the rows whose vectors changed after version `since`, up to `last`, ascending, as int64_t in *keys. */
-static kith_status changed_keys(kith_collection *c, uint64_t since, uint64_t last, ki_buffer *keys,
+kith_status ki_changed_keys(kith_collection *c, uint64_t since, uint64_t last, ki_buffer *keys,
                                 kith_error *err)
 {
     sqlite3_stmt *stmt;
@@ -84,7 +87,7 @@ static kith_status load_some(kith_collection *c, ki_vectors *v, ki_row_block *b,
                              uint64_t last, kith_error *err)
 {
     ki_buffer found = {0};
-    kith_status status = changed_keys(c, since, last, &found, err);
+    kith_status status = ki_changed_keys(c, since, last, &found, err);
     const int64_t *keys = (const int64_t *)found.data;
     size_t n = found.size / sizeof *keys;
     if (status == KITH_OK && n > 0) status = kith_index_remove(v->tail, (const uint64_t *)keys, n, NULL, err);
@@ -135,6 +138,15 @@ static kith_status can_follow(kith_collection *c, const ki_vectors *v, int *can,
     return ki_stamp_holds(c, v->known_version, v->known_stamp, can, err);
 }
 
+/* Whether all vectors may be held in memory. */
+static kith_status check_room(const kith_collection *c, kith_error *err)
+{
+    double bytes = GROWN * (double)c->state.vectors * (4.0 * (double)c->state.dim + 24);
+    if (bytes <= (double)ki_budget_left(c)) return KITH_OK;
+    return ki_fail(err, KITH_NOMEM, "%s: the vectors take %.0f bytes, max_bytes leaves %llu", c->path, bytes,
+                   (unsigned long long)ki_budget_left(c));
+}
+
 /* Whether there is time to take in the segment that a look into the folder may find: one like that which is there. */
 static int may_look(const ki_vectors *v, const ki_limit *limit)
 {
@@ -165,6 +177,7 @@ static kith_status bring_up_to_date(kith_collection *c, ki_vectors *v, int look,
         }
     }
     ki_row_block b = {0};
+    if (status == KITH_OK && !follow) status = check_room(c, err);
     if (status == KITH_OK)
         status = ki_row_block_init(&b, c, BLOCK_BYTES, c->state.vectors, add_to_tail, v, err);
     if (status == KITH_OK && follow) status = load_changes(c, v, &b, since, limit, err);

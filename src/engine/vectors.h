@@ -27,10 +27,27 @@ typedef struct ki_segment {
     uint64_t version, stamp; /* of the state that it covers */
     uint64_t rows, bytes;    /* vectors in it, size of the file */
     double max_nprobe;       /* cells of an IVF; 0: it takes no nprobe */
-    double max_refine;       /* of refine_k; 0: it takes none */
-    int whole;               /* it keeps the vectors as they are: they need not be read from the database */
-    char spec[256];          /* as in the header of the file */
+    const char *main;        /* the parameter that trades time for recall, nprobe of an IVF; NULL: none */
+    double main_low, main_high;
+    double max_refine; /* of refine_k; 0: it takes none */
+    int whole;         /* it keeps the vectors as they are: they need not be read from the database */
+    char spec[256];    /* as in the header of the file */
 } ki_segment;
+
+/* What `kith tune` measured: the points of the curve, by ascending recall, which is ascending cost. */
+#define KI_TUNING_POINTS 48
+typedef struct ki_tuning {
+    int loaded;
+    uint64_t version, stamp; /* of the state that it was read in */
+    double target;           /* what searches aim at that say nothing; 0: nothing was measured */
+    size_t k;
+    char param[32]; /* the parameter that was varied */
+    double cells;   /* of the index measured; 0: it has none */
+    size_t n;
+    struct {
+        double recall, value, refine;
+    } points[KI_TUNING_POINTS];
+} ki_tuning;
 
 typedef struct ki_vectors {
     kith_index *tail; /* NULL: nothing has been loaded */
@@ -45,6 +62,7 @@ typedef struct ki_vectors {
     int uncommitted;                 /* it was brought to a state inside an open batch */
     struct timespec folder_modified; /* when the folder was looked through last */
     uint64_t ahead;                  /* from this version on there is another segment to be used; 0: no */
+    ki_tuning tuning;                /* what was measured of searches */
     ki_buffer bad;                   /* names of segment files found damaged, KI_SEGMENT_NAME_BYTES each */
 } ki_vectors;
 
@@ -61,6 +79,10 @@ void ki_vectors_free(kith_collection *c);
 void ki_vectors_committed(kith_collection *c);
 void ki_vectors_rolled_back(kith_collection *c);
 
+/* The keys of the rows whose vectors changed after version `since`, up to `last`, ascending, as int64_t in *keys. */
+kith_status ki_changed_keys(kith_collection *c, uint64_t since, uint64_t last, ki_buffer *keys,
+                            kith_error *err);
+
 /* ---- segment.c ---- */
 
 /* Open the newest good segment that covers a state of which the change log still knows all later changes.
@@ -74,6 +96,9 @@ kith_status ki_segment_find(kith_collection *c, uint64_t newer_than, ki_buffer *
 
 void ki_segment_close(ki_segment *segment);
 
+/* The path of a file of the folder, from the handle's allocator; NULL: no memory. */
+char *ki_folder_path(const kith_collection *c, const char *name);
+
 /* FOLDER/VERSION-STAMP.kidx, from the handle's allocator; NULL: no memory. */
 char *ki_segment_path(const kith_collection *c, uint64_t version, uint64_t stamp);
 
@@ -85,9 +110,14 @@ kith_status ki_segment_adopt(kith_collection *c, uint64_t version, uint64_t stam
 
 /* Whether the database went through the state (version, stamp). */
 kith_status ki_stamp_holds(kith_collection *c, uint64_t version, uint64_t stamp, int *holds, kith_error *err);
+/* The name of the segment of a state. */
+void ki_segment_name(char name[KI_SEGMENT_NAME_BYTES], uint64_t version, uint64_t stamp);
 
 /* How many rows have changed or lost their vectors since a version. */
 kith_status ki_segment_uncovered(kith_collection *c, uint64_t version, uint64_t *rows, kith_error *err);
+
+/* Whether rows lie so far from their centroids, compared with those trained with, that the index should be trained anew. */
+int ki_has_drifted(const kith_cells_info *cells);
 
 /* Whether the folder changed since *seen; updates *seen. */
 int ki_segment_folder_changed(const kith_collection *c, struct timespec *seen);

@@ -168,6 +168,24 @@ kith verify p.kith >/dev/null || fail "the collection with partitions is not sou
 kith partitions p.kith --drop old -q
 equals 2998 kith count p.kith
 
+# An index that grows with the rows, recall asked for, memory as a contract.
+"$make_vectors" 30000 8 11 grown.fvecs 50
+kith import g.kith grown.fvecs --max-bytes 60e6 --fold 2>noted
+grep -qE 'trains IVF[0-9]+,PQ[0-9]+,RFlat \(no index\), [0-9.]+ MB of memory' noted || fail "no plan: $(cat noted)"
+refuse 1 'tune the collection' kith search g.kith --like 5 --target-recall 0.9
+kith tune g.kith --target-recall 0.9 --queries 100 >shown
+grep -qE '^nprobe [0-9]+, refine_k [0-9]+: recall@10 (0\.9|1)' shown || fail "tune: $(cat shown)"
+kith search g.kith --like 5 --target-recall 0.9 --json | grep -q '"complete": *true' || fail "no search for a recall"
+kith recall g.kith --queries 50 -q >/dev/null
+kith stats g.kith >shown
+grep -qE '^tuned +to recall 0.9: nprobe' shown || fail "stats without tuning: $(cat shown)"
+grep -qE '^recall measured +(0\.[89]|1)' shown || fail "stats without recall: $(cat shown)"
+grep -qE '^drift +[01]\.' shown || fail "stats without drift: $(cat shown)"
+kith import g.kith grown.fvecs --restart -q
+kith stats g.kith | grep -qE '^next fold +adds to IVF[^ ]+ \(changes\)' || fail "no next fold: $(kith stats g.kith)"
+refuse 1 'max_bytes leaves' kith import g.kith grown.fvecs --restart -q --fold --max-bytes 5e6
+refuse 2 'rows of its own' kith tune g.kith query.fvecs
+
 # Deleting: by key, by filter, all or nothing.
 equals '1,500 rows deleted' kith delete a.kith --filter 'odd == 1'
 equals '2 rows deleted' kith delete a.kith 100 102
