@@ -3,14 +3,29 @@
  *     collection_speed X.kith BASE [QUERIES] [ROWS]
  *
  * One JSON line a step, times in seconds of wall clock and of CPU: import (batches of 10,000 rows), first exact search,
- * exact search, fold, first search with the segment, search at several nprobe with recall@10 against exact search. */
+ * exact search, fold, first search with the segment, search at several nprobe with recall@10 against exact search.
+ *
+ *     collection_speed refill X.kith BASE [ROWS [ROUNDS]]
+ *
+ * Space that is used again: ROWS rows (100,000) are imported, then in each round (10) half of them, drawn at random, are
+ * deleted and as many new ones put. The size of the file after each checkpoint over that after the import; exit status 1
+ * beyond 1.2.
+ *
+ *     collection_speed churn X.kith BASE QUERIES [ROWS [ROUNDS [EVERY]]]
+ *
+ * An index that lives on: in each of ROUNDS (20) a tenth of ROWS rows (200,000), drawn at random, is deleted, as many other
+ * rows of BASE are put, and folded in. After each EVERY rounds (5) a collection is built of the same rows anew, and both are
+ * searched in turn, five times: recall@10 of either, and the ratio of the medians of their times. Exit status 1 when recall
+ * is less by more than 0.01, or a search takes more than 1.1 times as long. */
 #include <kith/collection.h>
 #include <kith/dataset.h>
 
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #define BATCH 10000
 #define K 10
@@ -113,11 +128,264 @@ static void search(kith_collection *c, const char *name, const float *q, size_t 
     printf("}\n");
 }
 
+/* ---- Space that is used again, and an index that lives on ---- */
+
+typedef struct churning {
+    kith_collection *c;
+    kith_dataset *base;
+    size_t dim;
+    uint64_t next; /* row of the base that is put next */
+    int64_t *keys; /* [n] of the rows that there are */
+    size_t n;
+    uint64_t random;
+} churning;
+
+/* splitmix64 */
+static uint64_t draw(churning *ch, uint64_t below)
+{
+    uint64_t z = ch->random += 0x9e3779b97f4a7c15;
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
+    z = (z ^ z >> 27) * 0x94d049bb133111eb;
+    return (z ^ z >> 31) % below;
+}
+
+/* Put n rows of the base, from its beginning again behind its end, in batches. */
+static void put_more(churning *ch, size_t n)
+{
+    kith_error err;
+    float *x = malloc(ch->dim * sizeof *x);
+    for (size_t i = 0; i < n; i++) {
+        char payload[64];
+        if (i % BATCH == 0) must(kith_collection_begin(ch->c, &err), &err);
+        must(kith_dataset_read_f32(ch->base, ch->next, 1, x, &err), &err);
+        int size = snprintf(payload, sizeof payload, "{\"n\":%llu}", (unsigned long long)ch->next);
+        kith_row row = {.payload = payload, .payload_size = (size_t)size, .vector = x, .dim = ch->dim};
+        must(kith_collection_put(ch->c, KITH_ROW_PAYLOAD | KITH_ROW_VECTOR, &row, &ch->keys[ch->n++], &err),
+             &err);
+        ch->next = (ch->next + 1) % kith_dataset_rows(ch->base);
+        if (i % BATCH == BATCH - 1 || i + 1 == n) must(kith_collection_commit(ch->c, &err), &err);
+    }
+    free(x);
+}
+
+static void delete_some(churning *ch, size_t n)
+{
+    kith_error err;
+    for (size_t i = 0; i < n; i++) {
+        if (i % BATCH == 0) must(kith_collection_begin(ch->c, &err), &err);
+        size_t at = (size_t)draw(ch, ch->n);
+        must(kith_collection_delete(ch->c, ch->keys[at], &err), &err);
+        ch->keys[at] = ch->keys[--ch->n];
+        if (i % BATCH == BATCH - 1 || i + 1 == n) must(kith_collection_commit(ch->c, &err), &err);
+    }
+}
+
+static churning begin_churning(const char *path, const char *base, size_t rows)
+{
+    kith_error err;
+    churning ch = {.random = 1};
+    must(kith_dataset_open(base, NULL, &ch.base, &err), &err);
+    ch.dim = kith_dataset_dim(ch.base);
+    ch.keys = calloc(rows, sizeof *ch.keys);
+    must(kith_collection_create(path, ch.dim, KITH_L2SQ, NULL, &ch.c, &err), &err);
+    put_more(&ch, rows);
+    return ch;
+}
+
+static void end_churning(churning *ch)
+{
+    kith_collection_close(ch->c);
+    kith_dataset_close(ch->base);
+    free(ch->keys);
+}
+
+/* The size of the file after a checkpoint, without building an index. */
+static double size_of(kith_collection *c)
+{
+    kith_error err;
+    kith_fold_options nothing;
+    kith_collection_stats stats = {.struct_size = sizeof stats};
+    kith_fold_options_init(&nothing);
+    must(kith_collection_optimize(c, &nothing, &err), &err);
+    must(kith_collection_get_stats(c, &stats, &err), &err);
+    return (double)stats.database_bytes;
+}
+
+static int refill(int argc, char **argv)
+{
+    kith_error err;
+    size_t rows = argc > 4 ? strtoul(argv[4], NULL, 10) : 100000,
+           rounds = argc > 5 ? strtoul(argv[5], NULL, 10) : 10;
+    churning ch = begin_churning(argv[2], argv[3], rows);
+    /* So many rows that no index is built: this is about the file of the rows. */
+    kith_collection_close(ch.c);
+    kith_collection_options options;
+    kith_collection_options_init(&options);
+    options.exact_rows = SIZE_MAX;
+    must(kith_collection_open(argv[2], &options, &ch.c, &err), &err);
+    double first = size_of(ch.c), worst = 0;
+    printf("{\"step\":\"import\",\"rows\":%zu,\"bytes\":%.0f}\n", rows, first);
+    for (size_t round = 1; round <= rounds; round++) {
+        delete_some(&ch, rows / 2);
+        put_more(&ch, rows / 2);
+        double size = size_of(ch.c) / first;
+        worst = size > worst ? size : worst;
+        printf("{\"step\":\"refill\",\"round\":%zu,\"size\":%.4f}\n", round, size);
+    }
+    end_churning(&ch);
+    printf("{\"worst_size\":%.4f}\n", worst);
+    return worst <= 1.2 ? 0 : 1;
+}
+
+typedef struct contest {
+    const float *q;
+    size_t nq, dim;
+    int64_t *keys;
+    float *distances, *exact;
+} contest;
+
+/* The time of one search, in processor seconds. */
+static double search_quietly(const contest *t, kith_collection *c, int exact, float *distances)
+{
+    kith_error err;
+    kith_collection_query query;
+    kith_collection_query_init(&query);
+    query.k = K;
+    query.exact = exact;
+    step start = begin();
+    for (size_t i = 0; i < t->nq; i++)
+        must(kith_collection_search(c, 1, t->dim, t->q + i * t->dim, &query, t->keys, distances + i * K, NULL,
+                                    &err),
+             &err);
+    return since(start).cpu / (double)t->nq;
+}
+
+static double recall_of(const contest *t)
+{
+    size_t good = 0;
+    for (size_t i = 0; i < t->nq; i++)
+        for (size_t k = 0; k < K; k++) good += t->distances[i * K + k] <= t->exact[i * K + K - 1] * 1.00001f;
+    return (double)good / (double)(t->nq * K);
+}
+
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* The rows of a collection in a new one, with an index of its own. */
+static kith_collection *build_anew(const churning *ch, const char *path)
+{
+    kith_error err;
+    kith_collection *fresh;
+    kith_row row = {0};
+    must(kith_collection_create(path, ch->dim, KITH_L2SQ, NULL, &fresh, &err), &err);
+    for (size_t i = 0;; i++) {
+        must(kith_collection_next(ch->c, row.key, KITH_ROW_PAYLOAD | KITH_ROW_VECTOR, &row, &err), &err);
+        if (i % BATCH == 0 && i > 0) must(kith_collection_commit(fresh, &err), &err);
+        if (i % BATCH == 0) must(kith_collection_begin(fresh, &err), &err);
+        if (row.key == 0) break;
+        must(kith_collection_put(fresh, KITH_ROW_PAYLOAD | KITH_ROW_VECTOR, &row, NULL, &err), &err);
+    }
+    must(kith_collection_commit(fresh, &err), &err);
+    must(kith_collection_optimize(fresh, NULL, &err), &err);
+    return fresh;
+}
+
+static void remove_collection(const char *path)
+{
+    static const char *const files[] = {"", "-wal", "-shm"};
+    char name[2400], folder_name[1200];
+    for (size_t i = 0; i < 3; i++) {
+        snprintf(name, sizeof name, "%s%s", path, files[i]);
+        (void)unlink(name);
+    }
+    snprintf(folder_name, sizeof folder_name, "%s.d", path);
+    DIR *folder = opendir(folder_name);
+    for (struct dirent *entry; folder && (entry = readdir(folder)) != NULL;) {
+        snprintf(name, sizeof name, "%s/%s", folder_name, entry->d_name);
+        (void)unlink(name);
+    }
+    if (folder) closedir(folder);
+    (void)rmdir(folder_name);
+}
+
+/* Returns 1 when what has lived on is as good as what is new. */
+static int compare(const churning *ch, contest *t, const char *path, size_t round)
+{
+    enum { TIMES = 5 };
+    char fresh_path[1100];
+    double old_time[TIMES], new_time[TIMES], old_recall = 0, new_recall = 0;
+    snprintf(fresh_path, sizeof fresh_path, "%.1000s.fresh.kith", path);
+    remove_collection(fresh_path);
+    kith_collection *fresh = build_anew(ch, fresh_path);
+    (void)search_quietly(t, fresh, 1, t->exact);
+    for (size_t i = 0; i < TIMES + 1; i++) { /* the first is a rehearsal */
+        double o = search_quietly(t, ch->c, 0, t->distances);
+        old_recall = recall_of(t);
+        double n = search_quietly(t, fresh, 0, t->distances);
+        new_recall = recall_of(t);
+        old_time[i ? i - 1 : 0] = o;
+        new_time[i ? i - 1 : 0] = n;
+    }
+    qsort(old_time, TIMES, sizeof *old_time, ascending);
+    qsort(new_time, TIMES, sizeof *new_time, ascending);
+    double ratio = old_time[TIMES / 2] / new_time[TIMES / 2];
+    kith_error err;
+    kith_collection_stats stats = {.struct_size = sizeof stats};
+    must(kith_collection_get_stats(ch->c, &stats, &err), &err);
+    printf("{\"step\":\"churn\",\"round\":%zu,\"recall\":%.4f,\"fresh_recall\":%.4f,\"ms\":%.4f,\"fresh_ms\":"
+           "%.4f,"
+           "\"ratio\":%.3f,\"drift\":%.3f,\"spec\":\"%s\",\"uncovered\":%llu}\n",
+           round, old_recall, new_recall, old_time[TIMES / 2] * 1e3, new_time[TIMES / 2] * 1e3, ratio,
+           stats.spread_now / stats.spread_trained, stats.segment_spec, (unsigned long long)stats.uncovered);
+    fflush(stdout);
+    kith_collection_close(fresh);
+    remove_collection(fresh_path);
+    return old_recall >= new_recall - 0.01 && ratio <= 1.1;
+}
+
+static int churn(int argc, char **argv)
+{
+    kith_error err;
+    size_t rows = argc > 5 ? strtoul(argv[5], NULL, 10) : 200000,
+           rounds = argc > 6 ? strtoul(argv[6], NULL, 10) : 20,
+           every = argc > 7 ? strtoul(argv[7], NULL, 10) : 5;
+    contest t = {0};
+    float *q;
+    must(kith_dataset_load_f32(argv[4], NULL, NULL, &q, &t.nq, &t.dim, &err), &err);
+    if (t.nq > 1000) t.nq = 1000;
+    t.q = q;
+    t.keys = malloc(K * sizeof *t.keys);
+    t.distances = malloc(t.nq * K * sizeof *t.distances);
+    t.exact = malloc(t.nq * K * sizeof *t.exact);
+    churning ch = begin_churning(argv[2], argv[3], rows);
+    must(kith_collection_optimize(ch.c, NULL, &err), &err);
+    int good = 1;
+    for (size_t round = 1; round <= rounds; round++) {
+        delete_some(&ch, rows / 10);
+        put_more(&ch, rows / 10);
+        step start = begin();
+        must(kith_collection_optimize(ch.c, NULL, &err), &err);
+        printf("{\"step\":\"fold\",\"round\":%zu,\"seconds\":%.3f}\n", round, since(start).wall);
+        if (every > 0 && round % every == 0) good &= compare(&ch, &t, argv[2], round);
+    }
+    end_churning(&ch);
+    kith_dataset_unload(NULL, q);
+    free(t.keys);
+    free(t.distances);
+    free(t.exact);
+    return good ? 0 : 1;
+}
+
 int main(int argc, char **argv)
 {
     kith_error err;
+    if (argc > 3 && strcmp(argv[1], "refill") == 0) return refill(argc, argv);
+    if (argc > 4 && strcmp(argv[1], "churn") == 0) return churn(argc, argv);
     if (argc < 3) {
-        fprintf(stderr, "usage: collection_speed X.kith BASE [QUERIES] [ROWS]\n");
+        fprintf(stderr, "usage: collection_speed [refill|churn] X.kith BASE [QUERIES] [ROWS]\n");
         return 2;
     }
     kith_collection *c;

@@ -52,6 +52,9 @@ typedef struct rows_query {
 /* Search the collection at the first argument and print what is found, a line of JSON or a table for each query. */
 int rows_search(cli_context *cli, const rows_query *query);
 
+/* Answer the searches of a file of requests (kith/request.h), one a line, "-" for standard input, in the same way. */
+int rows_requests(cli_context *cli, const char *path, int explain);
+
 /* Measure the collection at the first argument, keep what reaches the target, and print it. */
 int rows_tune(cli_context *cli, double target, size_t k, size_t queries, uint64_t seed, const char *field);
 

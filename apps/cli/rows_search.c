@@ -1,10 +1,13 @@
 /* rows_search.c - `kith search` by vectors and by keys: the nearest rows of any collection. */
 #include "rows.h"
 
+#include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <kith/fusion.h>
+#include <kith/request.h>
 
 /* Vectors for one vector field. */
 typedef struct query_part {
@@ -20,14 +23,14 @@ typedef struct search {
     kith_collection *collection;
     kith_collection_query how;
     kith_collection_plan plan;
-    kith_collection_answer answer;
     query_part parts[KITH_COLLECTION_MAX_FUSED];
     size_t n_parts, n; /* n: queries */
     int64_t *like;     /* [like.n + unlike.n] */
     size_t room;       /* k, or with groups k times their size */
     int64_t *keys;     /* [room] */
     float *distances;  /* [room] */
-    double *scores;    /* [room] of several parts, else NULL */
+    double *values;    /* [room] */
+    kith_found found;
 } search;
 
 /* --vector '[0.1, 2]' */
@@ -105,9 +108,7 @@ static int take_parts(cli_context *cli, search *s)
     int status = CLI_OK;
     for (size_t i = 0; i < n && status == CLI_OK; i++) status = take_part(cli, s, i);
     if (status == CLI_OK && n == 1) s->how.field = s->parts[0].field;
-    if (status != CLI_OK || n == 1) return status;
-    s->scores = malloc(s->room * sizeof *s->scores);
-    return s->scores ? CLI_OK : cli_fail(cli, NULL, "out of memory");
+    return status;
 }
 
 static int check_keys(cli_context *cli, const char *what, const cli_list *list)
@@ -146,25 +147,37 @@ json_t *rows_plan_json(const kith_collection_plan *plan)
 {
     double selectivity = plan->vectors ? (double)plan->matches / (double)plan->vectors : 0;
     return json_pack(
-        "{ss sI sI so sb sI sI sI sI so so}", "method", plan->method, "vectors", (json_int_t)plan->vectors,
+        "{ss sI sI so sb sI sI sI sI so so so}", "method", plan->method, "vectors", (json_int_t)plan->vectors,
         "matches", (json_int_t)plan->matches, "selectivity", cli_json_number(selectivity), "remembered",
         plan->remembered, "rounds", (json_int_t)plan->rounds, "nprobe", (json_int_t)plan->nprobe, "cells",
         (json_int_t)plan->cells, "rows_scored", (json_int_t)plan->rows_scored, "filter_seconds",
-        cli_json_number(plan->filter_seconds), "search_seconds", cli_json_number(plan->search_seconds));
+        cli_json_number(plan->filter_seconds), "search_seconds", cli_json_number(plan->search_seconds),
+        "estimated_recall", cli_json_number(plan->estimated_recall));
 }
 
-static json_t *results_json(search *s, kith_error *err)
+/* ---- Printing ---- */
+
+/* What is printed of an answer. */
+typedef struct printing {
+    kith_collection *collection;
+    const kith_found *found;
+    size_t offset;
+    const kith_collection_plan *plan; /* NULL: not wanted */
+} printing;
+
+static json_t *results_json(const printing *p, kith_error *err)
 {
+    const kith_found *f = p->found;
     json_t *results = json_array();
-    for (size_t i = 0; results && i < s->room && s->keys[i]; i++) {
+    for (size_t i = 0; results && i < f->n; i++) {
         kith_row row;
         json_t *line = NULL;
-        if (kith_collection_get(s->collection, s->keys[i], KITH_ROW_PAYLOAD, &row, err) == KITH_OK)
-            line = json_pack("{sI sI so so}", "rank", (json_int_t)(s->q->offset + i + 1), "key",
-                             (json_int_t)row.key, s->scores ? "score" : "distance",
-                             s->scores ? cli_json_number(s->scores[i]) : cli_json_float(s->distances[i]),
+        if (kith_collection_get(p->collection, f->keys[i], KITH_ROW_PAYLOAD, &row, err) == KITH_OK)
+            line = json_pack("{sI sI so so}", "rank", (json_int_t)(p->offset + i + 1), "key",
+                             (json_int_t)row.key, f->scored ? "score" : "distance",
+                             f->scored ? cli_json_number(f->values[i]) : cli_json_float((float)f->values[i]),
                              "payload", json_loadb(row.payload, row.payload_size, 0, NULL));
-        line = rows_add_text(s->collection, s->keys[i], line);
+        line = rows_add_text(p->collection, f->keys[i], line);
         if (line && json_array_append_new(results, line) == 0) continue;
         json_decref(results);
         results = NULL;
@@ -172,19 +185,14 @@ static json_t *results_json(search *s, kith_error *err)
     return results;
 }
 
-static int print_json(cli_context *cli, search *s, size_t query)
+static int print_json(cli_context *cli, const printing *p, int64_t query)
 {
     kith_error err = {.code = KITH_OK};
-    json_t *results = results_json(s, &err);
+    json_t *results = results_json(p, &err);
     if (!results && err.code != KITH_OK) return cli_fail_message(cli, cli->args[0], &err);
-    json_t *line = json_pack("{sI so sb}", "query", s->like ? (json_int_t)s->like[0] : (json_int_t)query,
-                             "results", results, "complete", s->answer.complete);
-    if (line && s->q->explain && !s->scores &&
-        json_object_set_new(line, "plan", rows_plan_json(&s->plan)) != 0) {
-        json_decref(line);
-        line = NULL;
-    }
-    return cli_json_line(cli, line);
+    return cli_json_line(cli, json_pack("{sI so sb so*}", "query", (json_int_t)query, "results", results,
+                                        "complete", p->found->answer.complete, "plan",
+                                        p->plan ? rows_plan_json(p->plan) : NULL));
 }
 
 void rows_plan_print(cli_context *cli, const kith_collection_plan *p)
@@ -195,54 +203,43 @@ void rows_plan_print(cli_context *cli, const kith_collection_plan *p)
            cli_thousands(p->matches), cli_thousands(p->vectors), part,
            p->remembered ? ", known from before" : "", cli_thousands(p->rows_scored));
     if (p->cells) printf("; %zu of %zu cells, rounds: %u", p->nprobe, p->cells, p->rounds);
+    if (!isnan(p->estimated_recall)) printf("; recall about %.3f", p->estimated_recall);
     printf("; filter %.2f ms, search %.2f ms\n", p->filter_seconds * 1e3, p->search_seconds * 1e3);
 }
 
-static int print_table(cli_context *cli, search *s, size_t query)
+/* many: there are other queries, so say which one this is. */
+static int print_table(cli_context *cli, const printing *p, size_t query, int many)
 {
-    const char *const headings[] = {">rank", ">key", s->scores ? ">score" : ">distance", "payload"};
+    const kith_found *f = p->found;
+    const char *const headings[] = {">rank", ">key", f->scored ? ">score" : ">distance", "payload"};
     kith_error err;
     cli_table table;
     cli_progress_clear(cli);
-    if (s->n > 1) printf("query %zu:\n", query);
-    if (s->q->explain && !s->scores) rows_plan_print(cli, &s->plan);
+    if (many) printf("query %zu:\n", query);
+    if (p->plan) rows_plan_print(cli, p->plan);
     cli_table_init(&table, headings, 4);
-    for (size_t i = 0; i < s->room && s->keys[i]; i++) {
+    for (size_t i = 0; i < f->n; i++) {
         kith_row row;
-        if (kith_collection_get(s->collection, s->keys[i], KITH_ROW_PAYLOAD, &row, &err) != KITH_OK) {
+        if (kith_collection_get(p->collection, f->keys[i], KITH_ROW_PAYLOAD, &row, &err) != KITH_OK) {
             (void)cli_table_print(cli, &table);
             return cli_fail_message(cli, cli->args[0], &err);
         }
-        cli_table_cell(&table, "%zu", s->q->offset + i + 1);
+        cli_table_cell(&table, "%zu", p->offset + i + 1);
         cli_table_cell(&table, "%lld", (long long)row.key);
-        cli_table_cell(&table, "%g", s->scores ? s->scores[i] : (double)s->distances[i]);
+        cli_table_cell(&table, "%g", f->values[i]);
         cli_table_cell(&table, "%s", row.payload);
     }
     return cli_table_print(cli, &table);
 }
 
-/* Groups one behind the other, without the places that were not filled. */
-static kith_status search_groups(search *s, const float *vector, kith_error *err)
-{
-    kith_status status =
-        kith_collection_search_groups(s->collection, s->parts[0].dim, vector, s->q->group_by,
-                                      s->q->group_size, &s->how, s->keys, s->distances, &s->answer, err);
-    size_t kept = 0;
-    for (size_t i = 0; status == KITH_OK && i < s->room; i++) {
-        if (s->keys[i] == 0) continue;
-        s->keys[kept] = s->keys[i];
-        s->distances[kept++] = s->distances[i];
-    }
-    if (status == KITH_OK && kept < s->room) s->keys[kept] = 0;
-    return status;
-}
+/* ---- Searching ---- */
 
 static kith_status search_range(search *s, const float *vector, kith_error *err)
 {
     size_t n = 0;
     kith_status status =
         kith_collection_search_range(s->collection, s->parts[0].dim, vector, (float)s->q->radius, &s->how,
-                                     s->keys, s->distances, &n, NULL, &s->answer, err);
+                                     s->keys, s->distances, &n, NULL, &s->found.answer, err);
     if (status == KITH_OK && n < s->room) s->keys[n] = 0;
     return status;
 }
@@ -258,22 +255,42 @@ static kith_status search_fused(search *s, size_t query, kith_error *err)
         parts[i] = (kith_fused_part){p->field, p->x + query * p->dim, p->dim, p->weight};
     }
     return kith_collection_search_fused(s->collection, parts, s->n_parts, &options, &s->how, s->keys,
-                                        s->scores, &s->answer, err);
+                                        s->values, &s->found.answer, err);
 }
 
 static kith_status search_one(search *s, size_t query, kith_error *err)
 {
+    kith_collection_answer *answer = &s->found.answer;
     if (s->like) {
         kith_collection_examples examples = {s->like, s->q->like.n, s->like + s->q->like.n, s->q->unlike.n};
         return kith_collection_search_examples(s->collection, &examples, &s->how, s->keys, s->distances,
-                                               &s->answer, err);
+                                               answer, err);
     }
-    const float *vector = s->parts[0].x + query * s->parts[0].dim;
-    if (s->scores) return search_fused(s, query, err);
-    if (s->q->group_by) return search_groups(s, vector, err);
+    size_t dim = s->parts[0].dim;
+    const float *vector = s->parts[0].x + query * dim;
+    if (s->n_parts > 1) return search_fused(s, query, err);
+    if (s->q->group_by)
+        return kith_collection_search_groups(s->collection, dim, vector, s->q->group_by, s->q->group_size,
+                                             &s->how, s->keys, s->distances, answer, err);
     if (s->q->with_radius) return search_range(s, vector, err);
-    return kith_collection_search(s->collection, 1, s->parts[0].dim, vector, &s->how, s->keys, s->distances,
-                                  &s->answer, err);
+    return kith_collection_search(s->collection, 1, dim, vector, &s->how, s->keys, s->distances, answer, err);
+}
+
+/* What was found, without the places that were not filled; groups one behind the other. */
+static void gather(search *s)
+{
+    s->found.n = 0;
+    s->found.scored = s->n_parts > 1;
+    for (size_t i = 0; i < s->room; i++) {
+        if (s->keys[i] == 0) {
+            if (s->q->group_by) continue;
+            break;
+        }
+        s->keys[s->found.n] = s->keys[i];
+        s->values[s->found.n++] = s->found.scored ? s->values[i] : (double)s->distances[i];
+    }
+    s->found.keys = s->keys;
+    s->found.values = s->values;
 }
 
 /* One state answers all queries, and the rows that they find are of it. */
@@ -281,12 +298,27 @@ static int search_all(cli_context *cli, search *s)
 {
     kith_error err;
     int status = CLI_OK;
+    const printing p = {.collection = s->collection,
+                        .found = &s->found,
+                        .offset = s->q->offset,
+                        .plan = s->q->explain && s->n_parts < 2 ? &s->plan : NULL};
     for (size_t i = 0; i < s->n && status == CLI_OK; i++) {
         if (search_one(s, i, &err) != KITH_OK) return cli_fail_message(cli, cli->args[0], &err);
-        status = cli->json ? print_json(cli, s, i) : print_table(cli, s, i);
+        gather(s);
+        status = cli->json ? print_json(cli, &p, s->like ? s->like[0] : (int64_t)i)
+                           : print_table(cli, &p, i, s->n > 1);
         if (cli_cancelled(cli)) return cli_fail(cli, NULL, "interrupted");
     }
     return status != CLI_OK ? status : cli_flush(cli);
+}
+
+static int open_pinned(cli_context *cli, kith_collection **collection)
+{
+    kith_error err;
+    int status = rows_open(cli, true, collection);
+    if (status == CLI_OK && kith_collection_pin(*collection, &err) != KITH_OK)
+        status = cli_fail_message(cli, cli->args[0], &err);
+    return status;
 }
 
 int rows_search(cli_context *cli, const rows_query *query)
@@ -307,10 +339,10 @@ int rows_search(cli_context *cli, const rows_query *query)
     s.room = query->k * (query->group_by ? query->group_size : 1);
     s.keys = malloc(s.room * sizeof *s.keys);
     s.distances = malloc(s.room * sizeof *s.distances);
-    int status = s.keys && s.distances ? take_queries(cli, &s) : cli_fail(cli, NULL, "out of memory");
-    if (status == CLI_OK) status = rows_open(cli, true, &s.collection);
-    if (status == CLI_OK && kith_collection_pin(s.collection, &err) != KITH_OK)
-        status = cli_fail_message(cli, cli->args[0], &err);
+    s.values = malloc(s.room * sizeof *s.values);
+    int status =
+        s.keys && s.distances && s.values ? take_queries(cli, &s) : cli_fail(cli, NULL, "out of memory");
+    if (status == CLI_OK) status = open_pinned(cli, &s.collection);
     if (status == CLI_OK) status = find_examples(cli, &s);
     if (status == CLI_OK && query->seconds > 0 && kith_collection_warm(s.collection, &err) != KITH_OK)
         status = cli_fail_message(cli, cli->args[0], &err);
@@ -318,8 +350,68 @@ int rows_search(cli_context *cli, const rows_query *query)
     kith_collection_close(s.collection);
     free(s.keys);
     free(s.distances);
-    free(s.scores);
+    free(s.values);
     for (size_t i = 0; i < s.n_parts; i++) free(s.parts[i].x);
     free(s.like);
+    return status;
+}
+
+/* ---- Requests ---- */
+
+typedef struct asking {
+    const char *path;
+    FILE *file;
+    kith_collection *collection;
+    int explain;
+    char *line; /* of getline */
+    size_t room;
+} asking;
+
+static int answer_request(cli_context *cli, asking *a, kith_request *request, size_t number)
+{
+    kith_error err;
+    kith_collection_plan plan = {.struct_size = sizeof plan, .method = ""};
+    kith_found found = {.struct_size = sizeof found};
+    kith_collection_query *query = kith_request_query(request);
+    query->cancel = cli->run.cancel;
+    query->plan = &plan;
+    if (kith_request_search(a->collection, request, &found, &err) != KITH_OK)
+        return cli_fail(cli, a->path, "line %zu: %s", number + 1, err.message);
+    const printing p = {.collection = a->collection,
+                        .found = &found,
+                        .offset = query->offset,
+                        .plan = a->explain && *plan.method ? &plan : NULL};
+    return cli->json ? print_json(cli, &p, (int64_t)number) : print_table(cli, &p, number, 1);
+}
+
+/* A request a line; a line that is none ends it. */
+static int answer_all(cli_context *cli, asking *a)
+{
+    kith_error err;
+    ssize_t size;
+    for (size_t number = 0; (size = getline(&a->line, &a->room, a->file)) >= 0; number++) {
+        kith_request *request;
+        if (strspn(a->line, " \t\r\n") == (size_t)size) continue;
+        if (kith_request_parse(a->line, (size_t)size, NULL, &request, &err) != KITH_OK)
+            return cli_fail(cli, a->path, "line %zu: %s", number + 1, err.message);
+        int status = answer_request(cli, a, request, number);
+        kith_request_free(request);
+        if (status != CLI_OK) return status;
+        if (cli_cancelled(cli)) return cli_fail(cli, NULL, "interrupted");
+    }
+    if (ferror(a->file)) return cli_fail(cli, a->path, "%s", strerror(errno));
+    return cli_flush(cli);
+}
+
+int rows_requests(cli_context *cli, const char *path, int explain)
+{
+    asking a = {.path = path, .explain = explain};
+    a.file = strcmp(path, "-") == 0 ? stdin : fopen(path, "r");
+    if (!a.file) return cli_fail(cli, path, "%s", strerror(errno));
+    int status = open_pinned(cli, &a.collection);
+    if (status == CLI_OK) status = answer_all(cli, &a);
+    kith_collection_close(a.collection);
+    free(a.line);
+    if (a.file != stdin) fclose(a.file);
     return status;
 }

@@ -1,8 +1,9 @@
-/* verb_import.c - `kith import`: a vector file, and a payload for each of its rows, into a collection.
+/* verb_import.c - `kith import`: rows from a file or another collection into a collection.
  *
- * Rows are put in batches. With each batch the collection keeps, as a named value, how far the file has been read: so an
+ * Rows are put in batches. With each batch the collection keeps, as a named value, how far the source has been read: so an
  * import that was interrupted, killed even, goes on where the last durable batch ended, and no row comes twice. */
 #include "rows.h"
+#include "rows_source.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -11,42 +12,25 @@
 #include <sys/stat.h>
 #include <time.h>
 
-#include <kith/dataset.h>
-#include <kith/fusion.h>
-
 struct options {
-    const char *payload, *key, *text_key, *metric, *partition;
-    cli_list also;
+    const char *payload, *key, *text_key, *metric, *partition, *filter;
+    cli_list also, as;
     double max_bytes;
     uint64_t batch;
     int restart, fold;
 };
 
-/* --also NAME=FILE: vectors of another field, row by row. */
-typedef struct beside {
-    char *name;
-    const char *path;
-    kith_dataset *vectors;
-    size_t dim;
-    float *x; /* [batch][dim] */
-} beside;
-
 typedef struct importing {
     const struct options *o;
-    const char *path; /* of the vectors */
-    kith_dataset *vectors;
+    const char *path;
+    rows_reading reading;
+    rows_source *source;
+    rows_target target;
     kith_collection *collection;
-    FILE *payloads; /* NULL: none */
-    char *line;     /* of getline */
-    char *text;     /* of --text-key, of the row at hand; NULL: none */
-    size_t line_room;
-    uint64_t n, done, first; /* rows in all, imported, imported when this run began */
-    size_t dim;
-    float *x; /* [batch][dim] */
-    beside also[KITH_COLLECTION_MAX_VECTOR_FIELDS];
-    size_t n_also;
-    char name[32];     /* of the named value that says how far it is */
-    char source[1024]; /* what tells the files apart from changed ones */
+    uint64_t done, first; /* rows imported, and when this run began */
+    int ended;            /* the source has no more */
+    char name[32];        /* of the named value that says how far it is */
+    char state[1024];     /* what tells the files apart from changed ones */
 } importing;
 
 /* ---- Where it is ---- */
@@ -71,16 +55,18 @@ static void describe(const char *path, char *out, size_t room)
 
 static int name_place(cli_context *cli, importing *m)
 {
-    char vectors[64], payloads[64];
+    char rows[64], payloads[64];
     char *full = realpath(m->path, NULL);
-    if (!full) return cli_fail(cli, m->path, "%s", strerror(errno));
-    snprintf(m->name, sizeof m->name, "import/%016" PRIx64, fnv1a(full));
+    /* "FILE.hdf5:NAME" is no file: then the name as it was given has to do. */
+    if (!full && errno != ENOENT) return cli_fail(cli, m->path, "%s", strerror(errno));
+    snprintf(m->name, sizeof m->name, "import/%016" PRIx64, fnv1a(full ? full : m->path));
     free(full);
-    describe(m->path, vectors, sizeof vectors);
+    describe(m->path, rows, sizeof rows);
     describe(m->o->payload, payloads, sizeof payloads);
     const char *key = m->o->key ? m->o->key : m->o->text_key;
-    snprintf(m->source, sizeof m->source, "%s, %s, %s %s", vectors, payloads,
-             m->o->text_key ? "text key" : "key", key ? key : "-");
+    snprintf(m->state, sizeof m->state, "%s, %s, %s %s%s%s", *m->source->state ? m->source->state : rows,
+             payloads, m->o->text_key ? "text key" : "key", key ? key : "-", m->o->filter ? ", filter " : "",
+             m->o->filter ? m->o->filter : "");
     return CLI_OK;
 }
 
@@ -93,10 +79,10 @@ static int find_place(cli_context *cli, importing *m)
     if (status == KITH_NOTFOUND || m->o->restart) return CLI_OK;
     if (status != KITH_OK) return cli_fail_message(cli, cli->args[0], &err);
     json_t *place = json_loadb(meta.value, meta.size, 0, NULL);
-    const char *source = json_string_value(json_object_get(place, "source"));
+    const char *state = json_string_value(json_object_get(place, "source"));
     json_int_t rows = json_integer_value(json_object_get(place, "rows"));
     json_int_t bytes = json_integer_value(json_object_get(place, "bytes"));
-    int same = source && strcmp(source, m->source) == 0 && rows >= 0 && (uint64_t)rows <= m->n && bytes >= 0;
+    int same = state && strcmp(state, m->state) == 0 && rows >= 0 && bytes >= 0;
     int whole = json_is_true(json_object_get(place, "whole"));
     json_decref(place);
     if (!same && whole) return CLI_OK; /* other files, or changed ones: an import of its own */
@@ -104,13 +90,14 @@ static int find_place(cli_context *cli, importing *m)
         return cli_fail(cli, m->path,
                         "an import of it was interrupted, and since then the files or --key have changed; "
                         "--restart begins anew");
-    if (m->payloads && fseeko(m->payloads, (off_t)bytes, SEEK_SET) != 0)
-        return cli_fail(cli, m->o->payload, "%s", strerror(errno));
+    int found = m->source->seek(cli, m->source, (uint64_t)rows, (uint64_t)bytes);
+    if (found != CLI_OK) return found;
     m->done = m->first = (uint64_t)rows;
     if (whole)
         cli_note(cli, "%s: is in already; --restart imports it again", m->path);
     else
         cli_note(cli, "%s: goes on at row %s", m->path, cli_thousands(m->done));
+    m->ended = whole;
     return CLI_OK;
 }
 
@@ -118,14 +105,14 @@ static int find_place(cli_context *cli, importing *m)
  * folding, say) and started again must not import everything a second time. */
 static kith_status keep_place(importing *m, kith_error *err)
 {
-    json_t *place = json_pack("{ss sI sI sb}", "source", m->source, "rows", (json_int_t)m->done, "bytes",
-                              (json_int_t)(m->payloads ? ftello(m->payloads) : 0), "whole", m->done == m->n);
+    json_t *place = json_pack("{ss sI sI sb}", "source", m->state, "rows", (json_int_t)m->done, "bytes",
+                              (json_int_t)m->source->place(m->source), "whole", m->ended);
     char *text = json_dumps(place, JSON_COMPACT);
     json_decref(place);
     kith_status status = KITH_NOMEM;
     if (text)
         status = kith_collection_meta_set(m->collection, m->name, text, strlen(text), err);
-    else if (err)
+    else
         *err = (kith_error){.code = KITH_NOMEM, .message = "out of memory"};
     free(text);
     return status;
@@ -133,109 +120,27 @@ static kith_status keep_place(importing *m, kith_error *err)
 
 /* ---- Rows ---- */
 
-/* The key in a payload's member. */
-static int key_of(cli_context *cli, const importing *m, uint64_t i, const char *text, size_t size,
-                  int64_t *key)
-{
-    json_error_t fault;
-    json_t *payload = json_loadb(text, size, 0, &fault), *value = json_object_get(payload, m->o->key);
-    *key = json_is_integer(value) ? (int64_t)json_integer_value(value) : 0;
-    int known = payload != NULL;
-    json_decref(payload);
-    if (*key >= 1) return CLI_OK;
-    return cli_fail(cli, m->o->payload, "row %" PRIu64 ": %s", i,
-                    known ? "its key must be a whole number from 1 on" : fault.text);
-}
-
-/* The text in a payload's member, in m->text. */
-static int text_of(cli_context *cli, importing *m, uint64_t i, const char *text, size_t size)
-{
-    json_error_t fault;
-    json_t *payload = json_loadb(text, size, 0, &fault);
-    const char *value = json_string_value(json_object_get(payload, m->o->text_key));
-    free(m->text);
-    m->text = value ? strdup(value) : NULL;
-    int known = payload != NULL, missing = value == NULL;
-    json_decref(payload);
-    if (m->text) return CLI_OK;
-    return cli_fail(cli, m->o->payload, "row %" PRIu64 ": %s", i,
-                    !known    ? fault.text
-                    : missing ? "its key must be a string"
-                              : "out of memory");
-}
-
-/* The payload and key of row i. */
-static int next_payload(cli_context *cli, importing *m, uint64_t i, kith_row *row)
-{
-    if (!m->payloads) return CLI_OK;
-    errno = 0;
-    ssize_t size = getline(&m->line, &m->line_room, m->payloads);
-    if (size < 0 && errno) return cli_fail(cli, m->o->payload, "%s", strerror(errno));
-    if (size < 0)
-        return cli_fail(cli, m->o->payload, "it ends after %" PRIu64 " lines, there are %" PRIu64 " vectors",
-                        i, m->n);
-    while (size > 0 && (m->line[size - 1] == '\n' || m->line[size - 1] == '\r')) size--;
-    if (memchr(m->line, 0, (size_t)size) != NULL || size == 0)
-        return cli_fail(cli, m->o->payload, "row %" PRIu64 ": %s", i, size ? "holds a NUL" : "an empty line");
-    row->payload = m->line;
-    row->payload_size = (size_t)size;
-    if (m->o->text_key) return text_of(cli, m, i, m->line, (size_t)size);
-    return m->o->key ? key_of(cli, m, i, m->line, (size_t)size, &row->key) : CLI_OK;
-}
-
-/* The partition and the other vectors of a row that has just been put, the i-th of its batch. */
-static kith_status put_rest(importing *m, int64_t key, size_t i, kith_error *err)
-{
-    kith_status status = KITH_OK;
-    if (m->o->partition) status = kith_collection_set_partition(m->collection, key, m->o->partition, err);
-    for (size_t j = 0; j < m->n_also && status == KITH_OK; j++) {
-        const beside *b = &m->also[j];
-        status = kith_collection_put_vector(m->collection, key, b->name, b->x + i * b->dim, b->dim, err);
-    }
-    return status;
-}
-
-static int read_vectors(cli_context *cli, importing *m, size_t n)
+static int put_rows(cli_context *cli, importing *m)
 {
     kith_error err;
-    if (kith_dataset_read_f32(m->vectors, m->done, n, m->x, &err) != KITH_OK)
-        return cli_fail_message(cli, m->path, &err);
-    for (size_t j = 0; j < m->n_also; j++)
-        if (kith_dataset_read_f32(m->also[j].vectors, m->done, n, m->also[j].x, &err) != KITH_OK)
-            return cli_fail_message(cli, m->also[j].path, &err);
-    return CLI_OK;
-}
-
-static int put_rows(cli_context *cli, importing *m, size_t n)
-{
-    kith_error err;
-    int read = read_vectors(cli, m, n);
-    if (read != CLI_OK) return read;
-    for (size_t i = 0; i < n; i++) {
-        kith_row row = {.vector = m->x + i * m->dim, .dim = m->dim};
-        int status = next_payload(cli, m, m->done + i, &row);
+    for (uint64_t i = 0; i < m->o->batch && !m->ended; i++) {
+        rows_item item;
+        int status = m->source->next(cli, m->source, &item, &m->ended);
         if (status != CLI_OK) return status;
-        unsigned parts = KITH_ROW_PAYLOAD | KITH_ROW_VECTOR;
-        int64_t key = 0;
-        kith_status put = m->o->text_key
-                              ? kith_collection_put_text(m->collection, m->text, parts, &row, &key, &err)
-                              : kith_collection_put(m->collection, parts, &row, &key, &err);
-        if (put == KITH_OK) put = put_rest(m, key, i, &err);
-        if (put != KITH_OK)
-            return cli_fail(cli, cli->args[0], "row %" PRIu64 " of %s: %s", m->done + i, m->path,
-                            err.message);
+        if (m->ended) break;
+        if (rows_put(&m->target, &item, &err) != KITH_OK)
+            return cli_fail(cli, cli->args[0], "row %" PRIu64 " of %s: %s", m->done, m->path, err.message);
+        m->done++;
     }
-    m->done += n;
     return CLI_OK;
 }
 
 static int import_batch(cli_context *cli, importing *m)
 {
     kith_error err;
-    uint64_t left = m->n - m->done;
     if (kith_collection_begin(m->collection, &err) != KITH_OK)
         return cli_fail_message(cli, cli->args[0], &err);
-    int status = put_rows(cli, m, left < m->o->batch ? (size_t)left : (size_t)m->o->batch);
+    int status = put_rows(cli, m);
     if (status == CLI_OK &&
         (keep_place(m, &err) != KITH_OK || kith_collection_commit(m->collection, &err) != KITH_OK))
         status = cli_fail_message(cli, cli->args[0], &err);
@@ -245,104 +150,62 @@ static int import_batch(cli_context *cli, importing *m)
 
 static int import_all(cli_context *cli, importing *m)
 {
-    while (m->done < m->n) {
+    while (!m->ended) {
         if (cli_cancelled(cli))
             return cli_fail(cli, NULL, "interrupted after %s rows; the same command goes on there",
                             cli_thousands(m->done));
         int status = import_batch(cli, m);
         if (status != CLI_OK) return status;
-        if (cli->run.progress) cli->run.progress(cli->run.progress_ctx, "importing", m->done, m->n);
+        if (cli->run.progress)
+            cli->run.progress(cli->run.progress_ctx, "importing", m->done, m->source->total);
     }
-    for (int c; m->payloads && (c = getc(m->payloads)) != EOF;)
-        if (c != '\n' && c != '\r')
-            return cli_fail(cli, m->o->payload, "it has more lines than there are vectors (%" PRIu64 ")",
-                            m->n);
     return CLI_OK;
 }
 
 /* ---- Opening ---- */
 
-/* NAME=FILE, as many vectors as there are rows. */
-static int open_beside(cli_context *cli, importing *m, const char *text)
-{
-    const char *sign = strchr(text, '=');
-    if (!sign || sign == text || !sign[1])
-        return cli_usage(cli, "--also", "'%s' is not of the form NAME=FILE", text);
-    if (m->n_also == KITH_COLLECTION_MAX_VECTOR_FIELDS)
-        return cli_usage(cli, "--also", "more than %d vector fields", KITH_COLLECTION_MAX_VECTOR_FIELDS);
-    beside *b = &m->also[m->n_also++];
-    b->name = strndup(text, (size_t)(sign - text));
-    b->path = sign + 1;
-    if (!b->name) return cli_fail(cli, NULL, "out of memory");
-    int status = cli_dataset_open(cli, b->path, CLI_ROLE_BASE, &b->vectors);
-    if (status != CLI_OK) return status;
-    if (kith_dataset_rows(b->vectors) != m->n)
-        return cli_fail(cli, b->path, "it has %" PRIu64 " vectors, %s %" PRIu64,
-                        (uint64_t)kith_dataset_rows(b->vectors), m->path, m->n);
-    b->dim = kith_dataset_dim(b->vectors);
-    b->x = calloc((size_t)m->o->batch, b->dim * sizeof *b->x);
-    return b->x ? CLI_OK : cli_fail(cli, "--batch", "out of memory");
-}
-
-static int open_sources(cli_context *cli, importing *m)
-{
-    int status = cli_dataset_open(cli, m->path, CLI_ROLE_BASE, &m->vectors);
-    if (status != CLI_OK) return status;
-    m->n = kith_dataset_rows(m->vectors);
-    m->dim = kith_dataset_dim(m->vectors);
-    m->x = calloc((size_t)m->o->batch, m->dim * sizeof *m->x);
-    if (!m->x) return cli_fail(cli, "--batch", "out of memory");
-    for (size_t i = 0; i < m->o->also.n && status == CLI_OK; i++)
-        status = open_beside(cli, m, m->o->also.items[i]);
-    if (status != CLI_OK || !m->o->payload) return status;
-    m->payloads = fopen(m->o->payload, "r");
-    return m->payloads ? CLI_OK : cli_fail(cli, m->o->payload, "%s", strerror(errno));
-}
-
 /* Open the collection, or make it for vectors of this dim. */
 static int open_collection(cli_context *cli, importing *m)
 {
     kith_error err;
-    kith_metric metric = KITH_L2SQ;
+    const rows_shape *shape = &m->source->shape;
+    kith_metric metric = shape->has_metric ? shape->metric : KITH_L2SQ;
     kith_collection_options how;
     kith_collection_options_init(&how);
     how.max_bytes = (uint64_t)m->o->max_bytes;
     kith_status status = kith_collection_open(cli->args[0], &how, &m->collection, &err);
     if (status == KITH_NOTFOUND) {
-        (void)kith_metric_parse(m->o->metric ? m->o->metric : "l2", &metric, NULL);
-        status = kith_collection_create(cli->args[0], m->dim, metric, &how, &m->collection, &err);
+        if (m->o->metric) (void)kith_metric_parse(m->o->metric, &metric, NULL);
+        status = kith_collection_create(cli->args[0], shape->dim, metric, &how, &m->collection, &err);
     }
     if (status != KITH_OK) return cli_fail_message(cli, cli->args[0], &err);
     size_t dim = kith_collection_dim(m->collection);
-    if (dim != m->dim)
-        return cli_fail(cli, m->path, "its vectors have %zu components, those of the collection %zu", m->dim,
-                        dim);
+    if (shape->dim && dim && dim != shape->dim)
+        return cli_fail(cli, m->path, "its vectors have %zu components, those of the collection %zu",
+                        shape->dim, dim);
     if (m->o->metric && strcmp(kith_metric_name(kith_collection_metric(m->collection)), m->o->metric) != 0)
         return cli_usage(cli, "--metric", "the collection is there already, with the metric %s",
                          kith_metric_name(kith_collection_metric(m->collection)));
+    m->target = (rows_target){
+        .collection = m->collection, .shape = shape, .partition = m->o->partition, .whole = m->source->whole};
     return CLI_OK;
 }
 
-/* The partition and the vector fields, made where they are not there. */
-static kith_status declare(importing *m, kith_error *err)
-{
-    kith_status status = KITH_OK;
-    if (m->o->partition) status = kith_collection_partition_add(m->collection, m->o->partition, err);
-    if (status == KITH_EXISTS) status = KITH_OK;
-    for (size_t i = 0; i < m->n_also && status == KITH_OK; i++) {
-        status = kith_collection_vector_field_add(m->collection, m->also[i].name, m->also[i].dim,
-                                                  kith_collection_metric(m->collection), NULL, err);
-        if (status == KITH_EXISTS) status = KITH_OK;
-    }
-    return status;
-}
-
-static int declare_all(cli_context *cli, importing *m)
+/* In one batch: what rows need before they come (fields 0), or what is cheaper when they are there (1). */
+static int declare(cli_context *cli, importing *m, int fields)
 {
     kith_error err;
-    if (!m->o->partition && m->n_also == 0) return CLI_OK;
+    const rows_shape *shape = &m->source->shape;
+    size_t dim = kith_collection_dim(m->collection);
+    if (fields ? shape->n_fields == 0
+               : !m->o->partition && !shape->n_vectors && !shape->n_partitions && (dim || !shape->dim))
+        return CLI_OK;
     kith_status status = kith_collection_begin(m->collection, &err);
-    if (status == KITH_OK) status = declare(m, &err);
+    if (status == KITH_OK && !dim && shape->dim)
+        status = kith_collection_reset_vectors(m->collection, shape->dim,
+                                               kith_collection_metric(m->collection), &err);
+    if (status == KITH_OK)
+        status = fields ? rows_declare_fields(&m->target, &err) : rows_declare(&m->target, &err);
     if (status == KITH_OK) status = kith_collection_commit(m->collection, &err);
     kith_collection_rollback(m->collection);
     return status == KITH_OK ? CLI_OK : cli_fail_message(cli, cli->args[0], &err);
@@ -362,7 +225,7 @@ static int finish(cli_context *cli, importing *m, double seconds)
                  plan.why, cli_bytes(plan.peak_bytes));
     if (m->o->fold && kith_collection_optimize(m->collection, &fold, &err) != KITH_OK)
         return cli_fail_message(cli, cli->args[0], &err);
-    uint64_t rows = m->n - m->first;
+    uint64_t rows = m->done - m->first;
     double rate = seconds > 0 ? (double)rows / seconds : 0;
     if (cli->json)
         return cli_json_line(cli, json_pack("{so sI so so}", "collection", cli_json_text(cli->args[0]),
@@ -373,61 +236,63 @@ static int finish(cli_context *cli, importing *m, double seconds)
     return CLI_OK;
 }
 
-static int import_file(cli_context *cli, importing *m)
+static int import_source(cli_context *cli, importing *m)
 {
-    int status = open_sources(cli, m);
+    int status = rows_source_open(cli, &m->reading, &m->source);
     if (status == CLI_OK) status = name_place(cli, m);
     if (status == CLI_OK) status = open_collection(cli, m);
-    if (status == CLI_OK) status = declare_all(cli, m);
+    if (status == CLI_OK) status = declare(cli, m, 0);
     if (status == CLI_OK) status = find_place(cli, m);
     struct timespec begin, end;
     clock_gettime(CLOCK_MONOTONIC, &begin);
     if (status == CLI_OK) status = import_all(cli, m);
     clock_gettime(CLOCK_MONOTONIC, &end);
     double seconds = (double)(end.tv_sec - begin.tv_sec) + (double)(end.tv_nsec - begin.tv_nsec) * 1e-9;
+    if (status == CLI_OK) status = declare(cli, m, 1);
     return status == CLI_OK ? finish(cli, m, seconds) : status;
 }
 
 static int run(cli_context *cli, void *options)
 {
-    importing m = {.o = options, .path = cli->args[1]};
-    if (m.o->key && !m.o->payload)
-        return cli_usage(cli, "--key", "needs --payload: it names a member of the payloads");
-    if (m.o->text_key && (!m.o->payload || m.o->key))
-        return cli_usage(cli, "--text-key", "needs --payload, and goes not together with --key");
-    int status = import_file(cli, &m);
+    const struct options *o = options;
+    importing m = {.o = o,
+                   .path = cli->args[1],
+                   .reading = {.path = cli->args[1],
+                               .payload = o->payload,
+                               .key = o->key,
+                               .text = o->text_key,
+                               .filter = o->filter,
+                               .also = o->also,
+                               .as = o->as}};
+    int status = import_source(cli, &m);
     kith_collection_close(m.collection);
-    kith_dataset_close(m.vectors);
-    if (m.payloads) fclose(m.payloads);
-    free(m.line);
-    free(m.text);
-    free(m.x);
-    for (size_t i = 0; i < m.n_also; i++) {
-        kith_dataset_close(m.also[i].vectors);
-        free(m.also[i].name);
-        free(m.also[i].x);
-    }
+    rows_source_close(m.source);
     return status;
 }
 
 const cli_verb verb_import = {
     .name = "import",
     .group = CLI_ROWS,
-    .summary = "put the vectors of a file into a collection, with a payload each",
-    .description = "Puts a row into COLLECTION for each vector of VECTORS (fvecs, fbin, npy, HDF5, ...; "
-                   "`kith info` lists what is "
-                   "read); the collection is made if it is not there. Line i of ROWS.jsonl, a JSON object, "
-                   "is the payload of "
-                   "row i. "
-                   "With --key the payload's member FIELD, a whole number from 1 on, is the key of the row, "
-                   "and a row that has this "
-                   "key already is replaced; without it rows get the next free keys.\n\n"
-                   "Rows are put in batches of N, each durable when it is done. An import that was "
-                   "interrupted goes on where it "
-                   "stopped when the same command is given again.",
-    .arguments = (const cli_argument[]){ROWS_ARGUMENT_COLLECTION,
-                                        {.name = "VECTORS", .help = "a vector file of any format"},
-                                        {0}},
+    .summary = "put rows of a file or another collection into a collection",
+    .description =
+        "Puts a row into COLLECTION, which is made if it is not there, for each vector of SOURCE "
+        "(fvecs, fbin, npy, HDF5, ...; `kith info` lists what is read). Line i of ROWS.jsonl, a JSON "
+        "object, is the payload of row i. With --key the payload's member FIELD, a whole number "
+        "from 1 on, is the key of the row, and a row that has this key already is replaced; without "
+        "it rows get the next free keys.\n\n"
+        "SOURCE may be a table, .csv or .tsv, whose first line names the columns: $key, $text, "
+        "$partition, $expires, $payload, $vector and $vector.NAME are what they say, others are "
+        "members of the payload; --as names them otherwise. It may hold whole rows, an object of "
+        "JSON a line (.jsonl): key, text, partition, expires, payload, vector, vectors. And it may "
+        "be another collection (.kith), with all that its rows have. `kith export` writes all of "
+        "these.\n\n"
+        "Rows are put in batches of N, each durable when it is done. An import that was "
+        "interrupted goes on where it "
+        "stopped when the same command is given again.",
+    .arguments =
+        (const cli_argument[]){ROWS_ARGUMENT_COLLECTION,
+                               {.name = "SOURCE", .help = "a vector file, .csv, .tsv, .jsonl or .kith"},
+                               {0}},
     .options =
         (const cli_option[]){
             {.name = "payload",
@@ -440,12 +305,20 @@ const cli_verb verb_import = {
              .kind = CLI_TEXT,
              .argument = "FIELD",
              .into = offsetof(struct options, key),
-             .help = "the member of the payloads that is the key"},
+             .help = "the member of the payloads, or the column, that is the key"},
             {.name = "text-key",
              .kind = CLI_TEXT,
              .argument = "FIELD",
              .into = offsetof(struct options, text_key),
-             .help = "the member of the payloads, a string, that the row is known by"},
+             .help = "the member of the payloads, a string, or the column that the row is known by"},
+            {.name = "as",
+             .kind = CLI_LIST,
+             .argument = "COLUMN=ROLE",
+             .into = offsetof(struct options, as),
+             .help =
+                 "a column of a table, or FIRST..LAST, is key, text, partition, expires, payload, vector, "
+                 "vector.NAME, skip, or the member of another name; may be given more than once"},
+            ROWS_OPTION_FILTER("of a collection only the rows for which this is true (docs/filters.md)"),
             {.name = "partition",
              .kind = CLI_TEXT,
              .argument = "NAME",
@@ -494,6 +367,10 @@ const cli_verb verb_import = {
     .examples = (const cli_example[]){{"kith import X.kith base.fvecs", "vectors alone"},
                                       {"kith import X.kith base.npy --payload rows.jsonl --key id --fold",
                                        "with payloads and keys of one's own, then the index"},
+                                      {"kith import X.kith t.csv --key id --as f0..f127=vector",
+                                       "a table whose columns f0 to f127 are the vector"},
+                                      {"kith import X.kith Y.kith --filter 'year >= 2020'",
+                                       "rows of another collection"},
                                       {0}},
     .run = run,
 };

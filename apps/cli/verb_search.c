@@ -11,7 +11,7 @@
 #include "contact_sheet.h"
 
 struct options {
-    const char *html, *model, *filter, *group_by, *fuse;
+    const char *html, *model, *filter, *group_by, *fuse, *request;
     cli_list like, unlike, vector, vectors, fields, weights, partitions;
     uint64_t k, offset, group_size;
     double min_score, seconds, radius, target_recall;
@@ -146,13 +146,27 @@ static int search_pictures(cli_context *cli, const struct options *o)
     return status;
 }
 
+/* A request says itself what is wanted: of options only --explain goes with it. */
+static int search_requests(cli_context *cli, const struct options *o, int by_rows)
+{
+    static const char *const others[] = {"results", "min-score", "html",   "model",     "filter",
+                                         "offset",  "group-by",  "radius", "partition", "target-recall",
+                                         "exact",   "seconds",   "field",  "weight",    "unlike"};
+    if (by_rows || cli->n_args > 1) return cli_usage(cli, "--request", "says itself what is searched by");
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (cli_given(cli, others[i])) return cli_usage(cli, others[i], "stands in the request");
+    return rows_requests(cli, o->request, o->explain);
+}
+
 static int run(cli_context *cli, void *options)
 {
     const struct options *o = options;
     int by_vectors = (o->vector.n > 0) + (o->vectors.n > 0), by_rows = by_vectors + (o->like.n > 0);
     size_t several = o->vector.n + o->vectors.n > 1;
+    if (o->request) return search_requests(cli, o, by_rows);
     if (by_rows + (cli->n_args > 1) != 1)
-        return cli_usage(cli, "PICTURE", "give pictures, or one of --vector, --like and --vectors");
+        return cli_usage(cli, "PICTURE",
+                         "give pictures, or one of --vector, --like, --vectors and --request");
     if (!by_rows && o->exact) return cli_usage(cli, "--exact", "is for --vector, --like and --vectors");
     if (o->unlike.n > 0 && o->like.n == 0)
         return cli_usage(cli, "--unlike", "needs a row to be like: --like");
@@ -329,6 +343,12 @@ const cli_verb verb_search = {
              .argument = "NAME",
              .into = offsetof(struct options, partitions),
              .help = "only rows in this partition; given more than once: in one of these"},
+            {.name = "request",
+             .kind = CLI_TEXT,
+             .argument = "FILE",
+             .into = offsetof(struct options, request),
+             .help = "answer the searches of a file, a JSON object a line (kith/request.h: vectors of "
+                     "several fields, filter, fusion, k, ...); - stands for standard input"},
             {.name = "target-recall",
              .kind = CLI_NUMBER,
              .argument = "R",

@@ -7,7 +7,7 @@ typedef struct shown {
     kith_collection_tuning tuning;
     int tuned;
     const char *refused; /* why there can be no plan; NULL: there is one */
-    json_t *recall;      /* the last measurement; NULL: none */
+    json_t *history;     /* the measurements of recall; NULL: none */
 } shown;
 
 static int print_table(cli_context *cli, const shown *v)
@@ -44,10 +44,12 @@ static int print_table(cli_context *cli, const shown *v)
             v->tuning.value, v->tuning.refine_k);
     else if (v->tuned)
         ROW("tuned", "to recall %g", v->tuning.target_recall);
-    if (v->recall)
-        ROW("recall measured", "%.4f at version %lld",
-            json_number_value(json_object_get(v->recall, "recall")),
-            (long long)json_integer_value(json_object_get(v->recall, "version")));
+    size_t measured = json_array_size(v->history);
+    const json_t *last = measured ? json_array_get(v->history, measured - 1) : NULL;
+    if (last)
+        ROW("recall measured", "%.4f at version %lld, %zu measurements (kith recall --history)",
+            json_number_value(json_object_get(last, "recall")),
+            (long long)json_integer_value(json_object_get(last, "version")), measured);
 #undef ROW
     return cli_table_print(cli, &table);
 }
@@ -70,18 +72,18 @@ static json_t *to_json(cli_context *cli, const shown *v)
                      "rows", (json_int_t)s->segment_rows, "bytes", (json_int_t)s->segment_bytes, "uncovered",
                      (json_int_t)s->uncovered, "spread_trained", cli_json_number(s->spread_trained),
                      "spread_now", cli_json_number(s->spread_now), "next_fold", fold, "tuned", tuned,
-                     "recall", v->recall);
+                     "recall_history", v->history);
 }
 
-/* The last of the measurements that `kith recall` keeps. */
-static json_t *last_recall(kith_collection *collection)
+/* The measurements that `kith recall` keeps. */
+static json_t *recall_history(kith_collection *collection)
 {
     kith_meta meta;
     if (kith_collection_meta_get(collection, "recall", &meta, NULL) != KITH_OK) return NULL;
     json_t *history = json_loadb(meta.value, meta.size, 0, NULL);
-    json_t *last = json_incref(json_array_get(history, json_array_size(history) - 1));
+    if (json_is_array(history)) return history;
     json_decref(history);
-    return last;
+    return NULL;
 }
 
 static int show(cli_context *cli, kith_collection *collection)
@@ -94,9 +96,9 @@ static int show(cli_context *cli, kith_collection *collection)
         return cli_fail_message(cli, cli->args[0], &err);
     if (kith_collection_plan_fold(collection, NULL, &v.plan, &why) != KITH_OK) v.refused = why.message;
     v.tuned = kith_collection_get_tuning(collection, NULL, &v.tuning, NULL) == KITH_OK;
-    v.recall = last_recall(collection);
+    v.history = recall_history(collection);
     int status = cli->json ? cli_json_line(cli, to_json(cli, &v)) : print_table(cli, &v);
-    json_decref(v.recall);
+    json_decref(v.history);
     return status;
 }
 
@@ -121,7 +123,7 @@ const cli_verb verb_stats = {
         "index and how many rows are not in it yet (they are compared one by one), how far its rows have "
         "drifted from those "
         "it was trained with, what the next fold would do and the memory it would take, the recall that "
-        "searches are tuned to and the one measured last, and the bytes on the disk.",
+        "searches are tuned to and those that were measured, and the bytes on the disk.",
     .arguments = (const cli_argument[]){ROWS_ARGUMENT_COLLECTION, {0}},
     .common = CLI_JSON,
     .examples = (const cli_example[]){{"kith stats X.kith", "as a table"},

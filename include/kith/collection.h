@@ -196,9 +196,12 @@ KITH_API kith_status kith_collection_merge(kith_collection *collection, int64_t 
 /* A row may be known by a text, 1..KITH_COLLECTION_MAX_TEXT_KEY bytes of UTF-8, beside the number that is its key:
  * searches answer with numbers, kith_collection_text_of tells the text. */
 
-/* Insert the row that a text stands for, or change it: kith_collection_put otherwise. row->key is 0; a new row gets
- * the next free number.
- * Out:      *key, may be NULL: the row's key. */
+/* Insert the row that a text stands for, or change it: kith_collection_put otherwise.
+ * In:       row->key, 0: a new row gets the next free number. Another: that number, and then a row that has it already
+ *           becomes known by the text.
+ * Out:      *key, may be NULL: the row's key.
+ * Errors:   KITH_INVALID also when the row of the text has another key, or that of the key another text: the batch goes
+ *           on. */
 KITH_API kith_status kith_collection_put_text(kith_collection *collection, const char *text, unsigned parts,
                                               const kith_row *row, int64_t *key, kith_error *err);
 
@@ -407,6 +410,8 @@ typedef struct kith_collection_plan {
     size_t cells;
     uint64_t rows_scored;
     double filter_seconds, search_seconds;
+    /* 1 for an exact answer; else what kith_collection_tune measured of such searches, NaN when it has not */
+    double estimated_recall;
 } kith_collection_plan;
 
 typedef struct kith_collection_query {

@@ -30,6 +30,28 @@ KITH_API kith_status kith_hdf5_open(const char *path, const char *name, const ki
  * Errors:   KITH_NOTFOUND when the file does not say, KITH_UNSUPPORTED when it names another one. */
 KITH_API kith_status kith_hdf5_metric(const char *path, kith_metric *metric, kith_error *err);
 
+/* ---- Writing ---- */
+
+typedef struct kith_hdf5_writer kith_hdf5_writer;
+
+/* Begin a file with one dataset of float32 and the attribute `distance`; it takes the place of `path` when it is finished,
+ * and not before.
+ * In:       path as for kith_hdf5_open; name, the dataset when the path names none; dim 1..KITH_DATASET_MAX_DIM.
+ * Out:      *writer, NULL on failure.
+ * Errors:   KITH_INVALID, KITH_IO, KITH_NOMEM. */
+KITH_API kith_status kith_hdf5_writer_create(const char *path, const char *name, size_t dim,
+                                             kith_metric metric, const kith_allocator *allocator,
+                                             kith_hdf5_writer **writer, kith_error *err);
+
+/* Append rows[n][dim]. After a failure the file can only be freed. */
+KITH_API kith_status kith_hdf5_append(kith_hdf5_writer *writer, const float *rows, size_t n, kith_error *err);
+
+/* Write what is left, and put the file in its place. KITH_INVALID when no row was appended; KITH_IO. */
+KITH_API kith_status kith_hdf5_writer_finish(kith_hdf5_writer *writer, kith_error *err);
+
+/* Free it; a file that was not finished leaves nothing behind. NULL is allowed. */
+KITH_API void kith_hdf5_writer_free(kith_hdf5_writer *writer);
+
 #ifdef __cplusplus
 }
 #endif

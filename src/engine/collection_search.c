@@ -122,8 +122,9 @@ typedef struct call {
     const ki_vectors *from_segment;
     double tuned,
         tuned_refine; /* what reaches the recall wanted: of the segment's main parameter, and refine_k; 0: not known */
-    ki_buffer in_parts; /* the expression of a search in partitions */
-    uint64_t matches;   /* rows that the expression lets through; without one all vectors */
+    double used, used_refine; /* of the first search of the segment; 0: it has no such parameter */
+    ki_buffer in_parts;       /* the expression of a search in partitions */
+    uint64_t matches;         /* rows that the expression lets through; without one all vectors */
     kith_collection_answer answer;
     kith_collection_plan plan;
 } call;
@@ -275,10 +276,12 @@ static kith_status ask_segment(call *s, const ki_segment *segment, double nprobe
     else if (segment->main && main > 0)
         settings[n_settings++] =
             (kith_setting){segment->main, fmin(fmax(main, segment->main_low), segment->main_high)};
+    if (s->plan.rounds == 0) s->used = n_settings > 0 ? settings[0].value : 0;
     if (segment->max_refine > 0) {
         double chosen = s->tuned_refine > 0 ? s->tuned_refine : REFINE;
         double wanted = s->q.refine ? (double)s->q.refine : chosen;
-        settings[n_settings++] = (kith_setting){"refine_k", clamp(wanted, segment->max_refine)};
+        s->used_refine = clamp(wanted, segment->max_refine);
+        settings[n_settings++] = (kith_setting){"refine_k", s->used_refine};
     }
     s->plan.rounds++;
     s->plan.nprobe = (size_t)nprobe;
@@ -320,8 +323,9 @@ static kith_status widen(call *s, const ki_segment *segment, double nprobe, size
 /* The recall wanted, if one is: what was measured to reach it. */
 static kith_status take_tuned(call *s, ki_vectors *v, kith_error *err)
 {
-    if (s->q.nprobe) return KITH_OK;
+    if (s->q.nprobe && !s->q.plan) return KITH_OK;
     KI_TRY(ki_tuning_load(s->c, &v->tuning, err));
+    if (s->q.nprobe) return KITH_OK;
     double target = s->q.target_recall > 0 ? s->q.target_recall : v->tuning.target;
     if (target <= 0 || ki_tuned_values(&v->tuning, &v->segment, target, &s->tuned, &s->tuned_refine))
         return KITH_OK;
@@ -556,6 +560,17 @@ static kith_status filter_rows(call *s, kith_error *err)
     return status;
 }
 
+/* Of a filtered search: that of the cells that it would have looked into without the filter. */
+static double estimated_recall(const call *s)
+{
+    const ki_vectors *v = s->c->vectors;
+    if (s->answer.exact && s->answer.complete) return 1;
+    if (!s->answer.complete || s->plan.rounds == 0 || !v) return (double)NAN;
+    double part = cbrt(selectivity(s)),
+           used = s->gate.rows ? (s->used + 1) * part : s->used; /* it was rounded down */
+    return ki_tuned_recall(&v->tuning, &v->segment, used, s->used_refine);
+}
+
 /* The caller may know less of the struct than we do. */
 static void give_plan(call *s)
 {
@@ -564,6 +579,7 @@ static void give_plan(call *s)
     size_t size = out->struct_size < sizeof *out ? out->struct_size : sizeof *out;
     s->plan.matches = s->matches;
     s->plan.rows_scored = s->answer.rows_scored;
+    s->plan.estimated_recall = estimated_recall(s);
     s->plan.struct_size = out->struct_size;
     memcpy(out, &s->plan, size);
 }

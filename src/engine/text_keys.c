@@ -95,6 +95,20 @@ static kith_status add(kith_collection *c, int64_t key, const char *text, kith_e
     return ki_db_run(c, KI_SQL_TEXT_PUT, err);
 }
 
+/* Whether a new row of this text may have the key that is asked for. */
+static kith_status check_key(kith_collection *c, const char *text, int64_t key, int64_t there,
+                             kith_error *err)
+{
+    const char *other = NULL;
+    if (key == 0 || key == there) return KITH_OK;
+    if (there)
+        return ki_fail(err, KITH_INVALID, "key is %lld, but the row '%.80s' has the key %lld", (long long)key,
+                       text, (long long)there);
+    KI_TRY(ki_batch_spoil(c, take_text(c, key, &other, err)));
+    if (!other) return KITH_OK;
+    return ki_fail(err, KITH_INVALID, "key is %lld, but that row is known by '%.80s'", (long long)key, other);
+}
+
 kith_status kith_collection_put_text(kith_collection *c, const char *text, unsigned parts,
                                      const kith_row *row, int64_t *key, kith_error *err)
 {
@@ -103,13 +117,10 @@ kith_status kith_collection_put_text(kith_collection *c, const char *text, unsig
     KI_TRY(check_text(text, err));
     KI_TRY(check_utf8(text, err)); /* a file may hold others from before: they can be looked up */
     if (!row) return ki_fail(err, KITH_INVALID, "row is NULL");
-    if (row->key != 0)
-        return ki_fail(err, KITH_INVALID,
-                       "key is %lld: a row that is known by a text has the key that it is given",
-                       (long long)row->key);
     KI_TRY(ki_batch_spoil(c, find(c, text, &there, err)));
+    KI_TRY(check_key(c, text, row->key, there, err));
     kith_row changed = *row;
-    changed.key = there;
+    if (there) changed.key = there;
     KI_TRY(kith_collection_put(c, parts, &changed, &used, err));
     if (!there) KI_TRY(ki_batch_spoil(c, add(c, used, text, err)));
     if (key) *key = used;

@@ -86,16 +86,37 @@ double ki_tuned_target(kith_collection *c)
     return ki_tuning_load(c, &t, NULL) == KITH_OK ? t.target : 0;
 }
 
+/* Whether a curve is of an index like this one. */
+static int is_of(const ki_tuning *t, const ki_segment *segment)
+{
+    return t->n > 0 && segment->main && strcmp(t->param, segment->main) == 0;
+}
+
+/* How many cells there are for each one when the curve was measured. */
+static double more_cells(const ki_tuning *t, const ki_segment *segment)
+{
+    return t->cells > 0 && segment->max_nprobe > 0 ? segment->max_nprobe / t->cells : 1;
+}
+
 int ki_tuned_values(const ki_tuning *t, const ki_segment *segment, double target, double *value,
                     double *refine)
 {
-    if (t->n == 0 || !segment->main || strcmp(t->param, segment->main) != 0) return 0;
+    if (!is_of(t, segment)) return 0;
     size_t i = 0;
     while (i + 1 < t->n && t->points[i].recall < target) i++;
-    double cells = t->cells > 0 && segment->max_nprobe > 0 ? segment->max_nprobe / t->cells : 1;
-    *value = t->points[i].value * cells;
+    *value = t->points[i].value * more_cells(t, segment);
     *refine = segment->max_refine > 0 ? t->points[i].refine : 0;
     return 1;
+}
+
+double ki_tuned_recall(const ki_tuning *t, const ki_segment *segment, double value, double refine)
+{
+    double recall = (double)NAN;
+    if (!is_of(t, segment)) return recall;
+    for (size_t i = 0; i < t->n; i++)
+        if (t->points[i].value * more_cells(t, segment) <= value && t->points[i].refine <= refine)
+            recall = t->points[i].recall;
+    return recall;
 }
 
 /* ---- Measuring ---- */

@@ -15,4 +15,7 @@ double ki_tuned_target(kith_collection *c);
 int ki_tuned_values(const ki_tuning *tuning, const ki_segment *segment, double target, double *value,
                     double *refine);
 
+/* The recall that was measured with such values or less; NaN when none was that holds for this segment. */
+double ki_tuned_recall(const ki_tuning *tuning, const ki_segment *segment, double value, double refine);
+
 #endif

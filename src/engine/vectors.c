@@ -64,7 +64,7 @@ static kith_status add_to_tail(void *ctx, const ki_row_block *block, kith_error 
 }
 
 kith_status ki_changed_keys(kith_collection *c, uint64_t since, uint64_t last, ki_buffer *keys,
-                                kith_error *err)
+                            kith_error *err)
 {
     sqlite3_stmt *stmt;
     int row;

@@ -1,8 +1,10 @@
-/* HDF5 datasets as kith datasets: a source that reads rows by hyperslab. HDF5 converts byte order and width; the
+/* HDF5 datasets as kith datasets: a source that reads rows by hyperslab, and a writer. HDF5 converts byte order and width; the
  * memory type is the smallest of ours that holds the file's. */
 #include <kith/hdf5.h>
 
+#include <errno.h>
 #include <hdf5.h>
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 #include <unistd.h>
@@ -271,4 +273,154 @@ kith_status kith_hdf5_metric(const char *path, kith_metric *metric, kith_error *
     unsilence(before);
     ki_free(NULL, copy);
     return status;
+}
+
+/* ---- writing ---- */
+
+/* Rows that are written at a time, which is also the size of a chunk of the file: about a megabyte. */
+#define CHUNK_BYTES ((size_t)1 << 20)
+
+struct kith_hdf5_writer {
+    const kith_allocator *allocator;
+    char *path, *part; /* of the file; beside its place until it is whole */
+    hid_t file, dataset;
+    hsize_t dim, rows; /* rows: written */
+    float *block;      /* [room][dim] */
+    size_t n, room;    /* rows waiting */
+};
+
+static hid_t make_dataset(hid_t file, const char *name, hsize_t dim, hsize_t chunk_rows)
+{
+    const hsize_t none[2] = {0, dim}, any[2] = {H5S_UNLIMITED, dim}, chunk[2] = {chunk_rows, dim};
+    hid_t space = H5Screate_simple(2, none, any), layout = H5Pcreate(H5P_DATASET_CREATE), dataset = -1;
+    if (space >= 0 && layout >= 0 && H5Pset_chunk(layout, 2, chunk) >= 0)
+        dataset = H5Dcreate2(file, name, H5T_IEEE_F32LE, space, H5P_DEFAULT, layout, H5P_DEFAULT);
+    if (space >= 0) (void)H5Sclose(space);
+    if (layout >= 0) (void)H5Pclose(layout);
+    return dataset;
+}
+
+/* The attribute `distance`, in the words of ann-benchmarks. Returns 0 or -1. */
+static int write_metric(hid_t file, kith_metric metric)
+{
+    const char *word = metric == KITH_COSINE ? "angular"
+                       : metric == KITH_L2SQ ? "euclidean"
+                                             : kith_metric_name(metric);
+    hid_t space = H5Screate(H5S_SCALAR), type = H5Tcopy(H5T_C_S1), attribute = -1;
+    int good = space >= 0 && type >= 0 && H5Tset_size(type, strlen(word)) >= 0;
+    if (good) attribute = H5Acreate2(file, "distance", type, space, H5P_DEFAULT, H5P_DEFAULT);
+    good = good && attribute >= 0 && H5Awrite(attribute, type, word) >= 0;
+    if (attribute >= 0) (void)H5Aclose(attribute);
+    if (type >= 0) (void)H5Tclose(type);
+    if (space >= 0) (void)H5Sclose(space);
+    return good ? 0 : -1;
+}
+
+static kith_status write_block(kith_hdf5_writer *w, kith_error *err)
+{
+    if (w->n == 0) return KITH_OK;
+    const hsize_t start[2] = {w->rows, 0}, count[2] = {w->n, w->dim}, size[2] = {w->rows + w->n, w->dim};
+    quiet before = silence();
+    hid_t here = H5Screate_simple(2, count, NULL), there = -1;
+    int good = here >= 0 && H5Dset_extent(w->dataset, size) >= 0;
+    if (good) there = H5Dget_space(w->dataset);
+    good = good && there >= 0 && H5Sselect_hyperslab(there, H5S_SELECT_SET, start, NULL, count, NULL) >= 0 &&
+           H5Dwrite(w->dataset, H5T_NATIVE_FLOAT, here, there, H5P_DEFAULT, w->block) >= 0;
+    kith_status status = good ? KITH_OK : fail_hdf5(err, KITH_IO, w->path, "cannot be written");
+    if (here >= 0) (void)H5Sclose(here);
+    if (there >= 0) (void)H5Sclose(there);
+    unsilence(before);
+    w->rows += w->n;
+    w->n = 0;
+    return status;
+}
+
+static kith_status begin_file(kith_hdf5_writer *w, const char *name, kith_metric metric, kith_error *err)
+{
+    quiet before = silence();
+    w->file = H5Fcreate(w->part, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+    if (w->file >= 0) w->dataset = make_dataset(w->file, name, w->dim, w->room);
+    kith_status status = w->file >= 0 && w->dataset >= 0 && write_metric(w->file, metric) == 0
+                             ? KITH_OK
+                             : fail_hdf5(err, KITH_IO, w->path, "cannot be created");
+    unsilence(before);
+    return status;
+}
+
+kith_status kith_hdf5_writer_create(const char *path, const char *name, size_t dim, kith_metric metric,
+                                    const kith_allocator *allocator, kith_hdf5_writer **writer,
+                                    kith_error *err)
+{
+    if (!writer) return ki_fail(err, KITH_INVALID, "writer is NULL");
+    *writer = NULL;
+    size_t length = path ? file_part(path) : 0;
+    if (length == 0)
+        return ki_fail(err, KITH_INVALID, "%s: is no path of an HDF5 file (.hdf5 or .h5)",
+                       path ? path : "NULL");
+    if (path[length] == ':') name = path + length + 1;
+    if (!name || !*name) return ki_fail(err, KITH_INVALID, "%s: name is empty", path);
+    if (dim < 1 || dim > KITH_DATASET_MAX_DIM)
+        return ki_fail(err, KITH_INVALID, "dim is %zu, allowed 1..%d", dim, KITH_DATASET_MAX_DIM);
+    kith_hdf5_writer *w = ki_alloc_zero(allocator, 1, sizeof *w);
+    if (!w) return ki_fail_nomem(err, sizeof *w);
+    w->allocator = allocator;
+    w->file = w->dataset = -1;
+    w->dim = dim;
+    w->room = CHUNK_BYTES / (dim * sizeof(float)) + 1;
+    w->path = ki_strdup(allocator, path);
+    w->part = ki_alloc(allocator, length + sizeof ".part", 1);
+    w->block = ki_alloc(allocator, w->room * dim, sizeof *w->block);
+    kith_status status = KITH_NOMEM;
+    if (w->path && w->part && w->block) {
+        w->path[length] = 0;
+        snprintf(w->part, length + sizeof ".part", "%s.part", w->path);
+        status = begin_file(w, name, metric, err);
+    } else {
+        status = ki_fail_nomem(err, CHUNK_BYTES);
+    }
+    if (status == KITH_OK)
+        *writer = w;
+    else
+        kith_hdf5_writer_free(w);
+    return status;
+}
+
+kith_status kith_hdf5_append(kith_hdf5_writer *w, const float *rows, size_t n, kith_error *err)
+{
+    for (size_t i = 0; i < n; i++) {
+        memcpy(w->block + w->n * w->dim, rows + i * w->dim, w->dim * sizeof *rows);
+        if (++w->n == w->room) KI_TRY(write_block(w, err));
+    }
+    return KITH_OK;
+}
+
+kith_status kith_hdf5_writer_finish(kith_hdf5_writer *w, kith_error *err)
+{
+    KI_TRY(write_block(w, err));
+    if (w->rows == 0) return ki_fail(err, KITH_INVALID, "%s: no row was appended", w->path);
+    quiet before = silence();
+    int good = H5Dclose(w->dataset) >= 0;
+    w->dataset = -1;
+    good &= H5Fclose(w->file) >= 0;
+    w->file = -1;
+    kith_status status = good ? KITH_OK : fail_hdf5(err, KITH_IO, w->path, "cannot be written");
+    unsilence(before);
+    if (status == KITH_OK && rename(w->part, w->path) != 0)
+        status = ki_fail_errno(err, errno, "%s: cannot be renamed to", w->path);
+    if (status == KITH_OK) w->part[0] = 0;
+    return status;
+}
+
+void kith_hdf5_writer_free(kith_hdf5_writer *w)
+{
+    if (!w) return;
+    quiet before = silence();
+    if (w->dataset >= 0) (void)H5Dclose(w->dataset);
+    if (w->file >= 0) (void)H5Fclose(w->file);
+    unsilence(before);
+    if (w->path && w->part && w->part[0]) (void)unlink(w->part);
+    ki_free(w->allocator, w->path);
+    ki_free(w->allocator, w->part);
+    ki_free(w->allocator, w->block);
+    ki_free(w->allocator, w);
 }

@@ -64,8 +64,13 @@ static void texts_are_keys(void **state)
            "not UTF-8 at byte 1");
     refuse(kith_collection_put_text(c, "\xed\xa0\x80", KITH_ROW_PAYLOAD, &(kith_row){0}, NULL, &err),
            KITH_INVALID, "not UTF-8");
-    refuse(kith_collection_put_text(c, "c", KITH_ROW_PAYLOAD, &(kith_row){.key = 5}, NULL, &err),
-           KITH_INVALID, "key is 5");
+    refuse(kith_collection_put_text(c, "a", KITH_ROW_PAYLOAD, &(kith_row){.key = 5}, NULL, &err),
+           KITH_INVALID, "key is 5, but the row 'a' has the key");
+    refuse(kith_collection_put_text(c, "c", KITH_ROW_PAYLOAD, &(kith_row){.key = b}, NULL, &err),
+           KITH_INVALID, "that row is known by");
+    assert_ok(kith_collection_put_text(c, "at 50", KITH_ROW_PAYLOAD, &(kith_row){.key = 50}, &key, &err),
+              &err);
+    assert_int_equal(key, 50);
     refuse(kith_collection_put_text(c, "c", KITH_ROW_PAYLOAD, &(kith_row){.payload = "["}, NULL, &err),
            KITH_INVALID, "payload");
     refuse(kith_collection_key_of(c, "c", &key, &err), KITH_NOTFOUND, "no row 'c'");

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <hdf5.h>
 
@@ -203,14 +204,60 @@ static void allocations_may_fail(void **state)
     assert_int_equal(H5Fget_obj_count((hid_t)H5F_OBJ_ALL, H5F_OBJ_ALL), 0);
 }
 
+/* What is written is read again, over several chunks; until it is finished there is no file, and a failure leaves none. */
+static void files_are_written(void **state)
+{
+    (void)state;
+    enum { DIM = 300, ROWS = 2000 };
+    kith_error err;
+    kith_metric metric;
+    kith_hdf5_writer *writer;
+    kith_dataset *ds;
+    char out[520], part[530];
+    float *x = malloc(ROWS * DIM * sizeof *x), *y = malloc(ROWS * DIM * sizeof *y);
+    snprintf(out, sizeof out, "%s/out.h5", test_folder());
+    snprintf(part, sizeof part, "%s.part", out);
+    for (size_t i = 0; i < ROWS * DIM; i++) x[i] = (float)(i % 1009) / 7;
+    static const kith_metric metrics[] = {KITH_L2SQ, KITH_COSINE, KITH_DOT, KITH_L1};
+    for (size_t m = 0; m < 4; m++) {
+        assert_ok(kith_hdf5_writer_create(out, "train", DIM, metrics[m], NULL, &writer, &err), &err);
+        for (size_t i = 0, n; i < ROWS; i += n) {
+            n = ROWS - i < 700 ? ROWS - i : 700;
+            assert_ok(kith_hdf5_append(writer, x + i * DIM, n, &err), &err);
+        }
+        if (m == 0) assert_int_not_equal(access(out, F_OK), 0);
+        assert_ok(kith_hdf5_writer_finish(writer, &err), &err);
+        kith_hdf5_writer_free(writer);
+        assert_ok(kith_hdf5_open(out, "train", NULL, &ds, &err), &err);
+        assert_int_equal(kith_dataset_rows(ds), ROWS);
+        assert_ok(kith_dataset_read_f32(ds, 0, ROWS, y, &err), &err);
+        assert_memory_equal(x, y, ROWS * DIM * sizeof *x);
+        kith_dataset_close(ds);
+        assert_ok(kith_hdf5_metric(out, &metric, &err), &err);
+        assert_int_equal(metric, metrics[m]);
+    }
+    assert_ok(kith_hdf5_writer_create(out, "train", DIM, KITH_L1, NULL, &writer, &err), &err);
+    assert_int_equal(kith_hdf5_writer_finish(writer, &err), KITH_INVALID); /* no rows: what is there stays */
+    kith_hdf5_writer_free(writer);
+    kith_hdf5_writer_free(NULL);
+    assert_int_equal(access(out, F_OK), 0);
+    assert_int_not_equal(access(part, F_OK), 0);
+    assert_int_equal(kith_hdf5_writer_create("/no/folder/x.h5", "train", 2, KITH_L1, NULL, &writer, &err),
+                     KITH_IO);
+    assert_null(writer);
+    assert_int_equal(kith_hdf5_writer_create("x.npy", "train", 2, KITH_L1, NULL, &writer, &err),
+                     KITH_INVALID);
+    assert_int_equal(H5Fget_obj_count((hid_t)H5F_OBJ_ALL, H5F_OBJ_ALL), 0);
+    free(x);
+    free(y);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(datasets_are_read),
-        cmocka_unit_test(the_name_may_be_left_out),
-        cmocka_unit_test(wrong_files_and_names_are_refused),
-        cmocka_unit_test(truncated_files_are_refused),
-        cmocka_unit_test(the_metric_is_told),
+        cmocka_unit_test(files_are_written),           cmocka_unit_test(datasets_are_read),
+        cmocka_unit_test(the_name_may_be_left_out),    cmocka_unit_test(wrong_files_and_names_are_refused),
+        cmocka_unit_test(truncated_files_are_refused), cmocka_unit_test(the_metric_is_told),
         cmocka_unit_test(allocations_may_fail),
     };
     return cmocka_run_group_tests(tests, make_file, NULL);
