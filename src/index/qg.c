@@ -12,6 +12,7 @@
  * code and its estimate (qg_point.c). Our ways apart from them:
  *   - The vector in a row is what the codec makes of it: with SQ8 bytes stay exact in a quarter of the room. Two half
  *     floats a link instead of three floats. 900 bytes where SymphonyQG has 1,536 (128 components, 32 links).
+ *   - Codes are of principal components where these hold what near rows differ by, and then keep two bits of each.
  *   - The next row is chosen, and all of it fetched, before this one is looked at, so that the reads of one step run
  *     under the arithmetic of the other. The price is that a row is chosen one step before all that is known by then has
  *     entered the pool.
@@ -37,15 +38,17 @@
  *   Q5  codes are such as the codec can score; float32 rows are finite
  *
  * Cost:        add     a walk with ef_construction; some ef_construction x R distances of selection, some 32 for each link
- *                      back; a call looks through all links once (Q4)
+ *                      back; a call of many rows looks through all links once (Q4), one of few proves what it changed
  *              search  some ef + 5 rows read
  *              remove  a pass over all links; rows that lost some choose again: remove many rows by one call
  *              memory  R (bits / 8 + 8) + code_size bytes a row; 8 more a row once two are equal
  *              open    every link is looked at once, mapped or not
  * Sections:    "qg" (record), "qg.mean", "qg.entries", "qg.entry_codes", "qg.entry_add", "qg.entry_mul", "qg.rows"; where
- *              two rows are equal "qg.next" and "qg.nodes".
+ *              fewer components are coded than there are "qg.basis", where two rows are equal "qg.next" and "qg.nodes".
  */
 #include "index/qg_internal.h"
+
+#include <kith/pca.h>
 
 #include <math.h>
 #include <string.h>
@@ -56,16 +59,28 @@
 #define PREFIX "qg"
 
 #define LEAST_BITS 128 /* of a code, unless told otherwise: with fewer, estimates are too rough to walk by */
-#define LEAST_ROWS 16  /* to learn the mean from */
+#define ENOUGH 0.9     /* of the variance */
+#define LEFT_OUT \
+    0.18 /* of the distance of near rows, at most where components have two bits: see docs/design/004-qg.md */
+#define NEAR_PAIRS 64
+#define NEAR_AMONG 16384
+#define LEAST_ROWS 16 /* to learn the mean from */
 
 static const kith_param_info params[] = {
     [KI_QG_EF] = {"ef", KITH_PARAM_INT, KITH_AT_SEARCH, 1, 1 << 20, 100,
                   "rows that a walk keeps (never fewer than k); more is slower and finds more"},
+    [KI_QG_SPARE] = {"spare", KITH_PARAM_FLOAT, KITH_AT_SEARCH, -1, 16, -1,
+                     "rows beyond ef, as a multiple of it, whose true distance is taken at the end; -1: 1 "
+                     "where codes have "
+                     "fewer than half as many bits as vectors have components, else 0"},
+    [KI_QG_REACH] =
+        {"reach", KITH_PARAM_FLOAT, KITH_AT_SEARCH, 0, 16, 0,
+         "rows are looked at whose estimated distance is farther than the k-th found by this share of "
+         "it; 0: however far"},
+    [KI_QG_SCAN_BELOW] = {"scan_below", KITH_PARAM_INT, KITH_AT_SEARCH, 0, 1000, 10,
+                          "all rows are compared where there are no more than this many times ef; 0: never"},
     [KI_QG_EF_CONSTRUCTION] = {"ef_construction", KITH_PARAM_INT, KITH_AT_BUILD, 16, 512, 128,
                                "the same while rows are added; more builds slower and better"},
-    [KI_QG_BITS] =
-        {"bits", KITH_PARAM_INT, KITH_AT_BUILD, 0, KI_QG_STEP *KI_QG_STEPS, 0,
-         "bits of a neighbour's code, rounded up to a multiple of 32; 0: one a component, 128 at least"},
 };
 
 /* ---- Create and free ---- */
@@ -90,30 +105,31 @@ static void lay_out(ki_qg_layout *at, size_t degree, size_t bits, const ki_codec
     at->stride = lines - bytes <= bytes / 12 ? lines : bytes;
 }
 
-/* Bits of a code as the parameters say. */
-static size_t bits_of(const ki_structure_env *env)
+/* Bits of a code that keeps all components. */
+static size_t bits_of_all(size_t dim)
 {
-    size_t bits = (size_t)env->params[KI_QG_BITS];
-    if (bits == 0) bits = env->dim < LEAST_BITS ? LEAST_BITS : env->dim;
-    bits = up(bits, KI_QG_STEP);
+    size_t bits = up(dim < LEAST_BITS ? LEAST_BITS : dim, KI_QG_STEP);
     return bits < KI_QG_STEP * KI_QG_STEPS ? bits : KI_QG_STEP * KI_QG_STEPS;
 }
 
-/* Lay out what the parameters say: at train and load, when they stand. */
-static kith_status set_up(ki_qg *g, kith_error *err)
+/* Lay out codes of so many bits: at train and load, when that is known. */
+static kith_status set_up(ki_qg *g, size_t bits, size_t planes, int reduced, kith_error *err)
 {
     const ki_structure_env *env = g->base.env;
-    lay_out(&g->at, (size_t)env->args[0], bits_of(env), env->codec);
+    lay_out(&g->at, (size_t)env->args[0], bits, env->codec);
     ki_qg_turn_clear(&g->turn, env->allocator);
-    return ki_qg_turn_init(&g->turn, env->dim, g->at.bits, env->seed, env->allocator, err);
+    return ki_qg_turn_init(&g->turn, env->dim, bits / planes, planes, env->seed, reduced, env->allocator,
+                           err);
 }
 
 static kith_status qg_create(const ki_structure_env *env, ki_structure **structure, kith_error *err)
 {
     *structure = NULL;
-    size_t degree = (size_t)env->args[0];
+    size_t degree = (size_t)env->args[0], bits = (size_t)env->args[1];
     if (degree % KI_QG_BLOCK != 0)
         return ki_fail(err, KITH_INVALID, "R is %zu, allowed multiples of %d", degree, KI_QG_BLOCK);
+    if (bits % KI_QG_STEP != 0)
+        return ki_fail(err, KITH_INVALID, "b is %zu, allowed multiples of %d", bits, KI_QG_STEP);
     ki_qg *g = ki_alloc_zero(env->allocator, 1, sizeof *g);
     if (!g) return ki_fail_nomem(err, sizeof *g);
     g->base.env = env;
@@ -140,7 +156,7 @@ static void qg_free(ki_structure *structure)
 #define TRAIN_ROWS 65536
 
 /* The mean, and the mean distance to it. */
-static void learn(ki_qg *g, const float *x, size_t n)
+static void learn_mean(ki_qg *g, const float *x, size_t n)
 {
     size_t dim = g->turn.dim;
     double spread = 0;
@@ -160,6 +176,81 @@ static void learn(ki_qg *g, const float *x, size_t n)
     g->turn.length = (float)fmin(fmax(sqrt(spread), 1e-15), 1e15);
 }
 
+/* How many principal components hold nearly all of the variance; all of them where they are not known. A multiple of
+ * KI_QG_STEP. */
+static size_t components_that_do(const kith_pca *pca, size_t dim)
+{
+    const float *variance = pca ? kith_pca_variances(pca) : NULL;
+    size_t n = pca ? kith_pca_dim_out(pca) : 0, enough = 0;
+    double all = 0, held = 0;
+    for (size_t i = 0; i < n; i++) all += (double)variance[i];
+    while (enough < n && held < ENOUGH * all) held += (double)variance[enough++];
+    return up(pca ? enough : dim, KI_QG_STEP);
+}
+
+/* The share of near rows' distances that lies outside of the first `coded` principal components: of some pairs of a row and the
+ * nearest of many others. It is greater than that of the variance, because near rows have the large components in common. */
+static double left_out(const ki_qg *g, const kith_pca *pca, const float *x, size_t n, size_t coded,
+                       float *off)
+{
+    const ki_kernels *kernels = g->base.env->kernels;
+    const float *basis = kith_pca_components(pca);
+    size_t dim = g->base.env->dim, others = n < NEAR_AMONG ? n : NEAR_AMONG;
+    double all = 0, held = 0;
+    for (size_t i = 0; i < NEAR_PAIRS && i < n; i++) {
+        const float *row = x + (n - 1 - i) * dim, *near = NULL;
+        float least = INFINITY;
+        for (size_t j = 0; j < others; j++) {
+            float dist = kernels->l2sq_f32(row, x + j * dim, dim);
+            if (dist > 0 && dist < least) least = dist, near = x + j * dim;
+        }
+        for (size_t d = 0; d < dim && near; d++) off[d] = near[d] - row[d];
+        for (size_t c = 0; c < coded && near; c++) {
+            double along = (double)kernels->dot_f32(off, basis + c * dim, dim);
+            held += along * along;
+        }
+        all += near ? (double)least : 0;
+    }
+    return all > 0 ? 1 - held / all : 0;
+}
+
+/* Two bits of half as many components instead of one of each: it takes more of the error away where these components hold most of
+ * what near rows differ by. */
+static kith_status choose_planes(const ki_qg *g, const kith_pca *pca, const float *x, size_t n, size_t bits,
+                                 size_t *planes, kith_error *err)
+{
+    const ki_structure_env *env = g->base.env;
+    *planes = bits % (2 * KI_QG_STEP) == 0 ? 2 : 1;
+    if (*planes == 1 || bits / 2 >= env->dim) return KITH_OK;
+    float *off = ki_alloc(env->allocator, env->dim, sizeof *off);
+    if (!off) return ki_fail_nomem(err, env->dim * sizeof *off);
+    if (!pca || left_out(g, pca, x, n, bits / 2, off) > LEFT_OUT) *planes = 1;
+    ki_free(env->allocator, off);
+    return KITH_OK;
+}
+
+/* How many bits, of which components. Without LAPACK, and of very many components, there are no principal ones: codes are
+ * then of the first components as turned, which are as good as any others. */
+static kith_status learn_basis(ki_qg *g, const float *x, size_t n, const kith_run *run, kith_error *err)
+{
+    const ki_structure_env *env = g->base.env;
+    size_t said = (size_t)env->args[1], bits = said > 0 ? said : bits_of_all(env->dim), planes;
+    kith_pca *pca = NULL;
+    if (bits < 2 * env->dim && env->dim <= KI_QG_STEP * KI_QG_STEPS) {
+        kith_status status = kith_pca_train(x, n, env->dim, env->dim, 0, env->allocator, run, &pca, err);
+        if (status != KITH_OK && status != KITH_UNSUPPORTED) return status;
+    }
+    size_t enough = 2 * components_that_do(pca, env->dim);
+    if (said == 0 && enough < bits) bits = enough < LEAST_BITS ? LEAST_BITS : enough;
+    kith_status status = choose_planes(g, pca, x, n, bits, &planes, err);
+    size_t coded = bits / planes;
+    if (status == KITH_OK) status = set_up(g, bits, planes, pca && coded < env->dim, err);
+    if (status == KITH_OK && g->turn.basis)
+        env->kernels->f32_to_f16(kith_pca_components(pca), coded * env->dim, g->turn.basis);
+    kith_pca_free(pca);
+    return status;
+}
+
 static kith_status qg_train(ki_structure *structure, const ki_input *input, const kith_run *run,
                             kith_error *err)
 {
@@ -170,14 +261,14 @@ static kith_status qg_train(ki_structure *structure, const ki_input *input, cons
                        LEAST_ROWS);
     KI_TRY(ki_run_check(run, err));
     KI_TRY(ki_input_train_codec(env, input, run, err));
-    KI_TRY(set_up(g, err));
     float *sample;
     const float *x;
     size_t n;
     KI_TRY(ki_input_sample(input, TRAIN_ROWS, env->seed, env->allocator, &sample, &x, &n, err));
-    learn(g, x, n);
+    kith_status status = learn_basis(g, x, n, run, err);
+    if (status == KITH_OK) learn_mean(g, x, n);
     ki_free(env->allocator, sample);
-    return KITH_OK;
+    return status;
 }
 
 static void qg_decode(const ki_structure *structure, uint32_t slot, float *out)
@@ -292,7 +383,8 @@ static kith_status qg_save(const ki_structure *structure, size_t n_slots, ki_sto
     size_t entries = up(root->n, KI_QG_BLOCK);
     ki_record record;
     ki_record_init(&record, structure->env->allocator);
-    ki_record_put_u64(&record, "stride", g->at.stride);
+    ki_record_put_u64(&record, "bits", g->at.bits);
+    ki_record_put_u64(&record, "planes", g->turn.planes);
     ki_record_put_f64(&record, "length", (double)g->turn.length);
     ki_record_put_u64(&record, "entries", root->n);
     ki_record_put_u64(&record, "sample", root->n_sample);
@@ -302,6 +394,9 @@ static kith_status qg_save(const ki_structure *structure, size_t n_slots, ki_sto
     ki_record_clear(&record);
     if (status != KITH_OK) return status;
     KI_TRY(ki_store_put(writer, PREFIX ".mean", g->turn.mean, g->turn.dim, sizeof(float), err));
+    if (g->turn.basis)
+        KI_TRY(ki_store_put(writer, PREFIX ".basis", g->turn.basis, g->turn.coded * g->turn.dim,
+                            sizeof *g->turn.basis, err));
     KI_TRY(ki_store_put(writer, PREFIX ".entries", root->node, entries, sizeof *root->node, err));
     KI_TRY(ki_store_put(writer, PREFIX ".entry_codes", root->codes, entries, g->at.bits / 8, err));
     KI_TRY(ki_store_put(writer, PREFIX ".entry_add", root->add, entries, sizeof *root->add, err));
@@ -383,16 +478,43 @@ static kith_status load_rows(ki_qg *g, ki_store *store, int mapped, int rings, c
     return KITH_OK;
 }
 
+/* The bits of codes, and what vectors are reduced by. */
+static kith_status load_turn(ki_qg *g, ki_store *store, const ki_record_view *record, kith_error *err)
+{
+    const ki_structure_env *env = g->base.env;
+    uint64_t said = (uint64_t)env->args[1], bits, planes, n = 0;
+    KI_TRY(ki_record_get_u64(record, "bits", said > 0 ? said : KI_QG_STEP,
+                             said > 0 ? said : KI_QG_STEP * KI_QG_STEPS, &bits, err));
+    KI_TRY(ki_record_get_u64(record, "planes", 1, 2, &planes, err));
+    uint64_t coded = bits / planes;
+    int reduced = ki_store_has(store, PREFIX ".basis");
+    if (bits % (planes * KI_QG_STEP) != 0 || (reduced && coded >= env->dim))
+        return ki_fail(err, KITH_CORRUPT, "%s: codes of %llu bits, %llu of each component",
+                       ki_store_path(store), (unsigned long long)bits, (unsigned long long)planes);
+    if (reduced) {
+        KI_TRY(ki_store_count(store, PREFIX ".basis", sizeof *g->turn.basis, &n, err));
+        if (n != coded * env->dim)
+            return ki_fail(err, KITH_CORRUPT, "%s: a basis of %llu numbers", ki_store_path(store),
+                           (unsigned long long)n);
+    }
+    KI_TRY(set_up(g, (size_t)bits, (size_t)planes, reduced, err));
+    if (!reduced) return KITH_OK;
+    KI_TRY(ki_store_load(store, PREFIX ".basis", n, sizeof(uint16_t), g->turn.basis, err));
+    for (size_t i = 0; i < n; i++)
+        if ((g->turn.basis[i] & 0x7c00) == 0x7c00)
+            return ki_fail(err, KITH_CORRUPT, "%s: the basis is not finite", ki_store_path(store));
+    return KITH_OK;
+}
+
 static kith_status qg_load(ki_structure *structure, ki_store *store, int mapped, const ki_rows *rows,
                            kith_error *err)
 {
     ki_qg *g = (ki_qg *)structure;
     ki_record_view record;
-    uint64_t stride, entries, sample, sampled, rings;
+    uint64_t entries, sample, sampled, rings;
     double length;
-    KI_TRY(set_up(g, err));
     KI_TRY(ki_store_record_open(store, PREFIX, &record, err));
-    KI_TRY(ki_record_get_u64(&record, "stride", g->at.stride, g->at.stride, &stride, err));
+    KI_TRY(load_turn(g, store, &record, err));
     KI_TRY(ki_record_get_f64(&record, "length", 1e-15, 1e15, &length, err));
     KI_TRY(ki_record_get_u64(&record, "entries", 0, rows->n, &entries, err));
     KI_TRY(ki_record_get_u64(&record, "sample", 0, entries, &sample, err));
@@ -417,7 +539,9 @@ static uint64_t qg_bytes(const ki_structure *structure)
     const ki_qg *g = (const ki_qg *)structure;
     return (uint64_t)g->n_slots * (g->at.stride + (g->next ? 2 * sizeof *g->next : 0)) +
            ki_bits_words(g->n_slots) * sizeof *g->used + up(g->root.n, KI_QG_BLOCK) * (g->at.bits / 8 + 8) +
-           g->turn.dim * sizeof(float) + (g->turn.rotation ? ki_hadamard_bytes(g->turn.rotation) : 0);
+           g->turn.dim * sizeof(float) +
+           (g->turn.basis ? g->turn.coded * g->turn.dim * sizeof *g->turn.basis : 0) +
+           (g->turn.rotation ? ki_hadamard_bytes(g->turn.rotation) : 0);
 }
 
 static const ki_structure_ops qg_ops = {
@@ -440,13 +564,13 @@ static const ki_structure_ops qg_ops = {
 
 const ki_structure_part ki_structure_qg = {
     .part =
-        {.info = {.pattern = "QG<R>",
+        {.info = {.pattern = "QG<R>[x<b>]",
                   .about =
-                      "structure: a graph whose rows hold the short codes of their R neighbours; the fastest "
-                      "single queries here, for some 24 bytes a link",
+                      "structure: a graph whose rows hold codes of b bits of their R neighbours; the fastest "
+                      "single queries here, for b / 8 + 8 bytes a link (24 as a rule)",
                   .params = params,
                   .n_params = sizeof params / sizeof *params},
-         .args = {{"R", KI_QG_BLOCK, KI_QG_DEGREE, 0}}},
+         .args = {{"R", KI_QG_BLOCK, KI_QG_DEGREE, 0}, {"b", 0, KI_QG_STEP *KI_QG_STEPS, 0}}},
     .main_param = "ef",
     .metrics = KI_METRIC_BIT(KITH_L2SQ) | KI_METRIC_BIT(KITH_DOT) | KI_METRIC_BIT(KITH_COSINE),
     .ops = &qg_ops,

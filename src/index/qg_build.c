@@ -8,7 +8,11 @@
  *      3. the links back of those that are no fillers, sorted by the row that they start from
  *   || 4. for each such row: fit them in
  *      5. the entries, where the graph has grown by a quarter
- * and after the last batch the rows that no path leads to become entries. */
+ * and after the last batch the rows that no path leads to become entries. That is a look through all links; where few rows come
+ * to many, each batch proves instead that nothing was cut off:
+ *      6. every link s -> v that gave way can still be walked: over one other row, or a walk meets v; or v becomes an entry
+ *      7. every new row is linked from one that was there before or was proved before; or as above
+ * A path of before then has a path of now: link by link, or from the root to where the last broken link led. */
 #include "index/qg_internal.h"
 
 #include <string.h>
@@ -27,7 +31,15 @@
 #define TWINS \
     8 /* nearest candidates that may be the same vector: estimates of distance 0 may be out of order by rounding */
 
+/* What "few rows to many" is: a proof costs as much as a look at the links of a thousand rows. */
+#define FEW_SHARE 1024
+#define MANY 4096
+
 #define GROUP_BLOCK 16 /* rows that links back lead from, one thread's share */
+
+/* True distances are taken of so many rows a row of ef: of those expanded and of the rest of a pool so much larger. The
+ * nearest ef of them are candidates. */
+#define KEPT 2
 
 typedef struct build_worker {
     ki_qg_walker walker;
@@ -49,8 +61,9 @@ typedef struct builder {
         *pairs; /* [pair_room] the row that a link back starts from, the number of its end in the batch */
     uint32_t *group; /* [pair_room] where each row's pairs begin */
     size_t n_pairs, n_groups, pair_room;
-    uint64_t *seen;
+    uint64_t *seen; /* with stack: for the look through all links; NULL: batch by batch */
     uint32_t *stack;
+    uint64_t *lost; /* [pair_room] a worker, in one piece */
 } builder;
 
 static kith_status worker_init(const builder *b, build_worker *w, kith_error *err)
@@ -80,6 +93,36 @@ static void builder_clear(builder *b)
     ki_free(allocator, b->group);
     ki_free(allocator, b->seen);
     ki_free(allocator, b->stack);
+    ki_free(allocator, b->lost);
+    ki_free(allocator, b->g->turned);
+    ki_free(allocator, b->g->is_turned);
+    b->g->turned = NULL;
+    b->g->is_turned = NULL;
+}
+
+/* A row is linked from a hundred others, and bringing a vector to its principal components costs as much as its own walk:
+ * where many rows come it is done once for each. */
+static kith_status reserve_turned(ki_qg *g, size_t rows, kith_error *err)
+{
+    const kith_allocator *allocator = g->base.env->allocator;
+    if (!g->turn.basis || rows < SINGLE) return KITH_OK;
+    g->turned = ki_alloc(allocator, g->room, g->turn.width * sizeof *g->turned);
+    g->is_turned = ki_alloc_zero(allocator, ki_bits_words(g->room), sizeof *g->is_turned);
+    if (g->turned && g->is_turned) return KITH_OK;
+    return ki_fail_nomem(err, g->room * g->turn.width * sizeof *g->turned);
+}
+
+static kith_status reserve_proof(builder *b, size_t rows, size_t threads, kith_error *err)
+{
+    const ki_qg *g = b->g;
+    const kith_allocator *allocator = g->base.env->allocator;
+    if (g->n_used >= MANY && rows <= g->n_used / FEW_SHARE && !ki_qg_root_is_due(g, g->n_used + rows)) {
+        b->lost = ki_alloc(allocator, threads * b->pair_room, sizeof *b->lost);
+        return b->lost ? KITH_OK : ki_fail_nomem(err, threads * b->pair_room * sizeof *b->lost);
+    }
+    b->seen = ki_alloc(allocator, ki_bits_words(g->room), sizeof *b->seen);
+    b->stack = ki_alloc(allocator, g->room, sizeof *b->stack);
+    return b->seen && b->stack ? KITH_OK : ki_fail_nomem(err, g->room * sizeof *b->stack);
 }
 
 static kith_status builder_init(builder *b, const kith_run *run, size_t rows, kith_error *err)
@@ -95,12 +138,16 @@ static kith_status builder_init(builder *b, const kith_run *run, size_t rows, ki
     b->factor = ki_alloc(env->allocator, BATCH * codec->n_factors, sizeof *b->factor);
     b->pairs = ki_alloc(env->allocator, b->pair_room, sizeof *b->pairs);
     b->group = ki_alloc(env->allocator, b->pair_room + 1, sizeof *b->group);
-    b->seen = ki_alloc(env->allocator, ki_bits_words(g->room), sizeof *b->seen);
-    b->stack = ki_alloc(env->allocator, g->room, sizeof *b->stack);
     b->workers = ki_alloc_zero(env->allocator, threads, sizeof *b->workers);
-    if (!b->block || !b->code || !b->factor || !b->pairs || !b->group || !b->seen || !b->stack || !b->workers)
-        return ki_fail_nomem(err, g->room * sizeof *b->stack);
-    while (b->n_workers < threads) KI_TRY(worker_init(b, &b->workers[b->n_workers++], err));
+    if (!b->block || !b->code || !b->factor || !b->pairs || !b->group || !b->workers)
+        return ki_fail_nomem(err, b->pair_room * sizeof *b->pairs);
+    KI_TRY(reserve_proof(b, rows, threads, err));
+    KI_TRY(reserve_turned(b->g, rows, err));
+    while (b->n_workers < threads) {
+        build_worker *w = &b->workers[b->n_workers++];
+        KI_TRY(worker_init(b, w, err));
+        if (b->lost) w->chooser.lost = b->lost + (b->n_workers - 1) * b->pair_room;
+    }
     return KITH_OK;
 }
 
@@ -161,6 +208,22 @@ static kith_status take_in(builder *b, const ki_input *input, size_t first, size
     return KITH_OK;
 }
 
+static void turn(void *ctx, size_t i, size_t worker)
+{
+    builder *b = ctx;
+    ki_qg *g = b->g;
+    ki_qg_point *point = &b->workers[worker].chooser.self;
+    ki_qg_point_load(g, point, b->slot[i]);
+    memcpy(g->turned + (size_t)b->slot[i] * g->turn.width, point->z, g->turn.width * sizeof *point->z);
+}
+
+static void turn_all(builder *b, kith_pool *pool)
+{
+    if (!b->g->turned) return;
+    ki_pool_run(b->n_workers > 1 ? pool : NULL, b->n, turn, b);
+    for (size_t i = 0; i < b->n; i++) ki_bits_set(b->g->is_turned, b->slot[i]);
+}
+
 /* ---- 2. Walking and choosing ---- */
 
 static void connect(void *ctx, size_t i, size_t worker)
@@ -171,7 +234,7 @@ static void connect(void *ctx, size_t i, size_t worker)
     ki_qg_chooser *c = &b->workers[worker].chooser;
     float dist[BATCH];
     size_t n = 0;
-    ki_qg_walk(g, w, b->x + i * g->turn.dim, b->ef, NULL);
+    ki_qg_walk(g, w, b->x + i * g->turn.dim, b->ef, KEPT * b->ef, NULL);
     for (; n < w->n_met; n++) c->near[n] = w->met[n];
     w->scorer->ops->score(w->scorer, (ki_codes){b->code, b->factor}, NULL, i, INFINITY, dist);
     for (size_t j = 0; j < i; j++)
@@ -278,6 +341,73 @@ static void link_back(void *ctx, size_t block, size_t worker)
                              b->slot[(uint32_t)b->pairs[p]]);
 }
 
+/* ---- 6. and 7. That every row can be reached ---- */
+
+static int leads_to(const ki_qg *g, uint32_t from, uint32_t to)
+{
+    const uint32_t *links = ki_qg_links(g, from);
+    for (size_t i = 0; i < g->at.degree && links[i] != KI_GRAPH_NONE; i++)
+        if (ki_qg_to(links[i]) == to) return 1;
+    return 0;
+}
+
+static int leads_over_one(const ki_qg *g, uint32_t from, uint32_t to)
+{
+    const uint32_t *links = ki_qg_links(g, from);
+    size_t n = ki_graph_degree(links, g->at.degree);
+    for (size_t i = 0; i < n; i++) __builtin_prefetch(ki_qg_links(g, ki_qg_to(links[i])));
+    for (size_t i = 0; i < n; i++)
+        if (ki_qg_to(links[i]) == to || leads_to(g, ki_qg_to(links[i]), to)) return 1;
+    return 0;
+}
+
+/* A walk meets the row, or it becomes an entry. */
+static void reach(builder *b, uint32_t slot)
+{
+    ki_qg *g = b->g;
+    ki_qg_walker *w = &b->workers[0].walker;
+    ki_qg_chooser *c = &b->workers[0].chooser;
+    ki_qg_point_load(g, &c->other, slot);
+    for (size_t i = 0; i < g->root.n; i++)
+        if (g->root.node[i] == slot) return;
+    ki_qg_walk(g, w, c->other.x, b->ef, b->ef, NULL);
+    if (!ki_bits_get(w->marks, slot)) ki_qg_root_enter(g, &c->self, &c->other, slot);
+}
+
+/* Whether a row that was there before the batch, or that was proved, links to new row i. */
+static int linked_back(const builder *b, size_t i, const uint8_t *proved)
+{
+    const ki_qg *g = b->g;
+    const uint32_t *links = ki_qg_links(g, b->slot[i]);
+    for (size_t j = 0; j < g->at.degree && links[j] != KI_GRAPH_NONE; j++) {
+        size_t other = 0;
+        while (other < b->n && b->slot[other] != ki_qg_to(links[j])) other++;
+        if ((other == b->n || proved[other]) && leads_to(g, ki_qg_to(links[j]), b->slot[i])) return 1;
+    }
+    return 0;
+}
+
+static void prove(builder *b)
+{
+    ki_qg *g = b->g;
+    uint8_t proved[BATCH] = {0};
+    size_t n = 0;
+    for (size_t i = 0; i < b->n_workers; i++) {
+        ki_qg_chooser *c = &b->workers[i].chooser;
+        memmove(b->lost + n, c->lost, c->n_lost * sizeof *c->lost);
+        n += c->n_lost;
+        c->n_lost = 0;
+    }
+    sort_pairs(b->lost, n);
+    for (size_t i = 0; i < n; i++)
+        if (!leads_over_one(g, (uint32_t)(b->lost[i] >> 32), (uint32_t)b->lost[i]))
+            reach(b, (uint32_t)b->lost[i]);
+    for (size_t i = 0; i < b->n; i++) {
+        if (b->equal[i] == KI_GRAPH_NONE && !linked_back(b, i, proved)) reach(b, b->slot[i]);
+        proved[i] = 1;
+    }
+}
+
 /* ---- All of it ---- */
 
 /* Rows of the next batch. */
@@ -292,7 +422,8 @@ static kith_status add_batch(builder *b, kith_pool *pool, kith_error *err)
 {
     ki_qg *g = b->g;
     for (size_t i = 0; i < b->n_workers; i++)
-        KI_TRY(ki_qg_walker_reserve(g, &b->workers[i].walker, g->room, b->ef, err));
+        KI_TRY(ki_qg_walker_reserve(g, &b->workers[i].walker, g->room, KEPT * b->ef, err));
+    turn_all(b, pool);
     ki_pool_run(b->n_workers > 1 ? pool : NULL, b->n, connect, b);
     KI_TRY(settle(b, err));
     drop_copies(b);
@@ -300,6 +431,7 @@ static kith_status add_batch(builder *b, kith_pool *pool, kith_error *err)
     ki_pool_run(b->n_workers > 1 ? pool : NULL, (b->n_groups + GROUP_BLOCK - 1) / GROUP_BLOCK, link_back, b);
     ki_qg_chooser *c = &b->workers[0].chooser;
     ki_qg_root_sample(g, &c->self, &c->other, 0);
+    if (b->lost) prove(b);
     return KITH_OK;
 }
 
@@ -315,7 +447,7 @@ kith_status ki_qg_add_rows(ki_structure *structure, const ki_input *input, const
     size_t done = 0;
     kith_status status = builder_init(&b, run, input->n, err);
     if (status == KITH_OK) status = ki_qg_prepare_remove(structure, NULL, err);
-    ki_qg_root_forget_orphans(g); /* small graphs do not depend on how the calls are cut */
+    if (!b.lost) ki_qg_root_forget_orphans(g); /* small graphs do not depend on how the calls are cut */
     ki_stage_begin(&stage, run, "linking", input->n);
     while (status == KITH_OK && done < input->n) {
         status = ki_run_check(run, err);
@@ -326,7 +458,7 @@ kith_status ki_qg_add_rows(ki_structure *structure, const ki_input *input, const
     }
     if (status == KITH_OK) {
         ki_qg_chooser *c = &b.workers[0].chooser;
-        ki_qg_root_orphans(g, &c->self, &c->other, b.seen, b.stack);
+        if (!b.lost) ki_qg_root_orphans(g, &c->self, &c->other, b.seen, b.stack);
     } else if (g->remover) {
         ki_qg_drop(g, slots, first_slot, done);
     }

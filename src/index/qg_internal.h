@@ -8,7 +8,7 @@
 #include "math/hadamard.h"
 
 /* The parameters, in the order of the table. */
-enum { KI_QG_EF, KI_QG_EF_CONSTRUCTION, KI_QG_BITS };
+enum { KI_QG_EF, KI_QG_SPARE, KI_QG_REACH, KI_QG_SCAN_BELOW, KI_QG_EF_CONSTRUCTION };
 
 /* A link is the number of a row; its top bit marks a filler: one that the selection would leave out, kept because the
  * room is there. KI_GRAPH_NONE: no link. */
@@ -25,10 +25,13 @@ typedef struct ki_qg_layout {
 
 /* How vectors are turned before they are reduced to signs (qg_point.c). */
 typedef struct ki_qg_turn {
-    size_t dim, width, bits; /* width: no less than dim and bits */
-    float length;            /* what vectors are divided by */
-    float *mean;             /* [dim], taken from vectors before; NULL: not trained */
-    ki_hadamard *rotation;   /* of width components, from the seed */
+    size_t dim, coded, planes; /* coded: components that a code keeps, planes bits of each */
+    size_t width;    /* components as turned: no less than coded, and than dim unless there is a basis */
+    size_t room;     /* floats that turning takes */
+    float length;    /* what vectors are divided by */
+    float *mean;     /* [dim], taken from vectors before; NULL: not trained */
+    uint16_t *basis; /* [coded][dim] half floats: principal components; NULL: all components are kept */
+    ki_hadamard *rotation; /* of width components, from the seed */
 } ki_qg_turn;
 
 /* The entries: rows that every walk looks at first, as neighbours of the mean. */
@@ -55,6 +58,8 @@ typedef struct ki_qg {
     uint32_t *prev;      /* the ring backwards; exists with next */
     size_t n_slots, n_used, room; /* n_used: of those in the graph */
     ki_qg_remover *remover;       /* between prepare_remove and remove */
+    float *turned;                /* [room][width] while rows are added: rows as turned, or NULL */
+    uint64_t *is_turned;          /* [room] bits: of these */
 } ki_qg;
 
 static inline const uint8_t *ki_qg_row(const ki_qg *g, uint32_t slot)
@@ -120,19 +125,20 @@ kith_status ki_qg_rings_prove(const ki_qg *g, const ki_rows *rows, kith_error *e
 
 /* ---- qg_point.c: turned vectors, codes of links ---- */
 
-kith_status ki_qg_turn_init(ki_qg_turn *turn, size_t dim, size_t bits, uint64_t seed,
-                            const kith_allocator *allocator, kith_error *err);
+kith_status ki_qg_turn_init(ki_qg_turn *turn, size_t dim, size_t coded, size_t planes, uint64_t seed,
+                            int reduced, const kith_allocator *allocator, kith_error *err);
 void ki_qg_turn_clear(ki_qg_turn *turn, const kith_allocator *allocator);
 
 /* A vector as it is and as it is turned. */
 typedef struct ki_qg_point {
     float *x; /* [dim] */
-    float *z; /* [width] */
+    float *z; /* [width], and room to turn it */
 } ki_qg_point;
 
 kith_status ki_qg_point_init(const ki_qg *g, ki_qg_point *point, kith_error *err);
 void ki_qg_point_clear(const ki_qg *g, ki_qg_point *point);
-void ki_qg_turn_vector(const ki_qg_turn *turn, const float *x, float *z);
+/* x[dim] to z[width]; z has room for ki_qg_turn.room floats. */
+void ki_qg_turn_vector(const ki_qg *g, const float *x, float *z);
 void ki_qg_point_load(const ki_qg *g, ki_qg_point *point, uint32_t slot);
 void ki_qg_point_mean(const ki_qg *g, ki_qg_point *point);
 
@@ -149,7 +155,7 @@ void ki_qg_take_out(ki_qg *g, uint32_t slot, size_t place);
 /* An empty row: all zeros, no links. */
 void ki_qg_erase(ki_qg *g, uint32_t slot);
 
-/* The query as codes see it. table[steps * KI_QG_STEP_TABLE], z[width]. */
+/* The query as codes see it. table[steps * KI_QG_STEP_TABLE], z[room]. */
 void ki_qg_ask_codes(const ki_qg *g, const float *query, float *z, uint8_t *table, ki_qg_query *out);
 
 /* ---- qg_search.c: the walk ---- */
@@ -159,10 +165,11 @@ typedef struct ki_qg_walker {
     ki_qg_query query;
     float *z;
     uint8_t *table;
-    float *pool;    /* [n] estimates, ascending */
-    uint32_t *node; /* [n] theirs; the top bit: it was expanded, or is about to be */
-    size_t n, limit, room, next;
-    uint64_t *marks; /* bits: was in the pool */
+    float *pool;                        /* [n] estimates, ascending */
+    uint32_t *node;                     /* [n] theirs; the top bit: it was expanded, or is about to be */
+    size_t n, limit, width, room, next; /* width: so many of the first are expanded */
+    float bound, slack;                 /* estimates beyond bound are not followed */
+    uint64_t *marks;                    /* bits: was in the pool */
     uint32_t *marked;
     size_t nodes, n_marked, marked_room;
     float *dist; /* [most of degree and entries] */
@@ -178,8 +185,10 @@ void ki_qg_walker_clear(const ki_qg *g, ki_qg_walker *walker);
 /* Room for pools of `limit` among `nodes` rows. */
 kith_status ki_qg_walker_reserve(const ki_qg *g, ki_qg_walker *walker, size_t nodes, size_t limit,
                                  kith_error *err);
-/* Walk to a vector with a pool of `limit`. query: gets what is met, may be NULL. */
-void ki_qg_walk(const ki_qg *g, ki_qg_walker *walker, const float *vector, size_t limit, ki_query *query);
+/* Walk to a vector with a pool of `limit` >= ef, of which the first ef are expanded. query: gets what is met, and at the end
+ * the rest of the pool; may be NULL. */
+void ki_qg_walk(const ki_qg *g, ki_qg_walker *walker, const float *vector, size_t ef, size_t limit,
+                ki_query *query);
 
 kith_status ki_qg_scratch_create(const ki_structure *structure, ki_scratch **scratch, kith_error *err);
 void ki_qg_scratch_free(const ki_structure *structure, ki_scratch *scratch);
@@ -200,6 +209,8 @@ typedef struct ki_qg_chooser {
     ki_near near[KI_QG_CANDIDATES];
     float dist[KI_QG_CANDIDATES];
     uint8_t hidden[KI_QG_CANDIDATES];
+    uint64_t *lost; /* links given up for others: from << 32 | to, where the caller wants to know; or NULL */
+    size_t n_lost;
 } ki_qg_chooser;
 
 kith_status ki_qg_chooser_init(const ki_qg *g, ki_qg_chooser *chooser, kith_error *err);
@@ -224,11 +235,15 @@ void ki_qg_remover_free(ki_qg *g);
 
 kith_status ki_qg_root_reserve(ki_qg *g, size_t n, kith_error *err);
 void ki_qg_root_clear(ki_qg *g);
-/* Take the sample anew where the rows have become more by a quarter, or always. from, to: scratch. */
+/* Whether the sample is to be taken anew with so many rows: they have become more by a quarter. */
+int ki_qg_root_is_due(const ki_qg *g, size_t rows);
+/* Take it anew where it is due, or always. from, to: scratch. */
 void ki_qg_root_sample(ki_qg *g, ki_qg_point *from, ki_qg_point *to, int always);
 void ki_qg_root_forget_orphans(ki_qg *g);
 /* Mark all rows that can be reached from one. */
 void ki_qg_root_follow(const ki_qg *g, uint32_t slot, uint64_t *seen, uint32_t *stack);
+/* One more entry that is no part of the sample. mean, to: scratch. */
+void ki_qg_root_enter(ki_qg *g, ki_qg_point *mean, ki_qg_point *to, uint32_t slot);
 /* Add the rows that no path leads to. seen: bits of n_slots; stack[n_slots]: scratch. */
 void ki_qg_root_orphans(ki_qg *g, ki_qg_point *from, ki_qg_point *to, uint64_t *seen, uint32_t *stack);
 

@@ -120,6 +120,7 @@ void ki_qg_offer_link(ki_qg *g, ki_qg_chooser *c, uint32_t slot, uint32_t other)
         }
     size_t place = victim(c, n, degree, dist, hidden);
     if (place == degree) return;
+    if (c->lost && n == degree) c->lost[c->n_lost++] = (uint64_t)slot << 32 | ki_qg_to(links[place]);
     ki_qg_point_load(g, &c->self, slot);
     ki_qg_point_load(g, &c->other, other);
     ki_qg_put(g, slot, &c->self, &c->other, place, other | (hidden ? KI_QG_FILLER : 0));

@@ -9,7 +9,11 @@
  *     DOT    -q.o      = -q.c      + [ -c.(o - c) + m <s, z(c)> ]  + [ -m ]   <s, z(q)>
  *
  * where the brackets are known when the link is made (`add`, `mul`), the first term is the true distance of the row whose
- * neighbours are looked at, and <s, z(q)> is looked up. All is counted from the mean and in units of the mean distance to it, so that half floats do. */
+ * neighbours are looked at, and <s, z(q)> is looked up. All is counted from the mean and in units of the mean distance to it, so that half floats do.
+ *
+ * Of more components than a code has bits, the principal ones are coded, as many as there are bits: what is left out is what
+ * varies least. They are turned at random among themselves. |o - c|^2 stays that of all components, so that the estimate is
+ * still exact for q = o. */
 #include "index/qg_internal.h"
 
 #include <math.h>
@@ -17,32 +21,39 @@
 
 #include "base/error.h"
 
-kith_status ki_qg_turn_init(ki_qg_turn *turn, size_t dim, size_t bits, uint64_t seed,
-                            const kith_allocator *allocator, kith_error *err)
+kith_status ki_qg_turn_init(ki_qg_turn *turn, size_t dim, size_t coded, size_t planes, uint64_t seed,
+                            int reduced, const kith_allocator *allocator, kith_error *err)
 {
     turn->dim = dim;
-    turn->bits = bits;
-    turn->width = (dim + KI_QG_STEP - 1) / KI_QG_STEP * KI_QG_STEP;
-    if (turn->width < bits) turn->width = bits;
+    turn->coded = coded;
+    turn->planes = planes;
+    turn->width = reduced ? coded : (dim + KI_QG_STEP - 1) / KI_QG_STEP * KI_QG_STEP;
+    if (turn->width < coded) turn->width = coded;
+    turn->room = turn->width + (reduced ? dim : 0);
+    if (turn->room < coded * planes) turn->room = coded * planes;
     turn->mean = ki_alloc_zero(allocator, dim, sizeof *turn->mean);
-    if (!turn->mean) return ki_fail_nomem(err, dim * sizeof *turn->mean);
+    turn->basis = reduced ? ki_alloc_zero(allocator, coded * dim, sizeof *turn->basis) : NULL;
+    if (!turn->mean || (reduced && !turn->basis))
+        return ki_fail_nomem(err, coded * dim * sizeof *turn->basis);
     return ki_hadamard_create(turn->width, NULL, seed, allocator, &turn->rotation, err);
 }
 
 void ki_qg_turn_clear(ki_qg_turn *turn, const kith_allocator *allocator)
 {
     ki_free(allocator, turn->mean);
+    ki_free(allocator, turn->basis);
     ki_hadamard_free(turn->rotation);
     turn->mean = NULL;
+    turn->basis = NULL;
     turn->rotation = NULL;
 }
 
 kith_status ki_qg_point_init(const ki_qg *g, ki_qg_point *point, kith_error *err)
 {
     point->x = ki_alloc(g->base.env->allocator, g->turn.dim, sizeof *point->x);
-    point->z = ki_alloc(g->base.env->allocator, g->turn.width, sizeof *point->z);
+    point->z = ki_alloc(g->base.env->allocator, g->turn.room, sizeof *point->z);
     if (point->x && point->z) return KITH_OK;
-    return ki_fail_nomem(err, (g->turn.dim + g->turn.width) * sizeof *point->x);
+    return ki_fail_nomem(err, (g->turn.dim + g->turn.room) * sizeof *point->x);
 }
 
 void ki_qg_point_clear(const ki_qg *g, ki_qg_point *point)
@@ -51,11 +62,18 @@ void ki_qg_point_clear(const ki_qg *g, ki_qg_point *point)
     ki_free(g->base.env->allocator, point->z);
 }
 
-void ki_qg_turn_vector(const ki_qg_turn *turn, const float *x, float *z)
+void ki_qg_turn_vector(const ki_qg *g, const float *x, float *z)
 {
-    float unit = 1 / turn->length;
-    for (size_t d = 0; d < turn->dim; d++) z[d] = (x[d] - turn->mean[d]) * unit;
-    for (size_t d = turn->dim; d < turn->width; d++) z[d] = 0;
+    const ki_qg_turn *turn = &g->turn;
+    float unit = 1 / turn->length, *centred = turn->basis ? z + turn->width : z;
+    for (size_t d = 0; d < turn->dim; d++) centred[d] = (x[d] - turn->mean[d]) * unit;
+    if (turn->basis) {
+        g->base.env->kernels->negdot_f16(centred, turn->basis, turn->dim * sizeof *turn->basis, NULL,
+                                         turn->width, turn->dim, z);
+        for (size_t d = 0; d < turn->width; d++) z[d] = -z[d];
+    } else {
+        for (size_t d = turn->dim; d < turn->width; d++) z[d] = 0;
+    }
     ki_hadamard_apply(turn->rotation, z);
 }
 
@@ -64,7 +82,10 @@ void ki_qg_point_load(const ki_qg *g, ki_qg_point *point, uint32_t slot)
     const ki_codec *codec = g->base.env->codec;
     ki_codes code = ki_qg_code(g, slot);
     codec->ops->decode(codec, code.code, code.factor, NULL, point->x);
-    ki_qg_turn_vector(&g->turn, point->x, point->z);
+    if (g->turned && ki_bits_get(g->is_turned, slot))
+        memcpy(point->z, g->turned + (size_t)slot * g->turn.width, g->turn.width * sizeof *point->z);
+    else
+        ki_qg_turn_vector(g, point->x, point->z);
 }
 
 void ki_qg_point_mean(const ki_qg *g, ki_qg_point *point)
@@ -75,6 +96,8 @@ void ki_qg_point_mean(const ki_qg *g, ki_qg_point *point)
 
 /* ---- Links ---- */
 
+#define SECOND 0.5f /* weight of the second bit of a component */
+
 static uint16_t to_half(const ki_qg *g, float value)
 {
     uint16_t half;
@@ -83,32 +106,45 @@ static uint16_t to_half(const ki_qg *g, float value)
     return half;
 }
 
+/* One plane of a code: its sign is that of how far `to` is from `from`, and that of the second plane says whether by more than
+ * `beyond`: a component stands for its sign, or for 1.5 and 0.5 of it. Adds <s, z(to) - z(from)> and <s, z(from)>, of eight
+ * components at a time side by side. */
+static void write_plane(const float *to, const float *from, size_t n, float beyond, float weight,
+                        uint8_t *code, float along[8], float signs[8])
+{
+    for (size_t d = 0; d < n; d += 8) {
+        unsigned byte = 0;
+        float off[8], sign[8];
+        for (size_t b = 0; b < 8; b++) off[b] = to[d + b] - from[d + b];
+        for (size_t b = 0; b < 8; b++) sign[b] = copysignf(weight, (fabsf(off[b]) - beyond) * off[b]);
+        for (size_t b = 0; b < 8; b++) along[b] += off[b] * sign[b];
+        for (size_t b = 0; b < 8; b++) signs[b] += from[d + b] * sign[b];
+        for (size_t b = 0; b < 8; b++) byte |= (unsigned)(sign[b] > 0) << b;
+        code[d / 8 * 16] = (uint8_t)byte;
+    }
+}
+
 void ki_qg_link(const ki_qg *g, const ki_qg_point *from, const ki_qg_point *to, size_t place, uint8_t *codes,
                 uint16_t *add, uint16_t *mul)
 {
     const ki_qg_turn *turn = &g->turn;
     const ki_kernels *kernels = g->base.env->kernels;
     uint8_t *code = codes + place / KI_QG_BLOCK * g->at.steps * KI_QG_STEP_BYTES + place % KI_QG_BLOCK;
-    float along8[8] = {0}, signs8[8] = {0}, along = 0,
-          signs = 0; /* eight sums each: they are added side by side */
-    for (size_t d = 0; d < turn->bits; d += 8) {
-        unsigned byte = 0;
-        float off[8], sign[8];
-        for (size_t b = 0; b < 8; b++) off[b] = to->z[d + b] - from->z[d + b];
-        for (size_t b = 0; b < 8; b++) sign[b] = copysignf(1, off[b]);
-        for (size_t b = 0; b < 8; b++) along8[b] += off[b] * sign[b];
-        for (size_t b = 0; b < 8; b++) signs8[b] += from->z[d + b] * sign[b];
-        for (size_t b = 0; b < 8; b++) byte |= (unsigned)(sign[b] > 0) << b;
-        code[d / 8 * 16] = (uint8_t)byte;
+    float along8[8] = {0}, signs8[8] = {0}, along = 0, signs = 0;
+    write_plane(to->z, from->z, turn->coded, 0, 1, code, along8, signs8);
+    if (turn->planes > 1) {
+        float common = sqrtf(kernels->l2sq_f32(to->z, from->z, turn->coded) / (float)turn->coded);
+        write_plane(to->z, from->z, turn->coded, common, SECOND, code + turn->coded / 8 * 16, along8, signs8);
     }
     for (size_t b = 0; b < 8; b++) along += along8[b], signs += signs8[b];
-    float norm2 = kernels->l2sq_f32(to->z, from->z, turn->width);
+    float unit = 1 / (turn->length * turn->length);
+    float norm2 = turn->basis ? kernels->l2sq_f32(to->x, from->x, turn->dim) * unit
+                              : kernels->l2sq_f32(to->z, from->z, turn->width);
     float m = along > 0 ? norm2 / along : 0;
     if (g->base.env->metric == KITH_L2SQ) {
         add[place] = to_half(g, norm2 + 2 * m * signs);
         mul[place] = to_half(g, -2 * m);
     } else {
-        float unit = 1 / (turn->length * turn->length);
         float c_o = kernels->dot_f32(from->x, to->x, turn->dim), c_c = kernels->norm2_f32(from->x, turn->dim);
         add[place] = to_half(g, (c_c - c_o) * unit + m * signs);
         mul[place] = to_half(g, -m);
@@ -159,35 +195,45 @@ void ki_qg_erase(ki_qg *g, uint32_t slot)
 
 /* ---- Queries ---- */
 
-/* What four components add to the sum, for each of their 16 patterns of signs, counted from the least. */
-static void fill_table(const float *z, float inverse, uint8_t *table)
+/* What four components add to the sum, for each of their 16 patterns of signs, counted from the least and in halves: the
+ * weights of those that are positive. */
+static void fill_table(const int8_t *weight, uint8_t *table)
 {
-    float value[16];
-    float least = -(fabsf(z[0]) + fabsf(z[1]) + fabsf(z[2]) + fabsf(z[3]));
-    value[0] = -(z[0] + z[1] + z[2] + z[3]);
-    for (unsigned bits = 1; bits < 16; bits++)
-        value[bits] = value[bits & (bits - 1)] + 2 * z[__builtin_ctz(bits)];
-    for (unsigned bits = 0; bits < 16; bits++) {
-        float place = (value[bits] - least) * inverse + 0.5f;
-        table[bits] = (uint8_t)(place < 127 ? place > 0 ? place : 0 : 127);
+    static const uint8_t picks[4][16] = {
+        {0, 255, 0, 255, 0, 255, 0, 255, 0, 255, 0, 255, 0, 255, 0, 255},
+        {0, 0, 255, 255, 0, 0, 255, 255, 0, 0, 255, 255, 0, 0, 255, 255},
+        {0, 0, 0, 0, 255, 255, 255, 255, 0, 0, 0, 0, 255, 255, 255, 255},
+        {0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255},
+    };
+    uint8_t w[4], least = 0;
+    for (size_t i = 0; i < 4; i++) {
+        w[i] = (uint8_t)weight[i];
+        least = (uint8_t)(least + (weight[i] < 0 ? -weight[i] : 0));
     }
+    for (size_t b = 0; b < 16; b++)
+        table[b] = (uint8_t)(least + (w[0] & picks[0][b]) + (w[1] & picks[1][b]) + (w[2] & picks[2][b]) +
+                             (w[3] & picks[3][b]));
 }
 
 void ki_qg_ask_codes(const ki_qg *g, const float *query, float *z, uint8_t *table, ki_qg_query *out)
 {
-    ki_qg_turn_vector(&g->turn, query, z);
-    float most = 0, bias = 0;
-    for (size_t d = 0; d < g->turn.bits; d += 4) {
-        float sum = fabsf(z[d]) + fabsf(z[d + 1]) + fabsf(z[d + 2]) + fabsf(z[d + 3]);
-        bias -= sum;
-        most = sum > most ? sum : most;
+    enum { MOST = 31 }; /* four of them stay within the seven bits of an entry */
+    const ki_kernels *kernels = g->base.env->kernels;
+    size_t coded = g->turn.coded, bits = g->at.bits;
+    ki_qg_turn_vector(g, query, z);
+    for (size_t d = coded; d < bits; d++) z[d] = SECOND * z[d - coded];
+    float most = kernels->finite_f32(z, bits) ? kernels->absmax_f32(z, bits) : 0;
+    float inverse = most > 0 ? MOST / most : 0, unit = inverse > 0 ? most / MOST : 0;
+    int sum = 0;
+    if (!(inverse < INFINITY)) inverse = unit = 0;
+    for (size_t d = 0; d < bits; d += KI_QG_STEP) {
+        int8_t weight[KI_QG_STEP] = {0};
+        for (size_t i = 0; i < KI_QG_STEP && inverse > 0; i++)
+            weight[i] = (int8_t)((int)(z[d + i] * inverse + (MOST + 0.5f)) - MOST);
+        for (size_t i = 0; i < KI_QG_STEP; i++) sum += weight[i] < 0 ? -weight[i] : weight[i];
+        for (size_t i = 0; i < KI_QG_STEP; i += 4)
+            fill_table(weight + i, table + d / KI_QG_STEP * KI_QG_STEP_TABLE + i % 8 / 4 * 64 + i / 8 * 16);
     }
-    float inverse = most > 0 ? 127 / (2 * most) : 0;
-    if (!(inverse < INFINITY)) inverse = 0;
-    for (size_t d = 0; d < g->turn.bits; d += 4) {
-        size_t step = d / KI_QG_STEP, lane = d % KI_QG_STEP / 8, half = d % 8 / 4;
-        fill_table(z + d, inverse, table + step * KI_QG_STEP_TABLE + half * 64 + lane * 16);
-    }
-    *out = (ki_qg_query){table, g->at.steps, bias, inverse > 0 ? 1 / inverse : 0,
-                         g->turn.length * g->turn.length};
+    /* The least sum is that of all weights taken against their signs; an entry counts weights once, a sign twice. */
+    *out = (ki_qg_query){table, g->at.steps, -unit * (float)sum, 2 * unit, g->turn.length * g->turn.length};
 }

@@ -78,6 +78,12 @@ static void enter(ki_qg *g, const ki_qg_point *from, ki_qg_point *to, uint32_t s
     root->node[root->n++] = slot;
 }
 
+void ki_qg_root_enter(ki_qg *g, ki_qg_point *mean, ki_qg_point *to, uint32_t slot)
+{
+    ki_qg_point_mean(g, mean);
+    enter(g, mean, to, slot);
+}
+
 void ki_qg_root_forget_orphans(ki_qg *g)
 {
     ki_qg_root *root = &g->root;
@@ -91,10 +97,15 @@ void ki_qg_root_forget_orphans(ki_qg *g)
     root->n = root->n_sample;
 }
 
+int ki_qg_root_is_due(const ki_qg *g, size_t rows)
+{
+    return rows >= g->root.made_for + g->root.made_for / 4 + 1;
+}
+
 void ki_qg_root_sample(ki_qg *g, ki_qg_point *from, ki_qg_point *to, int always)
 {
     ki_qg_root *root = &g->root;
-    if (!always && g->n_used < root->made_for + root->made_for / 4 + 1) return;
+    if (!always && !ki_qg_root_is_due(g, g->n_used)) return;
     size_t wanted = padded((size_t)sqrt((double)g->n_used)), n = 0, done = 0;
     if (wanted > SAMPLE) wanted = SAMPLE;
     if (wanted > g->n_used) wanted = g->n_used;

@@ -6,21 +6,17 @@
  * is chosen, and its lines fetched, before this one is looked at. */
 #include "index/qg_internal.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "base/error.h"
 
 #define EXPANDED (UINT32_C(1) << 31)
 
-#define RANKED 96 /* entries of the pool that are compared one by one */
-#define MERGED 32 /* new entries at a time */
+#define AHEAD 8 /* rows whose vectors are asked for before they are compared */
 
 /* Of the root this many entries begin a walk. */
 #define BEGIN 4
-
-/* Up to this many times ef rows are compared one by one instead: a step of a walk costs as much as ten distances of rows
- * that lie side by side. With a filter, times the square of the share that it lets through. */
-#define SCAN_BELOW 10
 
 /* Slots that are looked at to learn how many rows a filter lets through; at this share it is met by a wider pool. */
 #define SAMPLE 256
@@ -36,10 +32,10 @@ kith_status ki_qg_walker_init(const ki_qg *g, ki_qg_walker *w, kith_error *err)
 {
     const kith_allocator *allocator = g->base.env->allocator;
     w->near_room = 0;
-    w->z = ki_alloc(allocator, g->turn.width, sizeof *w->z);
+    w->z = ki_alloc(allocator, g->turn.room, sizeof *w->z);
     w->table = ki_alloc(allocator, g->at.steps, KI_QG_STEP_TABLE);
     if (w->z && w->table) return KITH_OK;
-    return ki_fail_nomem(err, g->turn.width * sizeof *w->z + g->at.steps * KI_QG_STEP_TABLE);
+    return ki_fail_nomem(err, g->turn.room * sizeof *w->z + g->at.steps * KI_QG_STEP_TABLE);
 }
 
 void ki_qg_walker_clear(const ki_qg *g, ki_qg_walker *w)
@@ -85,8 +81,9 @@ kith_status ki_qg_walker_reserve(const ki_qg *g, ki_qg_walker *w, size_t nodes, 
     near += KI_QG_BLOCK;
     if (limit < BEGIN) limit = BEGIN;
     if (limit > w->room) {
-        float *pool = ki_alloc(allocator, limit, sizeof *pool);
-        uint32_t *node = pool ? ki_alloc(allocator, limit, sizeof *node) : NULL;
+        size_t room = limit + KI_QG_MERGE_ROOM;
+        float *pool = ki_alloc(allocator, room, sizeof *pool);
+        uint32_t *node = pool ? ki_alloc(allocator, room, sizeof *node) : NULL;
         if (!node) {
             ki_free(allocator, pool);
             return ki_fail_nomem(err, limit * (sizeof *pool + sizeof *node));
@@ -122,89 +119,65 @@ static void start(ki_qg_walker *w, size_t limit)
     w->limit = limit;
 }
 
-/* Mark a row; whether it was not. */
-static inline int mark(ki_qg_walker *w, uint32_t node)
-{
-    uint64_t bit = (uint64_t)1 << (node % 64), *word = &w->marks[node / 64];
-    if (*word & bit) return 0;
-    *word |= bit;
-    w->entered++;
-    if (w->n_marked < w->marked_room) w->marked[w->n_marked++] = node;
-    return 1;
-}
-
 static inline float worst(const ki_qg_walker *w)
 {
     return w->n == w->limit ? w->pool[w->n - 1] : INFINITY;
 }
 
-/* How many of the pool are no farther: halves while it is large, then all are compared side by side, because a chain of
- * comparisons would wait for each. */
-static inline size_t rank(const ki_qg_walker *w, float dist)
+static void merge(const ki_qg *g, ki_qg_walker *w, const float *dist, const uint32_t *node, size_t n)
 {
-    const float *pool = w->pool;
-    size_t first = 0, n = w->n;
-    int before = 0;
-    while (n > RANKED) {
-        size_t half = n / 2;
-        first += half * (size_t)(pool[first + half - 1] <= dist);
-        n -= half;
-    }
-    for (size_t i = 0; i < n; i++) before += pool[first + i] <= dist;
-    return first + (size_t)before;
+    size_t first = g->base.env->kernels->qg_merge(w->pool, w->node, &w->n, w->limit, dist, node, n);
+    if (first < w->next) w->next = first;
 }
 
-/* Merge new[n], ascending. The places are all found before anything moves. */
-static void merge(ki_qg_walker *w, const ki_near *new, size_t n)
+/* Offer rows: those that were in the pool before are left out. There is no branch to be foreseen, so that the words of all
+ * marks are asked for at once. */
+static void offer(const ki_qg *g, ki_qg_walker *w, const float *dist, const uint32_t *place,
+                  const uint32_t *links, size_t n)
 {
-    size_t place[MERGED + 1];
-    for (size_t i = 0; i < n; i++) place[i] = rank(w, new[i].dist);
-    while (n > 0 && place[n - 1] + n > w->limit) n--;
-    if (n == 0) return;
-    if (place[0] < w->next) w->next = place[0];
-    size_t end = w->n + n > w->limit ? w->limit - n : w->n; /* old ones from here on are lost */
-    w->n = end + n;
-    for (size_t i = n; i-- > 0;) {
-        size_t moved = place[i] < end ? end - place[i] : 0;
-        memmove(w->pool + place[i] + i + 1, w->pool + place[i], moved * sizeof *w->pool);
-        memmove(w->node + place[i] + i + 1, w->node + place[i], moved * sizeof *w->node);
-        w->pool[place[i] + i] = new[i].dist;
-        w->node[place[i] + i] = new[i].node;
-        if (place[i] < end) end = place[i];
-    }
-}
-
-/* Offer rows that were not in the pool before: sorted a few at a time. */
-static void offer(ki_qg_walker *w, const float *dist, const uint32_t *place, const uint32_t *links, size_t n)
-{
-    ki_near new[MERGED];
+    float new_dist[KI_QG_DEGREE];
+    uint32_t new_node[KI_QG_DEGREE];
     size_t m = 0;
     for (size_t i = 0; i < n; i++) {
         uint32_t to = ki_qg_to(links[place[i]]);
-        if (!(dist[i] < worst(w)) || !mark(w, to)) continue;
-        size_t j = m++;
-        for (; j > 0 && new[j - 1].dist > dist[i]; j--) new[j] = new[j - 1];
-        new[j] = (ki_near){dist[i], to};
-        if (m < MERGED) continue;
-        merge(w, new, m);
-        m = 0;
+        uint64_t bit = (uint64_t)1 << (to % 64), *word = &w->marks[to / 64];
+        new_dist[m] = dist[i];
+        new_node[m] = to;
+        m += !(*word & bit);
+        *word |= bit;
     }
-    merge(w, new, m);
+    if (m == 0) return;
+    w->entered += m;
+    if (w->n_marked + m <= w->marked_room) {
+        memcpy(w->marked + w->n_marked, new_node, m * sizeof *new_node);
+        w->n_marked += m;
+    } else {
+        w->n_marked = w->marked_room;
+    }
+    for (size_t i = 0; i < m; i += KI_QG_MERGED)
+        merge(g, w, new_dist + i, new_node + i, m - i < KI_QG_MERGED ? m - i : KI_QG_MERGED);
 }
 
+/* Ask for the lines of a row: those before its links at once, the rest (its links and its vector) while there is something to
+ * compute, because a core has room for some ten lines on their way and waits where more are asked for. */
 static inline void fetch(const ki_qg *g, uint32_t node)
 {
     const uint8_t *row = ki_qg_row(g, node);
-    for (size_t i = 0; i < g->at.stride; i += KI_CACHE_LINE) __builtin_prefetch(row + i);
+    for (size_t i = 0; i < g->at.add; i += KI_CACHE_LINE) __builtin_prefetch(row + i);
+}
+static inline void fetch_rest(const ki_qg *g, uint32_t node)
+{
+    const uint8_t *row = ki_qg_row(g, node);
+    for (size_t i = g->at.add; i < g->at.stride; i += KI_CACHE_LINE) __builtin_prefetch(row + i);
 }
 
-/* The best row that was not expanded, marked so and on its way; KI_GRAPH_NONE: there is none. */
+/* The best row that was not expanded, marked so and on its way; KI_GRAPH_NONE: there is none within the bound. */
 static inline uint32_t take(const ki_qg *g, ki_qg_walker *w)
 {
-    size_t i = w->next;
-    while (i < w->n && w->node[i] & EXPANDED) i++;
+    size_t i = w->next, end = w->n < w->width ? w->n : w->width;
+    while (i < end && w->node[i] & EXPANDED) i++;
     w->next = i;
-    if (i == w->n) return KI_GRAPH_NONE;
+    if (i >= end || w->pool[i] > w->bound) return KI_GRAPH_NONE;
     uint32_t node = w->node[i];
     w->node[i] |= EXPANDED;
     w->next++;
@@ -215,10 +188,9 @@ static inline uint32_t take(const ki_qg *g, ki_qg_walker *w)
 /* ---- The walk ---- */
 
 /* The few best entries. */
-static void begin(const ki_qg *g, ki_qg_walker *w, const float *vector, size_t limit)
+static void begin(const ki_qg *g, ki_qg_walker *w, size_t limit)
 {
     const ki_qg_root *root = &g->root;
-    (void)vector;
     start(w, limit < BEGIN ? limit : BEGIN);
     float base = 0;
     size_t blocks = (root->n + KI_QG_BLOCK - 1) / KI_QG_BLOCK;
@@ -226,40 +198,97 @@ static void begin(const ki_qg *g, ki_qg_walker *w, const float *vector, size_t l
                                              INFINITY, w->dist, w->place);
     for (size_t i = 0; i < n; i++) {
         if (!(w->dist[i] < worst(w))) continue;
-        ki_near entry = {w->dist[i], root->node[w->place[i]]};
-        merge(w, &entry, 1);
+        merge(g, w, &w->dist[i], &root->node[w->place[i]], 1);
     }
     for (size_t i = 0; i < w->n; i++) {
-        (void)mark(w, w->node[i]);
+        uint32_t node = w->marked[w->n_marked++] = w->node[i];
+        w->marks[node / 64] |= (uint64_t)1 << (node % 64);
         w->pool[i] = INFINITY; /* counted from elsewhere */
     }
+    w->entered = w->n;
     w->limit = limit;
 }
 
-static void expand(const ki_qg *g, ki_qg_walker *w, uint32_t node, ki_query *query)
+/* How many times the distance of the last row kept an estimate may be, for `reach` as it is set; 0: any. Distances are squared, and
+ * those of unit vectors half of squared ones; dot products of others are none. */
+static float slack(const ki_qg *g, const ki_query *query)
 {
-    float base = ki_qg_distance(g, w->scorer, node);
-    w->expanded++;
-    if (w->met && w->n_met < w->met_room) w->met[w->n_met++] = (ki_near){base, node};
-    if (query && base <= ki_query_limit(query)) ki_qg_offer(g, query, base, node);
-    const uint8_t *row = ki_qg_row(g, node);
-    size_t n = g->base.env->kernels->qg_near(&w->query, row, ki_qg_add(g, node), ki_qg_mul(g, node),
-                                             g->at.blocks, base, worst(w), w->dist, w->place);
-    offer(w, w->dist, w->place, ki_qg_links(g, node), n);
+    float reach = (float)query->settings[KI_QG_REACH];
+    if (reach <= 0 || query->found || (g->base.env->metric != KITH_L2SQ && !query->cosine)) return 0;
+    return (1 + reach) * (1 + reach);
 }
 
-void ki_qg_walk(const ki_qg *g, ki_qg_walker *w, const float *vector, size_t limit, ki_query *query)
+/* Rows that are estimated to be farther than this are not looked at. */
+static float bound(const ki_qg_walker *w, const ki_query *query)
+{
+    float zero = query->cosine ? 1 : 0; /* distance 0 is -1 there: see query.h */
+    return w->slack > 0 ? (ki_query_limit(query) + zero) * w->slack - zero : INFINITY;
+}
+
+/* The true distance of a row, which those who asked get to know. */
+static float meet(const ki_qg *g, ki_qg_walker *w, uint32_t node, ki_query *query)
+{
+    float dist = ki_qg_distance(g, w->scorer, node);
+    if (w->met && w->n_met < w->met_room) w->met[w->n_met++] = (ki_near){dist, node};
+    if (query && dist <= ki_query_limit(query)) {
+        ki_qg_offer(g, query, dist, node);
+        w->bound = bound(w, query);
+    }
+    return dist;
+}
+
+static void expand(const ki_qg *g, ki_qg_walker *w, uint32_t node, uint32_t then, ki_query *query)
+{
+    float base = meet(g, w, node, query);
+    float limit = w->bound < worst(w) ? w->bound : worst(w);
+    w->expanded++;
+    const uint8_t *row = ki_qg_row(g, node);
+    size_t n = g->base.env->kernels->qg_near(&w->query, row, ki_qg_add(g, node), ki_qg_mul(g, node),
+                                             g->at.blocks, base, limit, w->dist, w->place);
+    if (then != KI_GRAPH_NONE) fetch_rest(g, then);
+    offer(g, w, w->dist, w->place, ki_qg_links(g, node), n);
+}
+
+static inline void fetch_code(const ki_qg *g, uint32_t node)
+{
+    const uint8_t *row = ki_qg_row(g, node);
+    for (size_t i = g->at.factor; i < g->at.stride; i += KI_CACHE_LINE) __builtin_prefetch(row + i);
+    __builtin_prefetch(row + g->at.stride - 1);
+}
+
+/* Rows of the pool that were not expanded may be nearer than their estimates say: take their true distances, each a read
+ * of some lines and not of a whole row. */
+static void look_closer(const ki_qg *g, ki_qg_walker *w, ki_query *query)
+{
+    size_t n = w->n;
+    for (size_t i = 0; i < n + AHEAD; i++) {
+        if (i < n && w->pool[i] > w->bound) n = i;
+        if (i < n && !(w->node[i] & EXPANDED)) fetch_code(g, w->node[i]);
+        if (i < AHEAD || w->node[i - AHEAD] & EXPANDED) continue;
+        uint32_t node = w->node[i - AHEAD];
+        if (query && ki_query_selective(query) && !ki_qg_allowed(g, query, node)) continue;
+        meet(g, w, node, query);
+        w->node[i - AHEAD] |= EXPANDED;
+    }
+}
+
+void ki_qg_walk(const ki_qg *g, ki_qg_walker *w, const float *vector, size_t ef, size_t limit,
+                ki_query *query)
 {
     w->scorer->ops->query(w->scorer, vector);
     ki_qg_ask_codes(g, vector, w->z, w->table, &w->query);
     w->expanded = 0;
-    begin(g, w, vector, limit);
+    w->width = ef;
+    w->bound = INFINITY;
+    w->slack = query ? slack(g, query) : 0;
+    begin(g, w, limit);
     uint32_t now = take(g, w), then;
     while (now != KI_GRAPH_NONE && !(query && ki_query_stop(query))) {
         then = take(g, w);
-        expand(g, w, now, query);
+        expand(g, w, now, then, query);
         now = then != KI_GRAPH_NONE ? then : take(g, w);
     }
+    if (limit > ef && !(query && ki_query_stop(query))) look_closer(g, w, query);
 }
 
 /* ---- Queries ---- */
@@ -288,6 +317,22 @@ static size_t width(const ki_qg *g, size_t k, const double *settings)
     return ef < g->n_slots ? ef : g->n_slots + 1;
 }
 
+/* Rows of the pool of a walk of that width. */
+static size_t kept(const ki_qg *g, size_t ef, const double *settings)
+{
+    double spare = settings[KI_QG_SPARE];
+    if (spare < 0) spare = 2 * g->at.bits < g->turn.dim;
+    double n = (double)ef * (1 + spare);
+    return n < (double)g->n_slots ? (size_t)n : g->n_slots + 1;
+}
+
+/* Whether so many rows are compared one by one instead: a step of a walk costs as much as ten distances of rows that lie
+ * side by side. */
+static int scans(const ki_query *query, size_t ef, double rows)
+{
+    return query->settings[KI_QG_SCAN_BELOW] * (double)ef >= rows;
+}
+
 /* The width that a filter which lets this share through asks for. */
 static size_t wider(const ki_qg *g, size_t ef, double share)
 {
@@ -300,7 +345,8 @@ kith_status ki_qg_prepare(const ki_structure *structure, ki_scratch *scratch, si
 {
     const ki_qg *g = (const ki_qg *)structure;
     size_t ef = width(g, k, settings);
-    return ki_qg_walker_reserve(g, &scratch->walker, g->n_slots, wider(g, ef, WIDER_FROM), err);
+    return ki_qg_walker_reserve(g, &scratch->walker, g->n_slots, kept(g, wider(g, ef, WIDER_FROM), settings),
+                                err);
 }
 
 /* Compare every row that may be returned. Up to which slot it came: all, unless it was stopped. */
@@ -333,7 +379,7 @@ static void recall(const ki_qg *g, const ki_qg_walker *w, ki_query *query, size_
 
 static void walk(const ki_qg *g, ki_qg_walker *w, ki_query *query, size_t ef)
 {
-    ki_qg_walk(g, w, query->vector, ef, query);
+    ki_qg_walk(g, w, query->vector, ef, kept(g, ef, query->settings), query);
     query->scored += ki_query_selective(query) ? w->expanded : w->entered;
     query->visited += w->expanded;
 }
@@ -355,7 +401,7 @@ static double share(const ki_query *query)
 static void search_filtered(const ki_qg *g, ki_qg_walker *w, ki_query *query, size_t ef)
 {
     double part = share(query);
-    if (part >= WIDER_FROM && (double)SCAN_BELOW * (double)ef < part * part * (double)g->n_slots) {
+    if (part >= WIDER_FROM && !scans(query, ef, part * part * (double)g->n_slots)) {
         walk(g, w, query, wider(g, ef, part));
         if (query->stopped || ki_query_taken(query) >= query->need) return;
         query->top.n = 0; /* what was offered will be offered again */
@@ -371,17 +417,17 @@ static void search_range(const ki_qg *g, ki_qg_walker *w, ki_query *query, size_
 {
     size_t before = 0; /* what the walk before this one found: one that is stopped may have found less */
     for (;;) {
-        if (ki_qg_walker_reserve(g, w, g->n_slots, ef, NULL) != KITH_OK) {
+        if (ki_qg_walker_reserve(g, w, g->n_slots, kept(g, ef, query->settings), NULL) != KITH_OK) {
             query->found->failed = query->stopped = 1;
             return;
         }
         walk(g, w, query, ef);
         ki_graph_keep_more(query->found, before);
         before = query->found->n;
-        if (query->stopped || w->n < ef || query->by_slot) return;
+        if (query->stopped || w->n < w->limit || query->by_slot) return;
         if (w->pool[w->n - 1] > ki_query_limit(query)) return;
         ef *= 4;
-        if (SCAN_BELOW * ef < g->n_slots) continue;
+        if (ef < g->n_slots && !scans(query, ef, (double)g->n_slots)) continue;
         (void)scan(g, w->scorer, query);
         ki_graph_keep_more(query->found, before);
         return;
@@ -398,7 +444,7 @@ void ki_qg_search(const ki_structure *structure, ki_scratch *scratch, ki_query *
         return;
     }
     size_t ef = width(g, query->top.k, query->settings);
-    if (SCAN_BELOW * ef >= g->n_used)
+    if (scans(query, ef, (double)g->n_used))
         (void)scan(g, w->scorer, query);
     else if (query->found)
         search_range(g, w, query, ef);

@@ -133,6 +133,8 @@ static inline float ki_rabitq_estimate(const ki_rabitq_query *q, int32_t sum, fl
 #define KI_QG_STEPS 64       /* at most */
 #define KI_QG_STEP_BYTES 64  /* codes of a block */
 #define KI_QG_STEP_TABLE 128 /* entries */
+#define KI_QG_MERGED 32      /* new entries of a pool at a time, qg_merge */
+#define KI_QG_MERGE_ROOM 16  /* entries that lie behind those of a pool */
 typedef struct ki_qg_query {
     const uint8_t *table;
     size_t steps;

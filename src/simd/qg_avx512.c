@@ -4,6 +4,7 @@
 
 #ifdef KI_X86
 #include <immintrin.h>
+#include <math.h>
 
 #include "simd/target_avx512.h"
 
@@ -59,11 +60,74 @@ static size_t near(const ki_qg_query *q, const uint8_t *codes, const uint16_t *a
     return n;
 }
 
+/* The new ones sorted: each is put where its rank is, so that nothing depends on what is foreseen. */
+KI_INLINE void sort_new(const float *dist, const uint32_t *node, size_t m, float *sorted, uint32_t *number)
+{
+    const __m512 none = _mm512_set1_ps(INFINITY);
+    __mmask32 in = (__mmask32)(((uint64_t)1 << m) - 1);
+    __m512 low = _mm512_mask_loadu_ps(none, (__mmask16)in, dist);
+    __m512 high = _mm512_mask_loadu_ps(none, (__mmask16)(in >> 16), dist + 16);
+    for (size_t i = 0; i < m; i++) {
+        __m512 d = _mm512_set1_ps(dist[i]);
+        unsigned less = _mm512_cmp_ps_mask(low, d, _CMP_LT_OQ), same = _mm512_cmp_ps_mask(low, d, _CMP_EQ_OQ);
+        if (m > 16) {
+            less |= (unsigned)_mm512_cmp_ps_mask(high, d, _CMP_LT_OQ) << 16;
+            same |= (unsigned)_mm512_cmp_ps_mask(high, d, _CMP_EQ_OQ) << 16;
+        }
+        size_t at = (size_t)__builtin_popcount(less | (same & (((unsigned)1 << i) - 1)));
+        sorted[at] = dist[i];
+        number[at] = node[i];
+    }
+}
+
+/* How many of the pool are no farther. */
+KI_INLINE size_t rank(const float *pool, size_t n, float dist)
+{
+    size_t first = 0;
+    while (n > 16) {
+        size_t half = n / 2;
+        first += pool[first + half - 1] <= dist ? half : 0;
+        n -= half;
+    }
+    unsigned before = _mm512_cmp_ps_mask(_mm512_loadu_ps(pool + first), _mm512_set1_ps(dist), _CMP_LE_OQ);
+    return first + (size_t)__builtin_popcount(before & (((unsigned)1 << n) - 1));
+}
+
+/* Sixteen places of the merged pool are old ones in their order where a bit says that no new one stands, from the last sixteen
+ * to those where the first new one comes in: so it can be done in place. */
+static size_t merge(float *dist, uint32_t *node, size_t *n, size_t limit, const float *new_dist,
+                    const uint32_t *new_node, size_t m)
+{
+    float sorted[KI_QG_MERGED + 16];
+    uint32_t number[KI_QG_MERGED + 16];
+    size_t place[KI_QG_MERGED];
+    sort_new(new_dist, new_node, m, sorted, number);
+    for (size_t i = 0; i < m; i++) place[i] = rank(dist, *n, sorted[i]) + i;
+    while (m > 0 && place[m - 1] >= limit) m--;
+    if (m == 0) return *n;
+    *n = *n + m < limit ? *n + m : limit;
+    size_t before = m;
+    for (size_t block = (*n - 1) / 16 + 1; block-- > place[0] / 16;) {
+        __mmask16 in = 0;
+        for (; before > 0 && place[before - 1] >= block * 16; before--)
+            in = (__mmask16)(in | 1u << (place[before - 1] - block * 16));
+        __mmask16 old = (__mmask16)~in;
+        __m512 d = _mm512_maskz_expand_ps(old, _mm512_loadu_ps(dist + block * 16 - before));
+        __m512i k = _mm512_maskz_expand_epi32(old, _mm512_loadu_si512(node + block * 16 - before));
+        d = _mm512_mask_expand_ps(d, in, _mm512_loadu_ps(sorted + before));
+        k = _mm512_mask_expand_epi32(k, in, _mm512_loadu_si512(number + before));
+        _mm512_storeu_ps(dist + block * 16, d);
+        _mm512_storeu_si512(node + block * 16, k);
+    }
+    return place[0];
+}
+
 #include "simd/target_end.h"
 
 void ki_simd_qg_avx512(ki_kernels *table, const ki_cpu *cpu)
 {
     (void)cpu;
     table->qg_near = near;
+    table->qg_merge = merge;
 }
 #endif

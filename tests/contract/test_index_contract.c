@@ -244,7 +244,8 @@ static void check_filtered(const index_case *c, kith_searcher *searcher, const k
             size_t found = matches < CASE_K ? matches : CASE_K;
             assert_int_equal(stats[q].found, found);
             assert_int_equal(stats[q].complete, 1);
-            assert_true(stats[q].scored <= matches);
+            /* a walk comes by rows that do not match, and may be followed by a scan of those that do */
+            assert_true(stats[q].scored <= matches + (case_walks() ? CASE_N : 0));
             check_results(c, query, ids + q * CASE_K, dist + q * CASE_K, CASE_K, found);
             for (size_t i = 0; i < found; i++) {
                 size_t place = 0;

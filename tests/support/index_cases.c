@@ -74,11 +74,17 @@ static char where[160]; /* what is being tested, empty between cases */
 static kith_metric now_metric = KITH_L2SQ;
 static size_t now_dim = CASE_DIM;
 static size_t now_bits; /* of a fingerprint; 0: rows are as wide as now_dim says */
+static int now_walks;   /* few rows are walked through, too, where the family would compare them all */
 
 /* Rows of fingerprints are wider than what is tested with. */
 static size_t print_bits(const char *spec)
 {
     return strncmp(spec, "SimHash", 7) == 0 ? strtoul(spec + 7, NULL, 10) : 0;
+}
+
+static int walks(const char *spec)
+{
+    return strncmp(spec, "QG", 2) == 0;
 }
 
 static size_t index_dim(const char *spec, kith_metric metric, size_t dim)
@@ -153,6 +159,7 @@ static void run_case(const family_case *family, kith_metric metric, kith_simd le
     now_dim = CASE_DIM;
     case_spec(family, CASE_DIM / 4, c.spec);
     now_bits = print_bits(c.spec);
+    now_walks = walks(c.spec);
     snprintf(where, sizeof where, "%s, %s, %s", c.spec, kith_metric_name(metric), kith_simd_name(level));
     assert_int_equal(kith_simd_use(level, NULL), KITH_OK);
     test(&c);
@@ -199,6 +206,7 @@ void case_rows_are(const index_case *c, size_t dim)
     now_metric = c->metric;
     now_dim = dim;
     now_bits = print_bits(c->spec);
+    now_walks = walks(c->spec);
 }
 
 void case_dimension(size_t dim)
@@ -279,6 +287,31 @@ kith_status case_reconstruct(const kith_index *index, uint64_t id, float *out, k
     return status;
 }
 
+int case_walks(void)
+{
+    return now_walks;
+}
+void case_scan(void)
+{
+    now_walks = 0;
+}
+
+/* The same search, but walking: KITH_INVALID where the searcher's family cannot be told to. */
+static kith_status search_walking(kith_searcher *searcher, const float *queries, size_t nq, size_t k,
+                                  const kith_search_options *options, uint64_t *ids, float *dist,
+                                  kith_search_stats *stats, kith_error *err)
+{
+    kith_search_options walking;
+    kith_setting settings[8] = {{"scan_below", 0}};
+    kith_search_options_init(&walking);
+    if (options) walking = *options;
+    if (walking.n_settings >= sizeof settings / sizeof *settings) return KITH_INVALID;
+    for (size_t i = 0; i < walking.n_settings; i++) settings[i + 1] = walking.settings[i];
+    walking.settings = settings;
+    walking.n_settings++;
+    return kith_search(searcher, queries, nq, k, &walking, ids, dist, stats, err);
+}
+
 kith_status case_search(kith_searcher *searcher, const float *queries, size_t nq, size_t k,
                         const kith_search_options *options, uint64_t *ids, float *dist,
                         kith_search_stats *stats, kith_error *err)
@@ -289,6 +322,9 @@ kith_status case_search(kith_searcher *searcher, const float *queries, size_t nq
         free_sets(&sets);
         return status;
     }
+    kith_status walked =
+        now_walks ? search_walking(searcher, queries, nq, k, options, ids, dist, stats, err) : KITH_INVALID;
+    if (walked != KITH_INVALID) return walked;
     if (now_metric != KITH_HAMMING)
         return kith_search(searcher, queries, nq, k, options, ids, dist, stats, err);
     uint8_t *bits = pack(queries, nq);

@@ -75,9 +75,12 @@ kith_status case_train(kith_index *index, const float *x, size_t n, const kith_r
 kith_status case_add(kith_index *index, const float *x, const uint64_t *ids, size_t n, const kith_run *run,
                      kith_error *err);
 kith_status case_reconstruct(const kith_index *index, uint64_t id, float *out, kith_error *err);
+/* A graph that would compare all of so few rows is told to walk, until the end of the case or case_scan(). */
 kith_status case_search(kith_searcher *searcher, const float *queries, size_t nq, size_t k,
                         const kith_search_options *options, uint64_t *ids, float *dist,
                         kith_search_stats *stats, kith_error *err);
+int case_walks(void);
+void case_scan(void);
 kith_status case_calibrate(kith_index *index, const float *queries, size_t nq,
                            const kith_calibrate_options *options, const kith_run *run, kith_error *err);
 kith_status case_search_range(kith_searcher *searcher, const float *query, float radius,

@@ -45,20 +45,24 @@ static kith_index *made(const char *spec, size_t n, size_t threads)
     return index;
 }
 
+static double reach, spare; /* of the searches below */
+
 static void ask(const kith_index *index, double ef, const kith_filter *filter, uint64_t *ids, float *dist,
                 kith_search_stats *stats)
 {
     kith_searcher *searcher;
-    kith_setting setting = {"ef", ef};
+    kith_setting settings[] = {{"ef", ef}, {"reach", reach}, {"spare", spare}};
     kith_search_options options;
     kith_search_options_init(&options);
     options.filter = filter;
-    options.settings = &setting;
-    options.n_settings = ef > 0;
+    options.settings = settings;
+    options.n_settings = ef > 0 ? 3 : 0;
     assert_ok(kith_searcher_create(index, &searcher, &err), &err);
     assert_ok(kith_search(searcher, queries, NQ, K, &options, ids, dist, stats, &err), &err);
     kith_searcher_free(searcher);
 }
+
+static double looked_at; /* rows that a query of the last recall() expanded, on average */
 
 /* Against Flat over the same rows; what a walk looks at, too. */
 static double recall(const kith_index *index, const kith_index *flat, double ef, const kith_filter *filter)
@@ -69,7 +73,9 @@ static double recall(const kith_index *index, const kith_index *flat, double ef,
     size_t hits = 0;
     ask(flat, 0, filter, true_ids, true_dist, NULL);
     ask(index, ef, filter, ids, dist, stats);
+    looked_at = 0;
     for (size_t q = 0; q < NQ; q++) {
+        looked_at += (double)stats[q].visited / NQ;
         assert_int_equal(stats[q].found, K);
         assert_true(stats[q].visited > 0 && stats[q].visited < N / 3); /* a walk it was */
         for (size_t i = 0; i < K; i++) hits += dist[q * K + i] <= true_dist[q * K + K - 1];
@@ -100,6 +106,27 @@ static void walks_find_near_rows(void **state)
     double narrow = recall(index, flat, 20, NULL), wide = recall(index, flat, 150, NULL);
     printf("recall %.3f at ef 20, %.3f at ef 150\n", narrow, wide);
     assert_true(narrow > 0.6 && wide > 0.97);
+    kith_index_free(index);
+    kith_index_free(flat);
+}
+
+/* True distances of the rest of the pool find more; walks that end by what they found look at less. */
+static void spare_and_reach(void **state)
+{
+    (void)state;
+    kith_index *index = made("QG16x32,SQ8", N, 2), *flat = made("SQ8", N, 0);
+    double plain = recall(index, flat, 20, NULL);
+    spare = 2;
+    double more = recall(index, flat, 20, NULL);
+    spare = 0;
+    double far = recall(index, flat, 200, NULL), all = looked_at;
+    reach = 0.1;
+    double near = recall(index, flat, 200, NULL), some = looked_at;
+    reach = 0;
+    printf("recall %.3f, %.3f with spare; %.3f of %.0f rows, %.3f of %.0f\n", plain, more, far, all, near,
+           some);
+    assert_true(more > plain + 0.02);
+    assert_true(near > far - 0.1 && some < 0.8 * all);
     kith_index_free(index);
     kith_index_free(flat);
 }
@@ -218,12 +245,80 @@ static void cancelled_adds_leave_nothing(void **state)
     kith_index_free(index);
 }
 
+/* Rows that come one by one to many: no call looks at all links, and every row is reached all the same. */
+static void rows_added_one_by_one_are_reached(void **state)
+{
+    (void)state;
+    enum { MANY = 4300, FEW = 60 };
+    kith_index *index = made("QG16,SQ8", MANY, 0), *flat = made("SQ8", MANY, 0);
+    for (size_t i = MANY; i < MANY + FEW; i++)
+        for (kith_index **each = (kith_index *[]){index, flat, NULL}; *each; each++)
+            assert_ok(kith_index_add(*each, x + i * DIM, NULL, 1, NULL, &err), &err);
+    assert_ok(kith_index_check(index, &err), &err);
+    assert_true(recall(index, flat, 150, NULL) > 0.9);
+    kith_index_free(index);
+    kith_index_free(flat);
+}
+
+/* Codes of the principal components: fewer bits than the vectors have components. */
+static void codes_of_fewer_bits(void **state)
+{
+    (void)state;
+    enum { WIDE = 72, ROWS = N / 2 };
+    float *wide = test_vectors(ROWS, WIDE, 0, 15);
+    for (size_t i = 0; i < ROWS; i++) /* what matters lies along a third of the axes */
+        for (size_t d = 0; d < WIDE; d++) wide[i * WIDE + d] *= d % 3 == 0 ? 1 : 0.1f;
+    kith_index *index, *opened;
+    assert_int_equal(kith_index_create("QG16x40", WIDE, NULL, &index, &err), KITH_INVALID);
+    assert_ok(kith_index_create("QG16x32,SQ8", WIDE, NULL, &index, &err), &err);
+    assert_ok(kith_index_train(index, wide, ROWS, NULL, &err), &err);
+    assert_ok(kith_index_add(index, wide, NULL, ROWS, NULL, &err), &err);
+    assert_ok(kith_index_check(index, &err), &err);
+    size_t size, hits = 0;
+    unsigned char *bytes = saved(index, &size);
+    char path[1024];
+    snprintf(path, sizeof path, "%s/qg.kidx", test_folder());
+    assert_ok(kith_index_open(path, KITH_OPEN_READ, NULL, NULL, &opened, &err), &err);
+    assert_ok(kith_index_check(opened, &err), &err);
+    kith_searcher *a, *b;
+    kith_setting settings[] = {{"scan_below", 0}, {"ef", 40}};
+    kith_search_options options;
+    kith_search_options_init(&options);
+    options.settings = settings;
+    options.n_settings = 2;
+    assert_ok(kith_searcher_create(index, &a, &err), &err);
+    assert_ok(kith_searcher_create(opened, &b, &err), &err);
+    for (size_t i = 0; i < ROWS; i += 5) {
+        uint64_t ids[2];
+        float dist[2];
+        assert_ok(kith_search(a, wide + i * WIDE, 1, 1, &options, &ids[0], &dist[0], NULL, &err), &err);
+        assert_ok(kith_search(b, wide + i * WIDE, 1, 1, &options, &ids[1], &dist[1], NULL, &err), &err);
+        assert_int_equal(ids[0], ids[1]);
+        assert_true(dist[0] == dist[1]);
+        hits += ids[0] == i;
+    }
+    printf("%zu of %d rows find themselves\n", hits, ROWS / 5);
+    assert_true(hits > ROWS / 5 * 9 / 10);
+    kith_searcher_free(a);
+    kith_searcher_free(b);
+    kith_index_free(index);
+    kith_index_free(opened);
+    free(bytes);
+    free(wide);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(walks_find_near_rows),       cmocka_unit_test(threads_do_not_show),
-        cmocka_unit_test(replaced_rows_are_found),    cmocka_unit_test(equal_rows_share_a_vertex),
-        cmocka_unit_test(filters_are_met_by_walking), cmocka_unit_test(cancelled_adds_leave_nothing),
+        cmocka_unit_test(rows_added_one_by_one_are_reached),
+        cmocka_unit_test(codes_of_fewer_bits),
+        cmocka_unit_test(walks_find_near_rows),
+        cmocka_unit_test(spare_and_reach),
+        cmocka_unit_test(threads_do_not_show),
+        cmocka_unit_test(replaced_rows_are_found),
+        cmocka_unit_test(equal_rows_share_a_vertex),
+        cmocka_unit_test(filters_are_met_by_walking),
+        cmocka_unit_test(cancelled_adds_leave_nothing),
     };
     return cmocka_run_group_tests(tests, begin, end);
 }

@@ -759,6 +759,59 @@ static void estimates_of_quantized_graphs(void **state)
     for_every_level(check_all_near);
 }
 
+/* One by one, each behind its equals. */
+static void check_merge(const ki_kernels *k, size_t n, size_t limit, size_t m)
+{
+    block dist = floats_make(limit + KI_QG_MERGE_ROOM, 0),
+          node = block_make((limit + KI_QG_MERGE_ROOM) * 4, 4);
+    float *d = dist.data, *want = calloc(n + m + 1, sizeof *want), new_dist[KI_QG_MERGED];
+    uint32_t *number = node.data, *want_number = calloc(n + m + 1, sizeof *want_number),
+             new_number[KI_QG_MERGED];
+    size_t kept = 0, first = limit, found = n;
+    for (size_t i = 0; i < n; i++) {
+        d[i] = want[i] = (float)(i / 3);
+        if (i + 2 > limit) d[i] = want[i] = INFINITY;
+        number[i] = want_number[i] = (uint32_t)i;
+    }
+    for (size_t i = 0; i < m; i++) {
+        new_dist[i] = (float)ki_rng_below(&rng, n + 2) / 2;
+        new_number[i] = (uint32_t)(1000 + i);
+    }
+    kept = n;
+    for (size_t i = 0; i < m; i++) {
+        size_t at = kept++;
+        for (; at > 0 && want[at - 1] > new_dist[i]; at--) {
+            want[at] = want[at - 1];
+            want_number[at] = want_number[at - 1];
+        }
+        want[at] = new_dist[i];
+        want_number[at] = new_number[i];
+    }
+    if (kept > limit) kept = limit;
+    for (size_t i = kept; i-- > 0;)
+        if (want_number[i] >= 1000) first = i;
+    if (first == limit) first = kept;
+    assert_int_equal(k->qg_merge(d, number, &found, limit, new_dist, new_number, m), first);
+    assert_int_equal(found, kept);
+    assert_memory_equal(d, want, kept * sizeof *d);
+    assert_memory_equal(number, want_number, kept * sizeof *number);
+    free(want), free(want_number), free(dist.memory), free(node.memory);
+}
+
+static void check_all_merges(const ki_kernels *k)
+{
+    static const size_t limits[] = {1, 4, 15, 16, 17, 40, 100};
+    for (size_t l = 0; l < sizeof limits / sizeof *limits; l++)
+        for (size_t n = 0; n <= limits[l]; n += 1 + n / 5)
+            for (size_t m = 1; m <= KI_QG_MERGED; m += 1 + m / 4) check_merge(k, n, limits[l], m);
+}
+
+static void pools_of_walks_take_in_what_is_new(void **state)
+{
+    (void)state;
+    for_every_level(check_all_merges);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -772,6 +825,7 @@ int main(void)
         cmocka_unit_test(conversions_are_exact_or_round_to_even),
         cmocka_unit_test(rows_of_halves_and_whole_numbers),
         cmocka_unit_test(estimates_of_quantized_graphs),
+        cmocka_unit_test(pools_of_walks_take_in_what_is_new),
         cmocka_unit_test(elementwise_kernels_and_reductions),
         cmocka_unit_test(levels_can_be_forced),
     };
