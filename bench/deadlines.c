@@ -3,8 +3,9 @@
  *     deadlines X.kith QUERIES [ROUNDS]
  *
  * X.kith as for filtered_search. For each budget and way of searching (a plain search, an exact one, the first use of a
- * filter over plain payloads, of one over the declared field r, and a handle that has not searched before) one JSON line:
- * how many of ROUNDS searches (10) said that they were incomplete, and the largest overrun in milliseconds by the clock. */
+ * filter over plain payloads, of one over the declared field r, a handle that has not searched before, and one behind whose back
+ * 20,000 rows were put again) one JSON line: how many of ROUNDS searches (10) said that they were incomplete, and the largest
+ * overrun in milliseconds by the clock. The last line is the largest of all; more than 50 ms is a failure. */
 #include <kith/collection.h>
 #include <kith/dataset.h>
 
@@ -13,6 +14,8 @@
 #include <time.h>
 
 #define K 10
+#define BEHIND 20000 /* rows */
+#define ALLOWED_MS 50
 
 static double now(void)
 {
@@ -28,18 +31,34 @@ static void must(kith_status status, const kith_error *err)
     exit(1);
 }
 
-enum way { PLAIN, EXACT, PAYLOADS, DECLARED, COLD, WAYS };
+enum way { PLAIN, EXACT, PAYLOADS, DECLARED, COLD, LATE, WAYS };
 
-static void measure(const char *path, const float *queries, size_t nq, size_t dim, enum way way,
-                    double budget, size_t rounds)
+/* Put the vectors of the first rows again, as they are. */
+static void put_again(kith_collection *c)
 {
-    static const char *const names[] = {"plain", "exact", "payloads", "declared", "cold"};
+    kith_error err;
+    kith_row row = {0};
+    must(kith_collection_begin(c, &err), &err);
+    for (int i = 0; i < BEHIND; i++) {
+        must(kith_collection_next(c, row.key, KITH_ROW_VECTOR, &row, &err), &err);
+        if (!row.key) break;
+        must(kith_collection_put(c, KITH_ROW_VECTOR, &row, NULL, &err), &err);
+    }
+    must(kith_collection_commit(c, &err), &err);
+}
+
+/* Returns the largest overrun. */
+static double measure(const char *path, const float *queries, size_t nq, size_t dim, enum way way,
+                      double budget, size_t rounds)
+{
+    static const char *const names[] = {"plain", "exact", "payloads", "declared", "cold", "late"};
     static unsigned serial; /* no filter comes twice */
     kith_error err;
-    kith_collection *c;
+    kith_collection *c, *other = NULL;
     double worst = 0;
     size_t incomplete = 0;
     must(kith_collection_open(path, NULL, &c, &err), &err);
+    if (way == LATE) must(kith_collection_open(path, NULL, &other, &err), &err);
     if (way != COLD) must(kith_collection_warm(c, &err), &err);
     for (size_t i = 0; i < rounds; i++) {
         char filter[64];
@@ -54,6 +73,7 @@ static void measure(const char *path, const float *queries, size_t nq, size_t di
         /* `exists` is never answered by the declared field. */
         snprintf(filter, sizeof filter, way == PAYLOADS ? "r > %u or not exists r" : "r > %u", ++serial);
         if (way == PAYLOADS || way == DECLARED) query.expression = filter;
+        if (way == LATE) put_again(other);
         double begin = now();
         must(
             kith_collection_search(c, 1, dim, queries + i % nq * dim, &query, keys, distances, &answer, &err),
@@ -62,10 +82,12 @@ static void measure(const char *path, const float *queries, size_t nq, size_t di
         if (over > worst) worst = over;
         incomplete += !answer.complete;
     }
+    kith_collection_close(other);
     kith_collection_close(c);
     printf("{\"way\":\"%s\",\"budget_ms\":%g,\"searches\":%zu,\"incomplete\":%zu,\"overrun_ms\":%.2f}\n",
            names[way], budget, rounds, incomplete, worst);
     fflush(stdout);
+    return worst;
 }
 
 int main(int argc, char **argv)
@@ -80,9 +102,14 @@ int main(int argc, char **argv)
     }
     must(kith_dataset_load_f32(argv[2], NULL, NULL, &queries, &nq, &dim, &err), &err);
     size_t rounds = argc > 3 ? strtoul(argv[3], NULL, 10) : 10;
-    for (int way = PLAIN; way < WAYS; way++)
-        for (size_t i = 0; i < sizeof budgets / sizeof *budgets; i++)
-            measure(argv[1], queries, nq, dim, (enum way)way, budgets[i], rounds);
+    double worst = 0;
+    for (int way = PLAIN; way < WAYS; way++) {
+        for (size_t i = 0; i < sizeof budgets / sizeof *budgets; i++) {
+            double over = measure(argv[1], queries, nq, dim, (enum way)way, budgets[i], rounds);
+            if (over > worst) worst = over;
+        }
+    }
     kith_dataset_unload(NULL, queries);
-    return 0;
+    printf("{\"overrun_ms\":%.2f,\"allowed_ms\":%d}\n", worst, ALLOWED_MS);
+    return worst > ALLOWED_MS;
 }

@@ -223,8 +223,9 @@ static int finish(cli_context *cli, importing *m, double seconds)
     if (m->o->fold && *plan.why)
         cli_note(cli, "%s %s (%s), %s of memory at most", plan.anew ? "trains" : "adds to", plan.spec,
                  plan.why, cli_bytes(plan.peak_bytes));
-    if (m->o->fold && kith_collection_optimize(m->collection, &fold, &err) != KITH_OK)
-        return cli_fail_message(cli, cli->args[0], &err);
+    kith_status status = m->o->fold ? kith_collection_optimize(m->collection, &fold, &err) : KITH_OK;
+    /* Busy: somebody reads, or folds. The rows are there; the next fold does what was left. */
+    if (status != KITH_OK && status != KITH_BUSY) return cli_fail_message(cli, cli->args[0], &err);
     uint64_t rows = m->done - m->first;
     double rate = seconds > 0 ? (double)rows / seconds : 0;
     if (cli->json)

@@ -137,6 +137,9 @@ kith_status ki_db_open(kith_collection *c, const char *path, int flags, int immu
 /* Finalise all statements and close. */
 void ki_db_close(kith_collection *c);
 
+/* How long locks of others are waited for; c->wait_ms from the opening on. */
+void ki_db_patience(kith_collection *c, unsigned wait_ms);
+
 /* Run SQL text that returns no rows and is not in sql.def. */
 kith_status ki_db_exec(kith_collection *c, const char *sql, const char *what, kith_error *err);
 

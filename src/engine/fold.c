@@ -41,6 +41,10 @@
 #define ADD_ROWS 65536
 #define ADD_BYTES ((size_t)64 << 20)
 
+/* How long readers are waited for before the log cannot be worked in, milliseconds: so long writers may have to wait, too.
+ * Arbitrary. */
+#define CHECKPOINT_WAIT_MS 100
+
 /* Fewer rows than this part of the vectors have changed: nothing to do. More than that part: trained anew. Arbitrary. */
 #define DUE_PART 10
 #define ANEW_PART 2
@@ -587,15 +591,27 @@ kith_status kith_collection_plan_fold(kith_collection *c, const kith_fold_option
     return KITH_OK;
 }
 
-kith_status kith_collection_optimize(kith_collection *c, const kith_fold_options *options, kith_error *err)
+/* Move the log into the database. Where readers are in the way SQLite waits for them with the writers' lock in its hands, so it
+ * waits for a moment only. */
+static kith_status work_log_in(kith_collection *c, int *busy, kith_error *err)
 {
     sqlite3_stmt *stmt;
     int row;
-    KI_TRY(kith_collection_fold(c, options, err));
     KI_TRY(ki_db_prepare(c, KI_SQL_CHECKPOINT, &stmt, err));
-    KI_TRY(ki_db_step(c, KI_SQL_CHECKPOINT, &row, err));
-    int busy = row && sqlite3_column_int(stmt, 0) != 0;
+    ki_db_patience(c, c->wait_ms < CHECKPOINT_WAIT_MS ? c->wait_ms : CHECKPOINT_WAIT_MS);
+    kith_status status = ki_db_step(c, KI_SQL_CHECKPOINT, &row, err);
+    ki_db_patience(c, c->wait_ms);
+    if (status != KITH_OK) return status;
+    *busy = row && sqlite3_column_int(stmt, 0) != 0;
     if (row) ki_db_reset(c, KI_SQL_CHECKPOINT);
+    return KITH_OK;
+}
+
+kith_status kith_collection_optimize(kith_collection *c, const kith_fold_options *options, kith_error *err)
+{
+    int busy;
+    KI_TRY(kith_collection_fold(c, options, err));
+    KI_TRY(work_log_in(c, &busy, err));
     if (busy) return ki_fail(err, KITH_BUSY, "%s: readers keep the log from being worked in", c->path);
     return KITH_OK;
 }

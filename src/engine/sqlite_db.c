@@ -95,6 +95,11 @@ static kith_status make_uri(const kith_collection *c, const char *path, int immu
     return ki_buffer_append(uri, end, strlen(end) + 1, c->allocator, err);
 }
 
+void ki_db_patience(kith_collection *c, unsigned wait_ms)
+{
+    sqlite3_busy_timeout(c->db, wait_ms > INT32_MAX ? INT32_MAX : (int)wait_ms);
+}
+
 static kith_status configure(kith_collection *c, kith_error *err)
 {
     static const struct {
@@ -113,7 +118,7 @@ static kith_status configure(kith_collection *c, kith_error *err)
     if (rc != SQLITE_OK) return ki_db_fail(c, rc, err, "cannot be opened");
     sqlite3_limit(c->db, SQLITE_LIMIT_ATTACHED, 0);
     sqlite3_limit(c->db, SQLITE_LIMIT_LENGTH, (int)KITH_COLLECTION_MAX_META + (1 << 20));
-    sqlite3_busy_timeout(c->db, c->wait_ms > INT32_MAX ? INT32_MAX : (int)c->wait_ms);
+    ki_db_patience(c, c->wait_ms);
     char pragmas[256];
     /* secure_delete=FAST: Debian's library zeroes every freed page by default, which doubles the writing of a
      * delete; FAST zeroes where a page is written anyway. */

@@ -1,19 +1,24 @@
 /* Collections when memory runs out and when the disk fails: allocation, then I/O call, number 0, 1, 2, ... fails, once
  * alone and once with all that follow, in our own memory, in SQLite's and in jansson's alike. Each call answers with a
  * documented code, nothing is leaked, the collection is sound afterwards and holds a batch wholly or not at all, wholly
- * if its commit was acknowledged.
+ * if its commit was acknowledged. Copies are whole, or are not there. After a sync that failed the handle refuses to go on.
  *
  * KITH_FAULT_STRIDE=1 lets every single allocation fail, KITH_FAULT_IO_STRIDE=1 every I/O call; the suite takes every
  * 151st and every 7th, beginning with the seed. */
-#include "collections.h"
+#include "batches.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <jansson.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
+
+#include <kith/copies.h>
+#include <kith/fusion.h>
 
 enum { N = 60, DIM = 5 };
 
@@ -150,9 +155,12 @@ static int shim_truncate(sqlite3_file *file, sqlite3_int64 size)
     return fails(&disk) ? SQLITE_IOERR_TRUNCATE : real_of(file)->pMethods->xTruncate(real_of(file), size);
 }
 
+static int syncs_fail; /* all of them, and nothing else */
+
 static int shim_sync(sqlite3_file *file, int flags)
 {
-    return fails(&disk) ? SQLITE_IOERR_FSYNC : real_of(file)->pMethods->xSync(real_of(file), flags);
+    return syncs_fail || fails(&disk) ? SQLITE_IOERR_FSYNC
+                                      : real_of(file)->pMethods->xSync(real_of(file), flags);
 }
 
 static int shim_size(sqlite3_file *file, sqlite3_int64 *size)
@@ -340,13 +348,12 @@ static const kith_io shim_io = {.struct_size = sizeof(kith_io),
 /* ---- Scenarios ---- */
 
 static float *x;
-static char path[512], model_path[512], model_segment[1024], segment[1100];
-static uint64_t hash_before, hash_after;
+static char path[512], copy_path[512], restored_path[512];
 
-/* What one run did. */
+/* What one run did to the collection at `path`: its batches that were acknowledged are there, and those after them as far as
+ * a commit was called. */
 typedef struct outcome {
-    int committed;     /* commit answered KITH_OK */
-    int commit_failed; /* commit was called and did not */
+    int acknowledged, tried;
 } outcome;
 
 typedef kith_status (*scenario)(const kith_collection_options *options, outcome *out, kith_error *err);
@@ -426,9 +433,9 @@ static kith_status write_batch(const kith_collection_options *options, outcome *
         status = kith_collection_meta_set(c, "codebook", attachment, sizeof attachment, err);
     if (status == KITH_OK) status = kith_collection_search(c, 2, DIM, x, NULL, keys, distances, NULL, err);
     if (status == KITH_OK) {
+        out->tried = 1;
         status = kith_collection_commit(c, err);
-        out->committed = status == KITH_OK;
-        out->commit_failed = status != KITH_OK;
+        out->acknowledged = status == KITH_OK;
     }
     if (status == KITH_OK) status = kith_collection_search(c, 2, DIM, x, NULL, keys, distances, NULL, err);
     kith_collection_close(c);
@@ -500,8 +507,153 @@ static kith_status prove(const kith_collection_options *options, outcome *out, k
     kith_status status = kith_collection_open(path, options, &c, err);
     if (status == KITH_OK) status = kith_collection_check(c, NULL, err);
     if (status == KITH_OK) status = kith_collection_hash(c, NULL, &hash, err);
-    if (status == KITH_OK) assert_true(hash == hash_before);
     if (status == KITH_OK) status = kith_collection_get_stats(c, &stats, err);
+    kith_collection_close(c);
+    return status;
+}
+
+/* ---- Scenarios with all that a collection may have ---- */
+
+/* The batches that are there, and those that a scenario writes: among them partitions and vector fields that are made, filled
+ * and dropped. */
+enum { THERE = 12, BATCHES = 4 };
+
+static kith_status write_batches(const kith_collection_options *options, outcome *out, kith_error *err)
+{
+    kith_collection *c;
+    kith_status status = kith_collection_open(path, options, &c, err);
+    for (int i = 1; i <= BATCHES && status == KITH_OK; i++) {
+        out->tried = i;
+        status = test_batch(c, (uint64_t)(THERE + i), err);
+        if (status == KITH_OK) out->acknowledged = i;
+    }
+    kith_collection_close(c);
+    return status;
+}
+
+static kith_status search_more(const kith_collection_options *options, outcome *out, kith_error *err)
+{
+    (void)out;
+    static const char *const partition = BATCH_PARTITION;
+    static const float origin[BATCH_DIM];
+    kith_collection *c;
+    int64_t keys[20];
+    float distances[20];
+    double scores[20];
+    size_t found = 0;
+    int more;
+    kith_row row = {0};
+    kith_collection_query query;
+    kith_fusion_options fusion;
+    const kith_fused_part parts[2] = {{NULL, origin, BATCH_DIM, 1},
+                                      {BATCH_FIELD, origin, BATCH_FIELD_DIM, 2}};
+    kith_fusion_options_init(&fusion);
+    kith_collection_query_init(&query);
+    kith_status status = kith_collection_open(path, options, &c, err);
+    if (status == KITH_OK) status = kith_collection_warm(c, err);
+    if (status == KITH_OK)
+        status = kith_collection_search_range(c, BATCH_DIM, origin, 6000, &query, keys, distances, &found,
+                                              &more, NULL, err);
+    if (status == KITH_OK) assert_true(found > 0);
+    query.k = 4;
+    if (status == KITH_OK)
+        status = kith_collection_search_groups(c, BATCH_DIM, origin, "part", 2, &query, keys, distances, NULL,
+                                               err);
+    if (status == KITH_OK) assert_true(keys[0] != 0);
+    for (int by = 0; by < 2 && status == KITH_OK; by++) {
+        fusion.by = by ? KITH_FUSE_WEIGHTS : KITH_FUSE_RANKS;
+        status = kith_collection_search_fused(c, parts, 2, &fusion, &query, keys, scores, NULL, err);
+        if (status == KITH_OK) assert_true(keys[3] != 0);
+    }
+    query.partitions = &partition;
+    query.n_partitions = 1;
+    query.expression = "exists batch";
+    if (status == KITH_OK)
+        status = kith_collection_search(c, 1, BATCH_DIM, origin, &query, keys, distances, NULL, err);
+    if (status == KITH_OK) assert_true(keys[0] != 0);
+    if (status == KITH_OK) status = kith_collection_next_where(c, "part > 1", 0, KITH_ROW_ALL, &row, err);
+    if (status == KITH_OK) assert_true(row.key != 0);
+    kith_collection_close(c);
+    return status;
+}
+
+/* What tells of rows and lists. */
+static kith_status read_more(const kith_collection_options *options, outcome *out, kith_error *err)
+{
+    (void)out;
+    kith_collection *c;
+    kith_collection_options reading = *options;
+    kith_partition partitions[4];
+    kith_vector_field fields[4];
+    kith_field declared[4];
+    size_t n = 4;
+    int64_t key = 0, at;
+    uint64_t rows, version;
+    const char *text;
+    const float *vector;
+    reading.read_only = 1;
+    kith_status status = kith_collection_open(path, &reading, &c, err);
+    if (status == KITH_OK) status = kith_collection_partitions(c, partitions, &n, err);
+    if (status == KITH_OK) assert_true(n > 0);
+    n = 4;
+    if (status == KITH_OK) status = kith_collection_vector_fields(c, fields, &n, err);
+    if (status == KITH_OK) assert_int_equal(n, 1);
+    n = 4;
+    if (status == KITH_OK) status = kith_collection_fields(c, declared, &n, err);
+    if (status == KITH_OK) status = kith_collection_get_partition(c, 7, &text, err);
+    for (key = 1; key < 20 && status == KITH_OK; key++)
+        status = kith_collection_get_vector(c, key, BATCH_FIELD, &vector, NULL, err);
+    if (status == KITH_OK) status = kith_collection_get_expiry(c, 7, &at, err);
+    if (status == KITH_OK) status = kith_collection_next_where(c, "$key > 100", 0, 0, &(kith_row){0}, err);
+    for (int i = 0; i < 12 && status == KITH_OK; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "text %d", i);
+        status = kith_collection_key_of(c, name, &key, err);
+        if (status == KITH_OK) status = kith_collection_text_of(c, key, &text, err);
+        if (status == KITH_OK) assert_string_equal(text, name);
+        if (status == KITH_NOTFOUND) status = KITH_OK;
+    }
+    if (status == KITH_OK) status = kith_collection_version(c, &version, err);
+    if (status == KITH_OK) status = kith_collection_count(c, &rows, NULL, err);
+    kith_collection_close(c);
+    return status;
+}
+
+static kith_status fold_fields(const kith_collection_options *options, outcome *out, kith_error *err)
+{
+    (void)out;
+    kith_collection *c;
+    kith_fold_options fold_options;
+    kith_fold_options_init(&fold_options);
+    fold_options.spec = "IVF4,Flat";
+    fold_options.always = 1;
+    kith_status status = kith_collection_open(path, options, &c, err);
+    if (status == KITH_OK) status = kith_collection_fold(c, &fold_options, err);
+    kith_collection_close(c);
+    return status;
+}
+
+/* A first copy, a later one, a restored one; and they are compared. */
+static kith_status copy(const kith_collection_options *options, outcome *out, kith_error *err)
+{
+    kith_collection *c, *b = NULL;
+    kith_difference d = {.struct_size = sizeof d};
+    kith_copy_options copying;
+    kith_copy_options_init(&copying);
+    copying.open = options;
+    kith_status status = kith_collection_open(path, options, &c, err);
+    if (status == KITH_OK) status = kith_collection_snapshot(c, copy_path, &copying, NULL, err);
+    if (status == KITH_OK) {
+        out->tried = 1;
+        status = test_batch(c, THERE + 1, err);
+        out->acknowledged = status == KITH_OK;
+    }
+    if (status == KITH_OK) status = kith_collection_sync(c, copy_path, &copying, NULL, err);
+    if (status == KITH_OK) status = kith_collection_open(copy_path, options, &b, err);
+    if (status == KITH_OK) status = kith_collection_compare(c, b, NULL, &d, err);
+    if (status == KITH_OK) assert_int_equal(d.different, 0);
+    kith_collection_close(b);
+    if (status == KITH_OK) status = kith_collection_restore(copy_path, restored_path, &copying, NULL, err);
     kith_collection_close(c);
     return status;
 }
@@ -509,46 +661,105 @@ static kith_status prove(const kith_collection_options *options, outcome *out, k
 static const struct {
     const char *name;
     scenario run;
-} scenarios[] = {{"create", create},           {"read_rows", read_rows}, {"search", search},
-                 {"write_batch", write_batch}, {"fold", fold},           {"prove", prove},
-                 {"use_more", use_more}};
+    int model; /* which collection stands at `path` */
+} scenarios[] = {{"create", create, 0},
+                 {"read_rows", read_rows, 0},
+                 {"search", search, 0},
+                 {"write_batch", write_batch, 0},
+                 {"fold", fold, 0},
+                 {"prove", prove, 0},
+                 {"use_more", use_more, 0},
+                 {"write_batches", write_batches, 1},
+                 {"search_more", search_more, 1},
+                 {"read_more", read_more, 1},
+                 {"fold_fields", fold_fields, 1},
+                 {"copy", copy, 1},
+                 {"prove_more", prove, 1},
+                 {"upgrade", prove, 2}};
 
 /* ---- The loop ---- */
 
-static void put_model_in_place(void)
+/* The collections that scenarios begin with, and the hashes that they have then and after each batch. */
+static struct {
+    char path[512];
+    uint64_t hashes[1 + BATCHES];
+} models[3];
+
+static void copy_tree(const char *from, const char *to)
 {
-    char folder[600];
-    test_collection_remove(path);
-    test_collection_remove(test_path("created.kith"));
-    test_copy_file(model_path, path);
-    snprintf(folder, sizeof folder, "mkdir '%s.d'", path);
-    assert_int_equal(system(folder), 0);
-    test_copy_file(model_segment, segment);
+    DIR *folder = opendir(from);
+    struct dirent *entry;
+    if (!folder) return;
+    assert_int_equal(mkdir(to, 0777), 0);
+    while ((entry = readdir(folder)) != NULL) {
+        char source[800], target[800];
+        struct stat info;
+        if (entry->d_name[0] == '.') continue;
+        snprintf(source, sizeof source, "%s/%s", from, entry->d_name);
+        snprintf(target, sizeof target, "%s/%s", to, entry->d_name);
+        assert_int_equal(stat(source, &info), 0);
+        if (S_ISDIR(info.st_mode))
+            copy_tree(source, target);
+        else
+            test_copy_file(source, target);
+    }
+    closedir(folder);
 }
 
-static uint64_t hash_of(const char *name, const kith_collection_options *options)
+static void remove_copy(const char *name)
+{
+    char part[600];
+    snprintf(part, sizeof part, "%s.part", name);
+    test_collection_remove(part);
+    test_collection_remove(name);
+}
+
+static void put_in_place(int model)
+{
+    char from[600], to[600];
+    test_collection_remove(path);
+    test_collection_remove(test_path("created.kith"));
+    remove_copy(copy_path);
+    remove_copy(restored_path);
+    test_copy_file(models[model].path, path);
+    snprintf(from, sizeof from, "%s.d", models[model].path);
+    snprintf(to, sizeof to, "%s.d", path);
+    copy_tree(from, to);
+}
+
+static uint64_t hash_of(const char *name)
 {
     kith_error err;
     uint64_t hash;
     kith_collection *c;
-    assert_ok(kith_collection_open(name, options, &c, &err), &err);
+    assert_ok(kith_collection_open(name, NULL, &c, &err), &err);
     assert_ok(kith_collection_check(c, NULL, &err), &err);
     assert_ok(kith_collection_hash(c, NULL, &hash, &err), &err);
     kith_collection_close(c);
     return hash;
 }
 
-static void check_outcome(const char *name, kith_status status, const outcome *out, const kith_error *err)
+static int hash_is_among(uint64_t hash, int model, int from, int to)
 {
+    for (int i = from; i <= to; i++)
+        if (hash == models[model].hashes[i]) return 1;
+    return 0;
+}
+
+static void check_outcome(size_t s, kith_status status, const outcome *out, const kith_error *err)
+{
+    int model = scenarios[s].model;
     if (status != KITH_OK) {
         assert_int_equal(err->code, status);
         assert_true(strlen(err->message) > 5);
     }
-    if (live != 0) fail_msg("%s: %zu blocks leaked", name, live);
-    uint64_t hash = hash_of(path, NULL);
-    assert_true(hash == hash_before || hash == hash_after); /* a batch is there wholly or not at all */
-    if (out->committed) assert_true(hash == hash_after);
-    if (!out->committed && !out->commit_failed) assert_true(hash == hash_before);
+    if (live != 0) fail_msg("%s: %zu blocks leaked", scenarios[s].name, live);
+    /* A batch is there wholly or not at all. */
+    assert_true(hash_is_among(hash_of(path), model, out->acknowledged, out->tried));
+    if (scenarios[s].run != copy) return;
+    if (access(copy_path, F_OK) == 0)
+        assert_true(hash_is_among(hash_of(copy_path), model, 0, out->acknowledged));
+    if (access(restored_path, F_OK) == 0) assert_true(hash_is_among(hash_of(restored_path), model, 1, 1));
 }
 
 /* Let every step-th call of `f` fail in every scenario; `allowed` says which codes may come of it. */
@@ -561,11 +772,12 @@ static void strike(faults *f, size_t step, int (*allowed)(kith_status))
     options.wait_ms = 0;
     size_t strikes = 0;
     for (size_t s = 0; s < sizeof scenarios / sizeof *scenarios; s++) {
+        size_t before = strikes;
         for (int for_ever = 0; for_ever < 2; for_ever++) {
             for (size_t at = test_seed() % step;; at += step) {
                 kith_error err;
                 outcome out = {0};
-                put_model_in_place();
+                put_in_place(scenarios[s].model);
                 *f = (faults){.fail_at = at, .for_ever = for_ever};
                 kith_status status = scenarios[s].run(&options, &out, &err);
                 int struck = f->struck;
@@ -578,9 +790,10 @@ static void strike(faults *f, size_t step, int (*allowed)(kith_status))
                 if (status != KITH_OK && !allowed(status))
                     fail_msg("%s, call %zu%s: %s: %s", scenarios[s].name, at,
                              for_ever ? " and all after it" : "", kith_status_name(status), err.message);
-                check_outcome(scenarios[s].name, status, &out, &err);
+                check_outcome(s, status, &out, &err);
             }
         }
+        fprintf(stderr, "%s: %zu\n", scenarios[s].name, strikes - before);
     }
     fprintf(stderr, "%zu failures\n", strikes);
     assert_true(strikes > 10);
@@ -610,39 +823,133 @@ static void the_disk_fails(void **state)
     strike(&disk, test_number("KITH_FAULT_IO_STRIDE", 7), is_io);
 }
 
-static int make_model(void **state)
+/* A commit whose sync fails: the handle does nothing any more, whatever it is asked; opened anew, the collection has the batch
+ * wholly or not at all, and goes on. */
+static void a_failed_sync_ends_the_handle(void **state)
 {
     (void)state;
     kith_error err;
-    test_folder_in_memory();
-    install();
-    snprintf(model_path, sizeof model_path, "%s", test_path("model.kith"));
-    snprintf(path, sizeof path, "%s", test_path("struck.kith"));
-    x = test_vectors(N + 1, DIM, 0, 1);
-    kith_collection *c = test_collection("model.kith", DIM, KITH_L2SQ);
-    test_put_rows(c, 1, N - 10, x, DIM);
-    assert_ok(kith_collection_begin(c, &err), &err);
-    assert_ok(kith_collection_meta_set(c, "name", "value", 5, &err), &err);
-    assert_ok(kith_collection_commit(c, &err), &err);
+    kith_collection *c;
+    kith_collection_options options;
+    kith_collection_options_init(&options);
+    options.io = &shim_io;
+    put_in_place(1);
+    assert_ok(kith_collection_open(path, &options, &c, &err), &err);
+    assert_ok(kith_collection_warm(c, &err), &err);
+    syncs_fail = 1;
+    assert_int_equal(test_batch(c, THERE + 1, &err), KITH_IO);
+    syncs_fail = 0;
+    static const float origin[BATCH_DIM];
+    int64_t keys[10];
+    float distances[10];
+    uint64_t number, hash;
+    kith_row row;
+    kith_collection_stats stats = {.struct_size = sizeof stats};
+    assert_int_equal(kith_collection_begin(c, &err), KITH_IO);
+    assert_non_null(strstr(err.message, "open it anew"));
+    assert_int_equal(kith_collection_pin(c, &err), KITH_IO);
+    assert_int_equal(kith_collection_get(c, 1, KITH_ROW_ALL, &row, &err), KITH_IO);
+    assert_int_equal(kith_collection_count(c, &number, NULL, &err), KITH_IO);
+    assert_int_equal(kith_collection_search(c, 1, BATCH_DIM, origin, NULL, keys, distances, NULL, &err),
+                     KITH_IO);
+    assert_int_equal(kith_collection_hash(c, NULL, &hash, &err), KITH_IO);
+    assert_int_equal(kith_collection_check(c, NULL, &err), KITH_IO);
+    assert_int_equal(kith_collection_get_stats(c, &stats, &err), KITH_IO);
+    assert_int_equal(kith_collection_fold(c, NULL, &err), KITH_IO);
+    assert_int_equal(kith_collection_optimize(c, NULL, &err), KITH_IO);
+    assert_int_equal(kith_collection_sync(c, copy_path, NULL, NULL, &err), KITH_IO);
+    kith_collection_close(c);
+    assert_true(access(copy_path, F_OK) != 0);
+    assert_true(hash_is_among(hash_of(path), 1, 0, 1));
+    assert_ok(kith_collection_open(path, &options, &c, &err), &err);
+    assert_ok(test_batch_number(c, &number, &err), &err);
+    assert_ok(test_batch(c, number + 1, &err), &err);
+    kith_collection_close(c);
+    assert_true(hash_of(path) == models[1].hashes[number + 1 - THERE]);
+}
+
+/* ---- The collections ---- */
+
+static void fold_all(kith_collection *c)
+{
+    kith_error err;
     kith_fold_options fold_options;
     kith_fold_options_init(&fold_options);
     fold_options.spec = "Flat";
     fold_options.always = 1;
     assert_ok(kith_collection_fold(c, &fold_options, &err), &err);
+}
+
+static void make_rows(void)
+{
+    kith_error err;
+    x = test_vectors(N + 1, DIM, 0, 1);
+    snprintf(models[0].path, sizeof models[0].path, "%s", test_path("model.kith"));
+    kith_collection *c = test_collection("model.kith", DIM, KITH_L2SQ);
+    test_put_rows(c, 1, N - 10, x, DIM);
+    assert_ok(kith_collection_begin(c, &err), &err);
+    assert_ok(kith_collection_meta_set(c, "name", "value", 5, &err), &err);
+    assert_ok(kith_collection_commit(c, &err), &err);
+    fold_all(c);
     test_put_rows(c, N - 9, 10, x, DIM); /* rows beside the segment */
     kith_collection_close(c);
-    snprintf(model_segment, sizeof model_segment, "%s", test_segment_path(model_path));
-    snprintf(segment, sizeof segment, "%s.d%s", path, strrchr(model_segment, '/'));
-    hash_before = hash_of(model_path, NULL);
-    put_model_in_place();
+    models[0].hashes[0] = hash_of(models[0].path);
+    put_in_place(0);
     outcome out = {0};
     assert_ok(write_batch(NULL, &out, &err), &err);
-    hash_after = hash_of(path, NULL);
-    assert_true(hash_before != hash_after);
+    models[0].hashes[1] = hash_of(path);
+    assert_true(models[0].hashes[0] != models[0].hashes[1]);
+}
+
+static void make_batches(void)
+{
+    kith_error err;
+    snprintf(models[1].path, sizeof models[1].path, "%s", test_path("batches.kith"));
+    kith_collection *c = test_collection("batches.kith", BATCH_DIM, KITH_L2SQ);
+    for (uint64_t number = 1; number < THERE; number++) assert_ok(test_batch(c, number, &err), &err);
+    assert_ok(kith_collection_begin(c, &err), &err); /* what the scenarios ask for is there */
+    kith_collection_vector_field_add(c, BATCH_FIELD, BATCH_FIELD_DIM, KITH_L2SQ, NULL, NULL);
+    kith_collection_partition_add(c, BATCH_PARTITION, NULL);
+    for (int64_t key = 1; key <= BATCH_KEYS / 2; key++) {
+        float vector[BATCH_DIM];
+        kith_row row = {
+            .key = key, .payload = "{\"batch\":1,\"part\":2}", .vector = vector, .dim = BATCH_DIM};
+        test_batch_query((uint64_t)key, BATCH_DIM, vector);
+        assert_ok(kith_collection_put(c, KITH_ROW_PAYLOAD | KITH_ROW_VECTOR, &row, NULL, &err), &err);
+        assert_ok(kith_collection_put_vector(c, key, BATCH_FIELD, vector, BATCH_FIELD_DIM, &err), &err);
+        assert_ok(kith_collection_set_partition(c, key, BATCH_PARTITION, &err), &err);
+    }
+    assert_ok(kith_collection_commit(c, &err), &err);
+    fold_all(c);
+    assert_ok(test_batch(c, THERE, &err), &err);
+    kith_collection_close(c);
+    models[1].hashes[0] = hash_of(models[1].path);
+    put_in_place(1);
+    assert_ok(kith_collection_open(path, NULL, &c, &err), &err);
+    for (int i = 1; i <= BATCHES; i++) {
+        assert_ok(test_batch(c, (uint64_t)(THERE + i), &err), &err);
+        assert_ok(kith_collection_hash(c, NULL, &models[1].hashes[i], &err), &err);
+    }
+    kith_collection_close(c);
+}
+
+static int make_models(void **state)
+{
+    (void)state;
+    test_folder_in_memory();
+    install();
+    snprintf(path, sizeof path, "%s", test_path("struck.kith"));
+    snprintf(copy_path, sizeof copy_path, "%s", test_path("copy.kith"));
+    snprintf(restored_path, sizeof restored_path, "%s", test_path("restored.kith"));
+    make_rows();
+    make_batches();
+    snprintf(models[2].path, sizeof models[2].path, "%s/tests/golden/collection-v1.kith", KITH_SOURCE_DIR);
+    put_in_place(2);
+    models[2].hashes[0] = hash_of(path);
     return 0;
 }
 
-static int drop_model(void **state)
+static int drop_models(void **state)
 {
     (void)state;
     free(x);
@@ -654,6 +961,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(memory_runs_out),
         cmocka_unit_test(the_disk_fails),
+        cmocka_unit_test(a_failed_sync_ends_the_handle),
     };
-    return cmocka_run_group_tests(tests, make_model, drop_model);
+    return cmocka_run_group_tests(tests, make_models, drop_models);
 }
