@@ -4,7 +4,7 @@
  * if its commit was acknowledged. Copies are whole, or are not there. After a sync that failed the handle refuses to go on.
  *
  * KITH_FAULT_STRIDE=1 lets every single allocation fail, KITH_FAULT_IO_STRIDE=1 every I/O call; the suite takes every
- * 151st and every 7th, beginning with the seed. */
+ * 499th and every 23rd, beginning with the seed. */
 #include "batches.h"
 
 #include <dirent.h>
@@ -814,13 +814,13 @@ static int is_io(kith_status status)
 static void memory_runs_out(void **state)
 {
     (void)state;
-    strike(&memory, test_number("KITH_FAULT_STRIDE", 151), is_nomem);
+    strike(&memory, test_number("KITH_FAULT_STRIDE", 499), is_nomem);
 }
 
 static void the_disk_fails(void **state)
 {
     (void)state;
-    strike(&disk, test_number("KITH_FAULT_IO_STRIDE", 7), is_io);
+    strike(&disk, test_number("KITH_FAULT_IO_STRIDE", 23), is_io);
 }
 
 /* A commit whose sync fails: the handle does nothing any more, whatever it is asked; opened anew, the collection has the batch

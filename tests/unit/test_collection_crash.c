@@ -5,8 +5,8 @@
  * Batches are functions of their numbers (support/batches.h), so a collection that was never killed, the shadow, says what each
  * of them should have left.
  *
- * KITH_CRASH_ROUNDS=10000 kills so often, the suite 200 times; KITH_TURN_ROUNDS=1000 for the kills by turns, of which the suite
- * has 20. */
+ * KITH_CRASH_ROUNDS=10000 kills so often, the suite 200 times (50 under AddressSanitizer, where starting a process is dear);
+ * KITH_TURN_ROUNDS=1000 for the kills by turns, of which the suite has 20. */
 #include "batches.h"
 
 #include <signal.h>
@@ -24,6 +24,12 @@
 #include <kith/copies.h>
 
 #include "base/run.h"
+
+#ifdef __SANITIZE_ADDRESS__
+#define ROUNDS 50
+#else
+#define ROUNDS 200
+#endif
 
 enum { K = 10 };
 
@@ -336,7 +342,7 @@ static uint64_t prove_copy(uint64_t copied, uint64_t last, int round)
 static void killed_at_random_moments(void **state)
 {
     (void)state;
-    int rounds = (int)test_number("KITH_CRASH_ROUNDS", 200);
+    int rounds = (int)test_number("KITH_CRASH_ROUNDS", ROUNDS);
     uint64_t acknowledged_in_all = 0, copied = 0, copies = 0, unacknowledged = 0;
     begin_rows("crash.kith");
     shadow_begin();
