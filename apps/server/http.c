@@ -81,10 +81,16 @@ static int json_is_modest(const char *json, size_t size, size_t most_depth, size
     return 1;
 }
 
+int http_body_is_modest(request *r)
+{
+    const server_options *o = &r->server->options;
+    return json_is_modest(r->body, r->body_size, o->max_json_depth, o->max_json_parts);
+}
+
 json_t *http_json(request *r)
 {
     const server_options *o = &r->server->options;
-    if (!json_is_modest(r->body, r->body_size, o->max_json_depth, o->max_json_parts)) {
+    if (!http_body_is_modest(r)) {
         http_problem(r, 400, "the JSON is nested deeper than %zu, or has more than %zu parts",
                      o->max_json_depth, o->max_json_parts);
         return NULL;

@@ -60,6 +60,9 @@ const char *http_header(request *r, const char *name);
 /* Whether the body, by its Content-Type, is of this kind. */
 int http_is(request *r, const char *type);
 
+/* Whether depth and number of tokens of a body of JSON are within the server's bounds. */
+int http_body_is_modest(request *r);
+
 /* The body as a JSON object, NULL when it is none (400 was answered). Depth and number of tokens are bounded before it
  * is parsed. What is longer than a 64-bit integer is refused. */
 json_t *http_json(request *r);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "handlers.h"
+#include "milvus.h"
 #include "page.h"
 
 static const route routes[] = {
@@ -38,9 +39,13 @@ static int is_method(const request *r, const char *method)
     return strcmp(r->method, method) == 0 || (strcmp(method, "GET") == 0 && strcmp(r->method, "HEAD") == 0);
 }
 
+/* Adapters have tables of their own, and answers of their own form. */
+static const route milvus_route = {"POST", "", ROLE_NONE, ROUTE_LATER, milvus_answer};
+
 void routes_find(request *r)
 {
-    const char *parts[2 * HTTP_ARGS];
+    const char *parts[2 * HTTP_ARGS] = {NULL};
+    if (milvus_owns(r->path)) r->route = &milvus_route;
     for (size_t i = 0; i < sizeof routes / sizeof *routes && !r->route; i++)
         if (is_method(r, routes[i].method) && fits(routes[i].path, r->path, parts)) r->route = &routes[i];
     for (size_t i = 0; i < HTTP_ARGS && r->route && parts[2 * i]; i++) {
@@ -122,7 +127,8 @@ static int may_ask(request *r, role wanted)
 
 int routes_admit(request *r)
 {
-    return may_ask(r, r->route ? r->route->role : ROLE_NONE);
+    if (!may_ask(r, r->route ? r->route->role : ROLE_NONE)) return 0;
+    return r->route != &milvus_route || milvus_admit(r);
 }
 
 void routes_answer(request *r)

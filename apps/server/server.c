@@ -1,5 +1,6 @@
 /* server.c - listening, starting, stopping. */
 #include "../common/fail.h"
+#include "milvus.h"
 #include "server_state.h"
 #include "tls.h"
 
@@ -121,6 +122,7 @@ kith_status server_start(const server_options *options, server **out, kith_error
     /* Each thread and each worker has at most one loan, so nobody waits for a handle to read. */
     shelf_options how = {options->path, 2 * (size_t)options->threads, options->max_megapixels};
     if (status == KITH_OK) status = shelf_open(&how, &s->shelf, err);
+    if (status == KITH_OK) status = milvus_open(shelf_folder(s->shelf), &s->milvus, err);
     if (status == KITH_OK) status = work_start(options->threads, &s->work, err);
     if (status == KITH_OK) status = jobs_start(s, &s->jobs, err);
     if (status == KITH_OK) status = watch_start(options, &s->watch, err);
@@ -148,6 +150,7 @@ void server_stop(server *s)
     watch_stop(s->watch);
     jobs_free(s->jobs);
     if (s->listening >= 0) close(s->listening);
+    milvus_close(s->milvus);
     shelf_close(s->shelf);
     tokens_clear(&s->tokens);
     tls_clear();

@@ -22,6 +22,8 @@
     }
 #define SERVER_N_TIMES 9
 
+struct milvus;
+
 struct server {
     server_options options;
     shelf *shelf;
@@ -29,6 +31,7 @@ struct server {
     work *work;
     jobs *jobs;
     watch *watch;
+    struct milvus *milvus;
     atomic_int stopping; /* what waits for something is to give up */
     struct MHD_Daemon *daemon;
     uint16_t port;

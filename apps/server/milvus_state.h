@@ -1,0 +1,26 @@
+/* milvus_state.h - what the Milvus adapter keeps between requests, and who may ask. */
+#ifndef KITH_SERVER_MILVUS_STATE_H
+#define KITH_SERVER_MILVUS_STATE_H
+
+#include <pthread.h>
+
+#include "milvus_call.h"
+
+enum { MV_HASH = 32, MV_KNOWN = 16 };
+
+struct milvus {
+    char *path; /* of the catalogue */
+    pthread_mutex_t lock;
+    kith_collection *catalog; /* under the lock; NULL: not opened yet, or not there */
+    /* The last passwords that were right, as SHA-256 of "user:password": a slow hash once, not for each request. */
+    unsigned char known[MV_KNOWN][MV_HASH];
+    size_t n_known;
+};
+
+/* Whether the one who asks is known, or nobody need be; sets c->role and c->user. 0: failed. */
+int mv_knows(mv_call *c);
+
+/* Whether he may do what needs this role with the collection of the body. 0: failed. */
+int mv_may(mv_call *c, role needed);
+
+#endif

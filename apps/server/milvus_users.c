@@ -1,0 +1,494 @@
+/* milvus_users.c - who may ask what: users, roles, what roles were granted, and /users/..., /roles/...,
+ * /privilege_groups/....
+ *
+ * Nobody is asked for a password unless the server has tokens (--token-file). Then a request names a token of the
+ * file, or "user:password" of a user that was made here. A user may do what the privileges of his roles come to:
+ * reading, writing, or everything, each for one collection or for all. Passwords are kept as PBKDF2-SHA-256. */
+#include <stdlib.h>
+#include <string.h>
+
+#include <gnutls/crypto.h>
+#include <gnutls/gnutls.h>
+
+#include "milvus_state.h"
+
+enum { SALT = 16, ROUNDS = 100000, LEAST_PASSWORD = 6, MOST_PASSWORD = 72 };
+
+/* ---- Passwords ---- */
+
+static void to_hex(const unsigned char *bytes, size_t n, char *out)
+{
+    for (size_t i = 0; i < n; i++) snprintf(out + 2 * i, 3, "%02x", bytes[i]);
+}
+
+/* The hash of a password with a salt, which is hexadecimal itself. 0: no such function. */
+static int hash_password(const char *password, const char *salt, char hex[2 * MV_HASH + 1])
+{
+    unsigned char hash[MV_HASH];
+    gnutls_datum_t key = {(unsigned char *)password, (unsigned)strlen(password)};
+    gnutls_datum_t with = {(unsigned char *)salt, (unsigned)strlen(salt)};
+    if (gnutls_pbkdf2(GNUTLS_MAC_SHA256, &key, &with, ROUNDS, hash, sizeof hash) != 0) return 0;
+    to_hex(hash, sizeof hash, hex);
+    return 1;
+}
+
+static int set_password(mv_call *c, json_t *user, const char *password)
+{
+    unsigned char random[SALT];
+    char salt[2 * SALT + 1], hash[2 * MV_HASH + 1];
+    size_t length = strlen(password);
+    if (length < LEAST_PASSWORD || length > MOST_PASSWORD) {
+        mv_fail(c, MV_PARAMETER_INVALID, "a password has %d to %d bytes", LEAST_PASSWORD, MOST_PASSWORD);
+        return 0;
+    }
+    if (gnutls_rnd(GNUTLS_RND_KEY, random, sizeof random) != 0) {
+        mv_fail(c, MV_INTERNAL, "the system has no random numbers");
+        return 0;
+    }
+    to_hex(random, sizeof random, salt);
+    if (!hash_password(password, salt, hash)) {
+        mv_fail(c, MV_INTERNAL, "PBKDF2 is not available");
+        return 0;
+    }
+    json_object_set_new(user, "salt", json_string(salt));
+    json_object_set_new(user, "hash", json_string(hash));
+    return 1;
+}
+
+static int is_password(const json_t *user, const char *password)
+{
+    char hash[2 * MV_HASH + 1];
+    const char *salt = json_string_value(json_object_get(user, "salt"));
+    const char *right = json_string_value(json_object_get(user, "hash"));
+    return salt && right && strlen(right) == 2 * MV_HASH && hash_password(password, salt, hash) &&
+           gnutls_memcmp(hash, right, 2 * MV_HASH) == 0;
+}
+
+/* Passwords that were right lately; forgotten when a user changes. */
+static int was_right(milvus *m, const unsigned char hash[MV_HASH], int remember)
+{
+    int found = 0;
+    pthread_mutex_lock(&m->lock);
+    size_t n = m->n_known < MV_KNOWN ? m->n_known : MV_KNOWN;
+    for (size_t i = 0; i < n; i++) found |= gnutls_memcmp(m->known[i], hash, MV_HASH) == 0;
+    if (remember && !found) memcpy(m->known[m->n_known++ % MV_KNOWN], hash, MV_HASH);
+    pthread_mutex_unlock(&m->lock);
+    return found;
+}
+
+static void forget_passwords(milvus *m)
+{
+    pthread_mutex_lock(&m->lock);
+    m->n_known = 0;
+    pthread_mutex_unlock(&m->lock);
+}
+
+/* ---- Who asks ---- */
+
+/* "user:password". */
+static int log_in(mv_call *c, const char *words)
+{
+    unsigned char hash[MV_HASH];
+    const char *colon = strchr(words, ':');
+    size_t n = colon ? (size_t)(colon - words) : 0;
+    if (n == 0 || n > MV_MAX_NAME) return 0;
+    memcpy(c->user, words, n);
+    c->user[n] = 0;
+    if (!mv_is_identifier(c->user) || gnutls_hash_fast(GNUTLS_DIG_SHA256, words, strlen(words), hash) != 0)
+        return 0;
+    if (was_right(c->milvus, hash, 0)) return 1;
+    json_t *user = mv_record_get(c, "user", "", c->user);
+    int right = user && is_password(user, colon + 1);
+    json_decref(user);
+    if (right) (void)was_right(c->milvus, hash, 1);
+    return right;
+}
+
+int mv_knows(mv_call *c)
+{
+    const tokens *known = &c->server->tokens;
+    const char *bearer = http_header(c->request, MHD_HTTP_HEADER_AUTHORIZATION);
+    bearer = strncmp(bearer, "Bearer ", 7) == 0 ? bearer + 7 : "";
+    c->role = known->n > 0                  ? tokens_role(known, bearer, strlen(bearer))
+              : c->server->options.writable ? ROLE_ADMIN
+                                            : ROLE_READ;
+    if (c->role != ROLE_NONE || log_in(c, bearer)) return 1;
+    mv_fail(c, MV_NEEDS_LOGIN, "user hasn't authenticated");
+    return 0;
+}
+
+/* ---- What he may ---- */
+
+/* What a privilege comes to. */
+static role worth(const char *privilege)
+{
+    static const char *const all[] = {"*", "All", "ClusterAdmin"};
+    static const char *const reading[] = {"Search", "Query", "Get", "Describe", "Show", "List", "Has", "Is"};
+    size_t length = strlen(privilege);
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (strcmp(privilege, all[i]) == 0) return ROLE_ADMIN;
+    if (strstr(privilege, "Ownership") || strstr(privilege, "User") || strstr(privilege, "Privilege"))
+        return ROLE_ADMIN;
+    if (length > 8 && strcmp(privilege + length - 8, "ReadOnly") == 0) return ROLE_READ;
+    for (size_t i = 0; i < sizeof reading / sizeof *reading; i++)
+        if (strncmp(privilege, reading[i], strlen(reading[i])) == 0) return ROLE_READ;
+    return ROLE_WRITE;
+}
+
+static int covers(const json_t *grant, const char *member, const char *name)
+{
+    const char *of = json_string_value(json_object_get(grant, member));
+    return !of || !*of || strcmp(of, "*") == 0 || strcmp(of, "Global") == 0 || strcmp(of, name) == 0;
+}
+
+/* A privilege, or a group of them. */
+static int grant_gives(mv_call *c, const json_t *grant, role needed)
+{
+    size_t i;
+    json_t *one;
+    int gives = 0;
+    const char *privilege = json_string_value(json_object_get(grant, "privilege"));
+    if (!privilege || worth(privilege) >= needed) return privilege != NULL;
+    json_t *group = mv_is_identifier(privilege) ? mv_record_get(c, "group", "", privilege) : NULL;
+    json_array_foreach(json_object_get(group, "privileges"), i, one)
+    {
+        gives |= json_is_string(one) && worth(json_string_value(one)) >= needed;
+    }
+    json_decref(group);
+    return gives;
+}
+
+static int role_gives(mv_call *c, const char *name, const char *collection, role needed)
+{
+    size_t i;
+    json_t *grant, *record;
+    int gives = strcmp(name, "admin") == 0;
+    record = gives || !mv_is_identifier(name) ? NULL : mv_record_get(c, "role", "", name);
+    json_array_foreach(json_object_get(record, "grants"), i, grant)
+    {
+        gives |= covers(grant, "objectName", collection) && covers(grant, "dbName", c->db) &&
+                 grant_gives(c, grant, needed);
+    }
+    json_decref(record);
+    return gives;
+}
+
+int mv_may(mv_call *c, role needed)
+{
+    size_t i;
+    json_t *name, *user = *c->user ? mv_record_get(c, "user", "", c->user) : NULL;
+    const char *collection = json_string_value(json_object_get(c->body, "collectionName"));
+    int may = c->role >= needed ||
+              (*c->user && needed == ROLE_READ && !collection); /* what there is, everyone may see */
+    json_array_foreach(json_object_get(user, "roles"), i, name)
+    {
+        if (!may && json_is_string(name))
+            may = role_gives(c, json_string_value(name), collection ? collection : "*", needed);
+    }
+    json_decref(user);
+    if (!may && c->server->tokens.n == 0)
+        mv_fail(c, MV_NOT_PERMITTED,
+                "this server only reads; started with --write or --token-file it also writes");
+    else if (!may)
+        mv_fail(c, MV_NOT_PERMITTED, "permission deny to %s", *c->user ? c->user : "this token");
+    return may;
+}
+
+/* ---- Records ---- */
+
+static json_t *names_of(mv_call *c, const char *kind, json_t *names)
+{
+    size_t i;
+    json_t *record, *records = mv_record_list(c, kind, "");
+    json_array_foreach(records, i, record)
+    {
+        json_array_append(names, json_object_get(record, "name"));
+    }
+    if (!records) {
+        json_decref(names);
+        return NULL;
+    }
+    json_decref(records);
+    return names;
+}
+
+/* The record of the kind that a member of the body names. NULL: failed. */
+static json_t *named(mv_call *c, const char *kind, const char *member)
+{
+    const char *name = mv_identifier(c, member);
+    json_t *record = name ? mv_record_get(c, kind, "", name) : NULL;
+    if (!record && c->code == MV_OK) mv_fail(c, MV_PARAMETER_INVALID, "there is no %s %s", kind, name);
+    return record;
+}
+
+static json_t *keep(mv_call *c, const char *kind, const char *member, json_t *record, int is_new)
+{
+    const char *name = mv_identifier(c, member);
+    if (!name) {
+        json_decref(record);
+        return NULL;
+    }
+    int put = mv_record_put(c, kind, "", name, record, is_new);
+    if (put < 0) return mv_fail(c, MV_PARAMETER_INVALID, "%s already exists: %s", kind, name);
+    return put ? json_object() : NULL;
+}
+
+static json_t *drop(mv_call *c, const char *kind, const char *member)
+{
+    const char *name = mv_identifier(c, member);
+    return name && mv_record_drop(c, kind, "", name) != 0 ? json_object() : NULL;
+}
+
+static int place_of(const json_t *list, const json_t *value)
+{
+    for (size_t i = 0; i < json_array_size(list); i++)
+        if (json_equal(json_array_get(list, i), value)) return (int)i;
+    return -1;
+}
+
+static void add_once(json_t *list, json_t *value)
+{
+    if (value && place_of(list, value) < 0) json_array_append(list, value);
+}
+
+static void take_away(json_t *list, const json_t *value)
+{
+    int at = place_of(list, value);
+    if (at >= 0) json_array_remove(list, (size_t)at);
+}
+
+/* ---- /users ---- */
+
+json_t *mv_users_list(mv_call *c)
+{
+    return names_of(c, "user", json_array());
+}
+
+json_t *mv_users_describe(mv_call *c)
+{
+    json_t *user = named(c, "user", "userName");
+    json_t *roles = json_incref(json_object_get(user, "roles"));
+    json_decref(user);
+    return roles;
+}
+
+json_t *mv_users_create(mv_call *c)
+{
+    const char *name = mv_identifier(c, "userName"), *password = name ? mv_text(c, "password") : NULL;
+    if (!password) return NULL;
+    json_t *user = json_pack("{s[]}", "roles");
+    if (set_password(c, user, password)) return keep(c, "user", "userName", user, 1);
+    json_decref(user);
+    return NULL;
+}
+
+json_t *mv_users_update_password(mv_call *c)
+{
+    const char *old = mv_text(c, "password"), *password = old ? mv_text(c, "newPassword") : NULL;
+    json_t *user = password ? named(c, "user", "userName") : NULL;
+    if (!user) return NULL;
+    int right = is_password(user, old);
+    if (!right) mv_fail(c, MV_NOT_AUTHENTICATED, "the password is another");
+    forget_passwords(c->milvus);
+    if (right && set_password(c, user, password)) return keep(c, "user", "userName", user, 0);
+    json_decref(user);
+    return NULL;
+}
+
+json_t *mv_users_drop(mv_call *c)
+{
+    json_t *done = drop(c, "user", "userName");
+    forget_passwords(c->milvus);
+    return done;
+}
+
+static int is_role(mv_call *c, const char *name)
+{
+    if (strcmp(name, "admin") == 0 || strcmp(name, "public") == 0) return 1;
+    json_t *record = mv_record_get(c, "role", "", name);
+    if (!record && c->code == MV_OK) mv_fail(c, MV_PARAMETER_INVALID, "there is no role %s", name);
+    json_decref(record);
+    return record != NULL;
+}
+
+json_t *mv_users_grant_role(mv_call *c)
+{
+    const char *name = mv_identifier(c, "roleName");
+    json_t *user = name && is_role(c, name) ? named(c, "user", "userName") : NULL;
+    if (!user) return NULL;
+    add_once(json_object_get(user, "roles"), json_object_get(c->body, "roleName"));
+    return keep(c, "user", "userName", user, 0);
+}
+
+json_t *mv_users_revoke_role(mv_call *c)
+{
+    json_t *user = mv_identifier(c, "roleName") ? named(c, "user", "userName") : NULL;
+    if (!user) return NULL;
+    take_away(json_object_get(user, "roles"), json_object_get(c->body, "roleName"));
+    return keep(c, "user", "userName", user, 0);
+}
+
+/* ---- /roles ---- */
+
+json_t *mv_roles_list(mv_call *c)
+{
+    return names_of(c, "role", json_pack("[s s]", "admin", "public"));
+}
+
+/* The role that the body names; "admin" and "public" are always there and have no grants of their own. */
+static json_t *role_named(mv_call *c)
+{
+    const char *name = mv_identifier(c, "roleName");
+    if (!name) return NULL;
+    if (strcmp(name, "admin") == 0 || strcmp(name, "public") == 0) return json_pack("{s[]}", "grants");
+    return named(c, "role", "roleName");
+}
+
+json_t *mv_roles_describe(mv_call *c)
+{
+    json_t *record = role_named(c), *grants = json_incref(json_object_get(record, "grants"));
+    json_decref(record);
+    return grants;
+}
+
+static json_t *fixed(mv_call *c)
+{
+    const char *name = json_string_value(json_object_get(c->body, "roleName"));
+    if (name && (strcmp(name, "admin") == 0 || strcmp(name, "public") == 0))
+        return mv_fail(c, MV_PARAMETER_INVALID, "the role %s stays as it is", name);
+    return NULL;
+}
+
+json_t *mv_roles_create(mv_call *c)
+{
+    const char *description = json_string_value(json_object_get(c->body, "description"));
+    fixed(c);
+    if (c->code != MV_OK) return NULL;
+    return keep(c, "role", "roleName",
+                json_pack("{s[] ss}", "grants", "description", description ? description : ""), 1);
+}
+
+json_t *mv_roles_alter(mv_call *c)
+{
+    json_t *record = role_named(c), *description = json_object_get(c->body, "description");
+    fixed(c);
+    if (c->code == MV_OK && json_is_string(description)) json_object_set(record, "description", description);
+    if (c->code == MV_OK) return keep(c, "role", "roleName", record, 0);
+    json_decref(record);
+    return NULL;
+}
+
+json_t *mv_roles_drop(mv_call *c)
+{
+    fixed(c);
+    return c->code == MV_OK ? drop(c, "role", "roleName") : NULL;
+}
+
+/* Add or take away a grant. */
+static json_t *change_grants(mv_call *c, json_t *grant, int gives)
+{
+    json_t *record = grant ? role_named(c) : NULL;
+    fixed(c);
+    if (c->code != MV_OK || !record) {
+        json_decref(record);
+        json_decref(grant);
+        return NULL;
+    }
+    json_t *grants = json_object_get(record, "grants");
+    if (gives)
+        add_once(grants, grant);
+    else
+        take_away(grants, grant);
+    json_decref(grant);
+    return keep(c, "role", "roleName", record, 0);
+}
+
+static json_t *grant_v1(mv_call *c)
+{
+    const char *type = mv_text(c, "objectType"), *name = type ? mv_text(c, "objectName") : NULL;
+    const char *privilege = name ? mv_text(c, "privilege") : NULL;
+    return privilege ? json_pack("{ss ss ss ss}", "objectType", type, "objectName", name, "privilege",
+                                 privilege, "dbName", c->db)
+                     : NULL;
+}
+
+static json_t *grant_v2(mv_call *c)
+{
+    const char *privilege = mv_text(c, "privilege");
+    const char *name = json_string_value(json_object_get(c->body, "collectionName"));
+    return privilege ? json_pack("{ss ss ss ss}", "objectType", "Collection", "objectName",
+                                 name && *name ? name : "*", "privilege", privilege, "dbName", c->db)
+                     : NULL;
+}
+
+json_t *mv_roles_grant(mv_call *c)
+{
+    return change_grants(c, grant_v1(c), 1);
+}
+
+json_t *mv_roles_revoke(mv_call *c)
+{
+    return change_grants(c, grant_v1(c), 0);
+}
+
+json_t *mv_roles_grant_v2(mv_call *c)
+{
+    return change_grants(c, grant_v2(c), 1);
+}
+
+json_t *mv_roles_revoke_v2(mv_call *c)
+{
+    return change_grants(c, grant_v2(c), 0);
+}
+
+/* ---- /privilege_groups ---- */
+
+json_t *mv_groups_list(mv_call *c)
+{
+    size_t i;
+    json_t *record, *records = mv_record_list(c, "group", ""), *list = records ? json_array() : NULL;
+    json_array_foreach(records, i, record)
+    {
+        json_t *privileges = json_object_get(json_object_get(record, "value"), "privileges");
+        json_array_append_new(list, json_pack("{sO sO}", "privilegeGroupName",
+                                              json_object_get(record, "name"), "privileges", privileges));
+    }
+    json_decref(records);
+    return list;
+}
+
+json_t *mv_groups_create(mv_call *c)
+{
+    return keep(c, "group", "privilegeGroupName", json_pack("{s[]}", "privileges"), 1);
+}
+
+json_t *mv_groups_drop(mv_call *c)
+{
+    return drop(c, "group", "privilegeGroupName");
+}
+
+static json_t *change_group(mv_call *c, int adds)
+{
+    size_t i;
+    json_t *one, *given = json_object_get(c->body, "privileges"),
+                 *group = named(c, "group", "privilegeGroupName");
+    if (!group) return NULL;
+    json_array_foreach(given, i, one)
+    {
+        if (adds && json_is_string(one))
+            add_once(json_object_get(group, "privileges"), one);
+        else
+            take_away(json_object_get(group, "privileges"), one);
+    }
+    return keep(c, "group", "privilegeGroupName", group, 0);
+}
+
+json_t *mv_groups_add(mv_call *c)
+{
+    return change_group(c, 1);
+}
+
+json_t *mv_groups_remove(mv_call *c)
+{
+    return change_group(c, 0);
+}

@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# The Milvus adapter: core routes with exact answers and hostile bodies, and that what it keeps outlives the server.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+scratch=$(mktemp -d -p /dev/shm 2>/dev/null || mktemp -d) # a disk would only be waited for: durability is not tested here
+trap 'kill "${pid:-}" 2>/dev/null || true; rm -rf "$scratch"' EXIT
+fail() { echo "milvus.sh: line ${BASH_LINENO[0]}: $*" >&2; exit 1; }
+cd "$scratch"
+mkdir folder
+
+# serve: start a server of the folder on a free port; sets `base` and `pid`.
+serve() {
+    : >address
+    kith serve folder --write --port 0 --quiet >address 2>errors &
+    pid=$!
+    for _ in {1..200}; do
+        base=$(head -n 1 address)
+        base=${base%/}
+        [ -z "$base" ] || return 0
+        kill -0 "$pid" 2>/dev/null || break
+        sleep 0.05
+    done
+    fail "it does not start: $(cat errors)"
+}
+stop() {
+    kill -TERM "$pid"
+    wait "$pid" || fail "status $? after SIGTERM: $(cat errors)"
+}
+# ask PATH BODY: the answer.
+ask() { curl -s --max-time 20 -d "$2" "$base/v2/vectordb/$1"; }
+
+serve
+python3 "$here/milvus_core.py" "$base" folder
+
+# What was made is there after another start, schema, alias and rows.
+ask collections/create '{"collectionName":"kept","dimension":2,"metricType":"L2"}' >/dev/null
+ask aliases/create '{"collectionName":"kept","aliasName":"same"}' >/dev/null
+ask entities/insert '{"collectionName":"kept","data":[{"id":1,"vector":[1,2],"word":"a"}]}' >/dev/null
+stop
+serve
+[ "$(ask entities/search '{"collectionName":"same","data":[[1,4]],"outputFields":["word"]}')" = \
+    '{"code":0,"data":[{"id":"1","word":"a","distance":4.0}],"topks":[1],"cost":0}' ] ||
+    fail "$(ask entities/search '{"collectionName":"same","data":[[1,4]],"outputFields":["word"]}')"
+
+stop
+kith get folder/kept.kith =1 --json | grep -q '"word":"a"' || fail "$(kith get folder/kept.kith =1 --json)"
+kith verify folder/kept.kith >/dev/null
+
+# A collection that was made elsewhere can be asked, by its keys, and written to.
+"$KITH_BUILD/bin/make_vectors" 50 3 1 base.fvecs
+kith import folder/foreign.kith base.fvecs -q
+serve
+query='{"collectionName":"foreign","filter":"id >= 7 and id < 9","outputFields":["vector"]}'
+ask entities/query "$query" >answer
+python3 - <<'END' >vector
+import json
+rows = json.load(open("answer"))["data"]
+assert [r["id"] for r in rows] == ["7", "8"], rows
+print(json.dumps(rows[0]["vector"]))
+END
+ask entities/search "{\"collectionName\":\"foreign\",\"data\":[$(cat vector)],\"limit\":2}" >answer
+grep -q '^{"code":0,"data":\[{"id":"7","distance":0.0},' answer || fail "$(cat answer)"
+ask entities/insert '{"collectionName":"foreign","data":[{"vector":[1,2,3],"word":"new"}]}' >answer
+[ "$(cat answer)" = '{"code":0,"data":{"insertCount":1,"insertIds":["51"]}}' ] || fail "$(cat answer)"
+ask entities/delete '{"collectionName":"foreign","filter":"word == \"new\" or id == 1"}' >answer
+ask collections/get_stats '{"collectionName":"foreign"}' >answer
+[ "$(cat answer)" = '{"code":0,"data":{"rowCount":49}}' ] || fail "$(cat answer)"
+stop
