@@ -129,7 +129,7 @@ int mv_flag(const json_t *object, const char *name, int fallback)
 
 /* ---- Answering ---- */
 
-static void reply(request *r, unsigned status, json_t *value)
+void mv_reply(request *r, unsigned status, json_t *value)
 {
     char *words =
         value ? json_dumps(value, JSON_COMPACT) : NULL; /* 17 digits: numbers come back as they were */
@@ -148,7 +148,7 @@ static void reply_failed(request *r, unsigned status, int code, const char *mess
     json_t *words = json_string(message);
     if (!words) words = json_string("(not UTF-8)");
     if (!*r->why) snprintf(r->why, sizeof r->why, "%d: %.480s", code, message);
-    reply(r, status, json_pack("{si so}", "code", code, "message", words));
+    mv_reply(r, status, json_pack("{si so}", "code", code, "message", words));
 }
 
 static unsigned status_of(int code)
@@ -164,11 +164,10 @@ static void answer_call(mv_call *c, json_t *data)
     }
     json_t *answer = json_pack("{si so}", "code", MV_OK, "data", data);
     if (answer && c->extra) json_object_update(answer, c->extra);
-    reply(c->request, 200, answer);
+    mv_reply(c->request, 200, answer);
 }
 
-/* Read the body, whatever its Content-Type says: a client of the field sends text/plain. An empty one is {}. */
-static int read_body(mv_call *c)
+int mv_read_body(mv_call *c)
 {
     request *r = c->request;
     json_error_t error;
@@ -205,7 +204,7 @@ static void run(mv_call *c, const mv_route *found)
 {
     json_t *data = NULL;
     c->int64_numbers = strcasecmp(http_header(c->request, "Accept-Type-Allow-Int64"), "true") == 0;
-    if (mv_knows(c) && read_body(c) && find_database(c) && mv_may(c, found->access)) data = found->handler(c);
+    if (mv_knows(c) && mv_read_body(c) && find_database(c) && mv_may(c, found->access)) data = found->handler(c);
     mv_give_back(c);
     answer_call(c, data);
     json_decref(c->extra);

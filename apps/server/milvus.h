@@ -1,5 +1,5 @@
 /* milvus.h - Milvus' RESTful API v2 (POST /v2/vectordb/...) over the collections that are served, for programs that
- * were written for it. docs/milvus.md says what it answers, and where that is not what Milvus would.
+ * were written for it. docs/adapters.md says what it answers, and where that is not what Milvus would.
  *
  * A thin adapter: filters, partitions, searches are the engine's own. What the engine does not know is kept in two
  * places: what belongs to one collection (its schema, index definitions, properties) in a named value of that

@@ -184,6 +184,7 @@ static int put_vectors(mv_call *c, const json_t *row, int64_t key, float *x)
         const mv_field *field = &c->schema.fields[i];
         const json_t *list = json_object_get(row, field->name);
         if (!mv_is_vector(field->type) || field->main) continue;
+        if (json_is_null(list)) list = NULL;
         if (!list && !field->nullable && !c->schema.foreign) return bad_value(c, field, "it is missing");
         if (list && !mv_vector(c, list, field, x)) return 0;
         if (kith_collection_put_vector(c->collection, key, field->name, list ? x : NULL,
@@ -317,8 +318,9 @@ static int is_selected(const mv_selection *selection, const char *name)
 
 static json_t *vector_json(const float *x, size_t dim)
 {
+    if (!x) return json_null();
     json_t *list = json_array();
-    for (size_t d = 0; x && d < dim; d++) json_array_append_new(list, json_real(x[d]));
+    for (size_t d = 0; d < dim; d++) json_array_append_new(list, json_real(x[d]));
     return list;
 }
 

@@ -149,7 +149,7 @@ json_t *mv_field_of_request(mv_call *c, const json_t *given)
     if (!parse_type(word, &type) ||
         (type == MV_ARRAY && (!parse_type(element_word, &element) || element >= MV_ARRAY)))
         return mv_fail(c, MV_PARAMETER_INVALID,
-                       "data type %.60s of field %.60s is not one that kith has (docs/milvus.md)", word,
+                       "data type %.60s of field %.60s is not one that kith has (docs/adapters.md)", word,
                        name);
     json_t *params = json_object();
     json_t *fallback = json_object_get(given, "defaultValue");

@@ -17,6 +17,12 @@ struct milvus {
     size_t n_known;
 };
 
+/* Read the body, whatever its Content-Type says: a client of the field sends text/plain. An empty one is {}. 0: failed. */
+int mv_read_body(mv_call *c);
+
+/* Answer with a value, which is given up; numbers come back as they were, with 17 digits. */
+void mv_reply(request *r, unsigned status, json_t *value);
+
 /* Whether the one who asks is known, or nobody need be; sets c->role and c->user. 0: failed. */
 int mv_knows(mv_call *c);
 

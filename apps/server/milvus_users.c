@@ -12,7 +12,7 @@
 
 #include "milvus_state.h"
 
-enum { SALT = 16, ROUNDS = 100000, LEAST_PASSWORD = 6, MOST_PASSWORD = 72 };
+enum { SALT = 16, ROUNDS = 100000, LEAST_PASSWORD = 6, MOST_PASSWORD = 72, MOST_HEADER = 1024 };
 
 /* ---- Passwords ---- */
 
@@ -104,11 +104,30 @@ static int log_in(mv_call *c, const char *words)
     return right;
 }
 
+/* What an Authorization header names: a token, or "user:password"; "" for none. */
+static void read_header(request *r, char given[MOST_HEADER])
+{
+    const char *header = http_header(r, MHD_HTTP_HEADER_AUTHORIZATION);
+    gnutls_datum_t plain, coded = {(unsigned char *)header + 6, 0};
+    size_t length = strlen(header);
+    *given = 0;
+    if (length >= MOST_HEADER) return;
+    if (strncmp(header, "Bearer ", 7) == 0) strcpy(given, header + 7);
+    if (strncmp(header, "Basic ", 6) != 0) return;
+    coded.size = (unsigned)length - 6;
+    if (gnutls_base64_decode2(&coded, &plain) != 0) return;
+    if (plain.size < MOST_HEADER && !memchr(plain.data, 0, plain.size)) {
+        memcpy(given, plain.data, plain.size);
+        given[plain.size] = 0;
+    }
+    gnutls_free(plain.data);
+}
+
 int mv_knows(mv_call *c)
 {
     const tokens *known = &c->server->tokens;
-    const char *bearer = http_header(c->request, MHD_HTTP_HEADER_AUTHORIZATION);
-    bearer = strncmp(bearer, "Bearer ", 7) == 0 ? bearer + 7 : "";
+    char bearer[MOST_HEADER];
+    read_header(c->request, bearer);
     c->role = known->n > 0                  ? tokens_role(known, bearer, strlen(bearer))
               : c->server->options.writable ? ROLE_ADMIN
                                             : ROLE_READ;

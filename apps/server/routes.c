@@ -7,11 +7,15 @@
 #include "handlers.h"
 #include "milvus.h"
 #include "page.h"
+#include "vearch.h"
 
 static const route routes[] = {
 #define ROUTE(method, path, who, kind, handler) {#method, path, ROLE_##who, ROUTE_##kind, handler},
 #include "routes.def"
 #undef ROUTE
+#define VEARCH(method, path, who, handler) {#method, path, ROLE_NONE, ROUTE_LATER, vearch_answer},
+#include "vearch_routes.def"
+#undef VEARCH
 };
 
 /* Whether a path is of a route's form. parts[2 * i] and [2 * i + 1]: where its variable parts begin and end. */
@@ -128,7 +132,9 @@ static int may_ask(request *r, role wanted)
 int routes_admit(request *r)
 {
     if (!may_ask(r, r->route ? r->route->role : ROLE_NONE)) return 0;
-    return r->route != &milvus_route || milvus_admit(r);
+    if (r->route && r->route->handler == milvus_answer) return milvus_admit(r);
+    if (r->route && r->route->handler == vearch_answer) return vearch_admit(r);
+    return 1;
 }
 
 void routes_answer(request *r)

@@ -31,6 +31,7 @@ ask() { curl -s --max-time 20 -d "$2" "$base/v2/vectordb/$1"; }
 
 serve
 python3 "$here/milvus_core.py" "$base" folder
+python3 "$here/vearch.py" "$base"
 
 # What was made is there after another start, schema, alias and rows.
 ask collections/create '{"collectionName":"kept","dimension":2,"metricType":"L2"}' >/dev/null
