@@ -204,7 +204,8 @@ static void run(mv_call *c, const mv_route *found)
 {
     json_t *data = NULL;
     c->int64_numbers = strcasecmp(http_header(c->request, "Accept-Type-Allow-Int64"), "true") == 0;
-    if (mv_knows(c) && mv_read_body(c) && find_database(c) && mv_may(c, found->access)) data = found->handler(c);
+    if (mv_knows(c) && mv_read_body(c) && find_database(c) && mv_may(c, found->access))
+        data = found->handler(c);
     mv_give_back(c);
     answer_call(c, data);
     json_decref(c->extra);

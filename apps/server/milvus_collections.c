@@ -193,6 +193,16 @@ json_t *mv_collections_truncate(mv_call *c)
     return mv_commit(c);
 }
 
+/* Aliases stay with the collection. */
+static int turn_aliases(mv_call *c, const json_t *aliases, const char *name)
+{
+    for (size_t i = 0; i < json_array_size(aliases); i++) {
+        const char *alias = json_string_value(json_array_get(aliases, i));
+        if (!mv_record_put(c, "alias", c->db, alias, json_pack("{ss}", "collectionName", name), 0)) return 0;
+    }
+    return 1;
+}
+
 json_t *mv_collections_rename(mv_call *c)
 {
     char from[MV_MAX_FILE], to[MV_MAX_FILE];
@@ -203,8 +213,15 @@ json_t *mv_collections_rename(mv_call *c)
     if (!mv_is_identifier(new_db) || !mv_has_database(c, new_db))
         return mv_fail(c, MV_DATABASE_NOT_FOUND, "database not found[database=%.200s]", new_db);
     if (!mv_file_of(c, c->db, name, from) || !mv_file_of(c, new_db, new_name, to)) return NULL;
-    if (shelf_rename(c->server->shelf, from, to, &c->err) != KITH_OK) return mv_fail_engine(c);
-    return json_object();
+    json_t *aliases = aliases_of(c, name);
+    if (json_array_size(aliases) > 0 && strcmp(new_db, c->db) != 0)
+        mv_fail(c, MV_UNEXPECTED, "a collection that has an alias stays in its database");
+    else if (shelf_rename(c->server->shelf, from, to, &c->err) != KITH_OK)
+        mv_fail_engine(c);
+    else
+        turn_aliases(c, aliases, new_name);
+    json_decref(aliases);
+    return c->code == MV_OK ? json_object() : NULL;
 }
 
 /* ---- States and properties ---- */

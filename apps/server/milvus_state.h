@@ -12,7 +12,8 @@ struct milvus {
     char *path; /* of the catalogue */
     pthread_mutex_t lock;
     kith_collection *catalog; /* under the lock; NULL: not opened yet, or not there */
-    /* The last passwords that were right, as SHA-256 of "user:password": a slow hash once, not for each request. */
+    /* The last passwords that were right, as SHA-256 of the hash that is kept and "user:password": a slow hash is made once,
+     * not for each request. */
     unsigned char known[MV_KNOWN][MV_HASH];
     size_t n_known;
 };

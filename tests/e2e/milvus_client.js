@@ -279,6 +279,11 @@ async function guard() {
     assert.equal(await status(ann.search({...query, collectionName: 'closed'})), 403);
     assert.equal(await status(ann.insert({...query, data: [{id: 1, vector: [1, 2]}]})), 403);
     assert.equal(await status(ann.createUser({userName: 'eve', password: 'secret'})), 403);
+    for (const [who, code] of [['ann:secret2', 200], ['ann:secret1', 401], ['', 401]]) { /* the other adapter, whose clients say it so */
+        const headers = {Authorization: `Basic ${Buffer.from(who).toString('base64')}`};
+        assert.equal((await fetch(`${guarded}/dbs`, {headers})).status, code, who);
+        assert.equal((await fetch(`${guarded}/dbs/x`, {method: 'POST', headers})).status, code === 200 ? 403 : code, who);
+    }
     await nobody(admin, grant);
     assert.equal(await status(ann.search(query)), 401);
 }

@@ -146,6 +146,7 @@ schema = {"autoID": False, "enableDynamicField": False, "fields": [
     {"fieldName": "note", "dataType": "VarChar", "nullable": True, "elementTypeParams": {"max_length": 5}},
     {"fieldName": "kind", "dataType": "Int64", "defaultValue": 7},
     {"fieldName": "scores", "dataType": "Array", "elementDataType": "Int32", "nullable": True, "elementTypeParams": {"max_capacity": 3}},
+    {"fieldName": "f", "dataType": "Float", "defaultValue": 0.5}, {"fieldName": "ok", "dataType": "Bool", "nullable": True},
     {"fieldName": "extra", "dataType": "JSON", "nullable": True}]}
 data("collections/create", {"collectionName": "typed", "schema": schema, "indexParams": [
     {"fieldName": "title_vector", "metricType": "L2", "indexName": "t", "params": {"index_type": "HNSW", "M": 16}},
@@ -159,11 +160,15 @@ assert {"key": "dim", "value": "6"} in told["fields"][2]["params"] and not told[
 docs = [{"pk": f"d{i}", "title_vector": vector(4), "text_vector": vector(6), "n": i} for i in range(60)]
 data("entities/insert", {"collectionName": "typed", "data": docs})
 good = {"pk": "x", "title_vector": [1, 2, 3, 4], "text_vector": [1] * 6, "n": 1}
-for change in [{"n": 128}, {"n": "a"}, {"n": None}, {"pk": 5}, {"pk": "p" * 21}, {"note": "longer than 5"}, {"scores": [1, 2, 3, 4]},
+for change in [{"n": 128}, {"f": "a"}, {"f": 1e39}, {"ok": 1}, {"n": "a"}, {"n": None}, {"pk": 5}, {"pk": "p" * 21}, {"note": "longer than 5"}, {"scores": [1, 2, 3, 4]},
                {"scores": ["a"]}, {"title_vector": [1, 2, 3]}, {"title_vector": [1, 2, 3, "4"]}, {"text_vector": None},
                {"other": 1}, {"kind": 2**70}]:
     fails(1801 if change.get("kind") else 1804, "entities/insert", {"collectionName": "typed", "data": [good, {**good, **change}]})
 assert data("entities/get", {"collectionName": "typed", "id": "x"}) == []
+data("entities/upsert", {"collectionName": "typed", "data": [{**docs[7], "f": 2, "ok": True, "extra": {"a": [1, {"b": None}]}, "scores": [1, 2]}]})
+row = data("entities/query", {"collectionName": "typed", "filter": "f > 1 and ok and extra[\"a\"][0] == 1 and array_contains(scores, 2)",
+                              "outputFields": ["f", "extra", "scores"]})
+assert row == [{"pk": "d7", "f": 2, "extra": {"a": [1, {"b": None}]}, "scores": [1, 2]}], row
 row = data("entities/get", {"collectionName": "typed", "id": ["d3"], "outputFields": ["n", "note", "kind", "scores", "extra"]})
 assert row == [{"pk": "d3", "n": 3, "note": None, "kind": "7", "scores": None, "extra": None}], row
 
@@ -207,6 +212,10 @@ assert found["pk"] == best["pk"] and near(found["distance"], l2(b, best["text_ve
 data("aliases/create", {"collectionName": "typed", "aliasName": "now"})
 assert data("collections/describe", {"collectionName": "now"})["aliases"] == ["now"]
 assert len(data("entities/get", {"collectionName": "now", "id": "d1"})) == 1
+data("collections/rename", {"collectionName": "typed", "newCollectionName": "renamed"})
+assert data("aliases/describe", {"aliasName": "now"})["collectionName"] == "renamed"
+fails(100, "collections/describe", {"collectionName": "typed"})
+data("collections/rename", {"collectionName": "renamed", "newCollectionName": "typed"})
 data("databases/create", {"dbName": "sales"})
 data("collections/create", {"dbName": "sales", "collectionName": "typed", "dimension": 3})
 assert data("collections/list", {"dbName": "sales"}) == ["typed"] and "sales.typed" not in data("collections/list")
@@ -251,6 +260,35 @@ for change in [{"limit": 0}, {"limit": 10**9}, {"limit": -1}, {"limit": "a"}, {"
     assert status == 200 and answer["code"] in (200, 1100, 1700, 1802, 1804) and answer["message"], (change, answer)
 status, answer = ask("collections/nothing", {})
 assert status == 404, status
+
+# Every route of the table, with members of every wrong kind, alone and with a collection that is there.
+MEMBERS = """dbName collectionName newCollectionName newDbName dimension idType autoID metricType primaryFieldName vectorFieldName params
+schema indexParams description properties propertyKeys fieldName fieldParams partitionName partitionNames data id filter exprParams
+outputFields limit offset annsField groupingField groupSize searchParams search rerank aliasName indexName userName password newPassword
+roleName objectType objectName privilege privilegeGroupName privileges files jobId compactionID""".split()
+with open(os.path.join(os.environ["KITH_SOURCE"], "apps/server/milvus_routes.def"), encoding="utf-8") as table:
+    routes = [line.split('"')[1] for line in table if line.startswith("MILVUS(")]
+assert len(routes) == 105
+for route in routes:
+    data("collections/create", {"collectionName": "there", "dimension": 2})
+    for bad in (-1, "x \u00e9", [[{}]], {"fields": [{"fieldName": "a"}], "x": [5]}):
+        for known in ({}, {"collectionName": "there", "dbName": "default"}):
+            status, answer = ask(route, {**{member: bad for member in MEMBERS}, **known})
+            assert status == 200 and isinstance(answer["code"], int) and ("data" in answer) == (answer["code"] == 0), (route, bad, status, answer)
+# Names that would lead out of the folder, or hide in it.
+pieces = ["..", "/", ".", "\\", "~", "%2e", "%2f", "a", "", " ", "-", "\n", ".kith", ".milvus", "\u2024", "C:", "//", "*"]
+before = set(os.listdir(os.path.dirname(os.path.abspath(folder))))
+for _ in range(60):
+    name = "".join(draw.choice(pieces) for _ in range(draw.randrange(2, 8)))
+    if name.strip("a") == "":
+        continue
+    for path, body in (("collections/create", {"collectionName": name, "dimension": 2}), ("collections/drop", {"collectionName": name, "dbName": name}),
+                       ("collections/rename", {"collectionName": "there", "newCollectionName": name}), ("databases/create", {"dbName": name})):
+        status, answer = ask(path, body)
+        assert status == 200 and (answer["code"] != 0 or path.endswith("drop")), (path, name, answer)
+    answer = data("jobs/import/create", {"collectionName": "there", "files": [[name + ".json"]]})
+    assert data("jobs/import/describe", {"jobId": answer["jobId"]})["state"] == "Failed", name
+assert before == set(os.listdir(os.path.dirname(os.path.abspath(folder))))
 
 # ---- dropping ----
 fails(65535, "collections/drop", {"collectionName": "typed"})  # it has an alias
