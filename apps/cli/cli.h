@@ -72,8 +72,9 @@ typedef struct cli_example {
 
 /* Options that many verbs share; a verb names those that it honours. --help and --quiet come with each. */
 enum {
-    CLI_JSON = 1,   /* --json: cli->json */
-    CLI_THREADS = 2 /* --threads N: cli->run.pool; without it cli->run.pool is NULL */
+    CLI_JSON = 1,    /* --json: cli->json */
+    CLI_THREADS = 2, /* --threads N: cli->run.pool; without it cli->run.pool is NULL */
+    CLI_WAIT = 4     /* --wait S: cli->wait_ms */
 };
 
 typedef struct cli_context cli_context;
@@ -86,7 +87,7 @@ typedef struct cli_verb {
     const cli_argument *arguments; /* NULL: none */
     const cli_option *options;     /* NULL: none of its own */
     const cli_example *examples;   /* at least one */
-    unsigned common;               /* CLI_JSON | CLI_THREADS */
+    unsigned common;               /* CLI_JSON | CLI_THREADS | CLI_WAIT */
     const char *threads;           /* what --threads is when absent; NULL: "0", all processors */
     size_t options_size;           /* sizeof the verb's option struct; 0: none */
 
@@ -133,6 +134,8 @@ struct cli_context {
     int quiet;     /* --quiet */
     kith_run
         run; /* pool (CLI_THREADS), progress on a terminal, cancel by SIGINT or SIGTERM; pass &cli->run */
+
+    unsigned wait_ms; /* CLI_WAIT: how long to wait for another writer; 0 without it */
 
     /* private to the frame */
     uint64_t threads;

@@ -15,7 +15,10 @@ enum { MAX_OPTIONS = 64, LONG_BASE = 256 };
 struct common {
     int help, quiet, json;
     uint64_t threads;
+    double wait;
 };
+
+enum { THREADS, WAIT, JSON }; /* those that not every verb has come first, in this order */
 
 static const cli_option common_options[] = {
     {.name = "threads",
@@ -25,6 +28,13 @@ static const cli_option common_options[] = {
      .high = 1024,
      .into = offsetof(struct common, threads),
      .help = "work with N threads; 0 means all processors"},
+    {.name = "wait",
+     .kind = CLI_NUMBER,
+     .argument = "S",
+     .fallback = "5",
+     .high = 1e6,
+     .into = offsetof(struct common, wait),
+     .help = "how long to wait for another writer of the collection, at each batch, in seconds"},
     {.name = "json",
      .kind = CLI_FLAG,
      .into = offsetof(struct common, json),
@@ -43,14 +53,16 @@ static const cli_option common_options[] = {
 
 const cli_option *cli_common_options(const cli_verb *verb, size_t *n)
 {
-    static cli_option chosen[4];
+    enum { ALL = sizeof common_options / sizeof *common_options };
+    static cli_option chosen[ALL];
     static char threads_help[160];
     *n = 0;
-    for (size_t i = 0; i < 4; i++) {
-        if (i == 0 && !(verb->common & CLI_THREADS)) continue;
-        if (i == 1 && !(verb->common & CLI_JSON)) continue;
+    for (size_t i = 0; i < ALL; i++) {
+        if (i == THREADS && !(verb->common & CLI_THREADS)) continue;
+        if (i == WAIT && !(verb->common & CLI_WAIT)) continue;
+        if (i == JSON && !(verb->common & CLI_JSON)) continue;
         chosen[*n] = common_options[i];
-        if (i == 0) {
+        if (i == THREADS) {
             snprintf(threads_help, sizeof threads_help, "%s", common_options[i].help);
             chosen[*n].help = threads_help;
             chosen[*n].fallback = verb->threads ? verb->threads : "0";
@@ -313,6 +325,7 @@ int cli_parse(cli_context *cli, int argc, char **argv, void *options)
     cli->json = common.json;
     cli->quiet = common.quiet;
     cli->threads = common.threads;
+    cli->wait_ms = (unsigned)(common.wait * 1000);
     cli->args = argv + optind; /* argv ends with NULL */
     cli->n_args = (size_t)(argc - optind);
     return check_arguments(cli);

@@ -9,6 +9,7 @@ int rows_open(cli_context *cli, bool read_only, kith_collection **collection)
     kith_collection_options options;
     kith_collection_options_init(&options);
     options.read_only = read_only;
+    if (cli->verb->common & CLI_WAIT) options.wait_ms = cli->wait_ms;
     if (kith_collection_open(cli->args[0], &options, collection, &err) != KITH_OK)
         return cli_fail_message(cli, cli->args[0], &err);
     return CLI_OK;

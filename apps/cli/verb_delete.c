@@ -88,7 +88,7 @@ const cli_verb verb_delete = {
                               .into = offsetof(struct options, expired),
                               .help = "delete the rows that are past their time"},
                              {0}},
-    .common = CLI_JSON,
+    .common = CLI_JSON | CLI_WAIT,
     .options_size = sizeof(struct options),
     .examples =
         (const cli_example[]){{"kith delete X.kith 17 18", "two rows"},

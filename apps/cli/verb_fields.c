@@ -183,7 +183,7 @@ const cli_verb verb_fields = {
                               .into = offsetof(struct options, drop_vectors),
                               .help = "take a vector field and its vectors away"},
                              {0}},
-    .common = CLI_JSON,
+    .common = CLI_JSON | CLI_WAIT,
     .options_size = sizeof(struct options),
     .examples = (const cli_example[]){{"kith fields X.kith --add year:int --add at:time", "two more"},
                                       {"kith fields X.kith", "which there are"},

@@ -173,6 +173,7 @@ static int open_collection(cli_context *cli, importing *m)
     kith_collection_options how;
     kith_collection_options_init(&how);
     how.max_bytes = (uint64_t)m->o->max_bytes;
+    how.wait_ms = cli->wait_ms;
     kith_status status = kith_collection_open(cli->args[0], &how, &m->collection, &err);
     if (status == KITH_NOTFOUND) {
         if (m->o->metric) (void)kith_metric_parse(m->o->metric, &metric, NULL);
@@ -363,7 +364,7 @@ const cli_verb verb_import = {
              .into = offsetof(struct options, restart),
              .help = "begin anew where an earlier import was interrupted"},
             {0}},
-    .common = CLI_JSON | CLI_THREADS,
+    .common = CLI_JSON | CLI_THREADS | CLI_WAIT,
     .options_size = sizeof(struct options),
     .examples = (const cli_example[]){{"kith import X.kith base.fvecs", "vectors alone"},
                                       {"kith import X.kith base.npy --payload rows.jsonl --key id --fold",

@@ -206,6 +206,7 @@ static int open_and_index(cli_context *cli, const struct options *o, const char 
     options.jobs = (size_t)o->jobs;
     options.max_megapixels = o->megapixels;
     options.seconds = o->seconds;
+    options.wait_ms = cli->wait_ms;
     if (kith_gallery_open(collection, &options, &s.gallery, &err) != KITH_OK)
         return cli_fail_message(cli, collection, &err);
     int status = CLI_OK;
@@ -349,7 +350,7 @@ const cli_verb verb_index = {
              .into = offsetof(struct options, watch),
              .help = "go on watching FOLDER, and follow its changes until interrupted"},
             {0}},
-    .common = CLI_JSON,
+    .common = CLI_JSON | CLI_WAIT,
     .options_size = sizeof(struct options),
     .examples =
         (const cli_example[]){

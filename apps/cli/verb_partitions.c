@@ -100,7 +100,7 @@ const cli_verb verb_partitions = {
                                      .into = offsetof(struct options, drop),
                                      .help = "delete a partition and its rows"},
                                     {0}},
-    .common = CLI_JSON,
+    .common = CLI_JSON | CLI_WAIT,
     .options_size = sizeof(struct options),
     .examples =
         (const cli_example[]){

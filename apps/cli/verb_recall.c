@@ -193,7 +193,7 @@ const cli_verb verb_recall = {
              .into = offsetof(struct options, history),
              .help = "print what was measured before"},
             {0}},
-    .common = CLI_JSON | CLI_THREADS,
+    .common = CLI_JSON | CLI_THREADS | CLI_WAIT,
     .options_size = sizeof(struct options),
     .examples = (const cli_example[]){{"kith recall X.kith", "now"},
                                       {"kith recall X.kith --history", "and before"},

@@ -93,6 +93,7 @@ const cli_verb verb_set = {
                                      .into = offsetof(struct options, no_partition),
                                      .help = "take the rows out of their partitions"},
                                     {0}},
+    .common = CLI_WAIT,
     .options_size = sizeof(struct options),
     .examples = (const cli_example[]){{"kith set X.kith 17 --merge '{\"seen\":true,\"note\":null}'",
                                        "two members of a row"},

@@ -664,7 +664,7 @@ const cli_verb verb_tune = {
                                      .into = offsetof(struct options, field),
                                      .help = "of a collection: the vector field to tune"},
                                     {0}},
-    .common = CLI_JSON | CLI_THREADS,
+    .common = CLI_JSON | CLI_THREADS | CLI_WAIT,
     .options_size = sizeof(struct options),
     .examples =
         (const cli_example[]){

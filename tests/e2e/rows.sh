@@ -201,6 +201,7 @@ grep -q '"free_slots": *[1-9]' shown || fail "stats: $(cat shown)"
 
 # Killed at any moment an import goes on, and no row is lost or doubled.
 "$make_vectors" 20000 32 1 many.fvecs
+"$make_vectors" 100 32 1 base32.fvecs
 for delay in 0.01 0.03 0.05 0.08 0.12 0.2; do
     timeout -s KILL "$delay" kith import killed.kith many.fvecs --batch 300 -q || true
 done 2>/dev/null
@@ -208,6 +209,14 @@ kith import killed.kith many.fvecs -q
 equals 20000 kith count killed.kith
 kith export killed.kith again.fvecs -q
 cmp many.fvecs again.fvecs || fail "rows were lost or doubled"
+
+# Writers take turns by batch.
+kith import many1.kith many.fvecs --batch 200 -q &
+first=$!
+for ((i = 0; i < 100; i++)); do [ -e many1.kith ] && break; sleep 0.02; done
+kith import many1.kith base32.fvecs --batch 200 -q --wait 60
+wait "$first" || fail "the first of two writers failed"
+equals 20100 kith count many1.kith
 
 # What is refused.
 refuse 1 'at byte 3' kith count a.kith --filter 'n >'
