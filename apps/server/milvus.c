@@ -207,6 +207,7 @@ static void run(mv_call *c, const mv_route *found)
     if (mv_knows(c) && mv_read_body(c) && find_database(c) && mv_may(c, found->access))
         data = found->handler(c);
     mv_give_back(c);
+    if (!data && c->code == MV_OK) mv_fail(c, MV_OVERLOADED, "out of memory");
     answer_call(c, data);
     json_decref(c->extra);
     json_decref(c->body);

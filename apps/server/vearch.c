@@ -77,6 +77,7 @@ void vearch_answer(request *r)
     if (mv_knows(&c) && mv_read_body(&c) && name_things(&c) && mv_may(&c, found->access))
         data = found->handler(&c);
     mv_give_back(&c);
+    if (!data && c.code == MV_OK) mv_fail(&c, MV_OVERLOADED, "out of memory");
     if (data)
         mv_reply(r, 200, json_pack("{si ss so}", "code", 0, "msg", "success", "data", data));
     else

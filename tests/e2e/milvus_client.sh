@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Every method of the published client of Milvus' REST interface against `kith serve`. Skips aloud where there is no npm, or
-# no registry to be reached. The client is installed once, into the build folder.
+# no registry to be reached. The client is installed once, below the build folder.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 client='@zilliz/milvus2-sdk-node@3.0.6'
@@ -12,7 +12,10 @@ pids=()
 trap 'kill "${pids[@]}" 2>/dev/null || true; rm -rf "$scratch"' EXIT
 fail() { echo "milvus_client.sh: line ${BASH_LINENO[0]}: $*" >&2; exit 1; }
 
-modules=${KITH_CLIENT_MODULES:-$KITH_BUILD/npm}
+case $KITH_BUILD in # builds of one tree share it
+"$KITH_SOURCE"/build/*) modules=$KITH_SOURCE/build/npm ;;
+*) modules=$KITH_BUILD/npm ;;
+esac
 mark=$modules/installed-${client##*@}
 if [ ! -e "$mark" ]; then
     mkdir -p "$modules"
