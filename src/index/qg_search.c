@@ -158,17 +158,16 @@ static void offer(const ki_qg *g, ki_qg_walker *w, const float *dist, const uint
         merge(g, w, new_dist + i, new_node + i, m - i < KI_QG_MERGED ? m - i : KI_QG_MERGED);
 }
 
-/* Ask for the lines of a row: those before its links at once, the rest (its links and its vector) while there is something to
- * compute, because a core has room for some ten lines on their way and waits where more are asked for. */
-static inline void fetch(const ki_qg *g, uint32_t node)
+/* Ask for the lines of a part of a row. A row comes in parts (half of its codes, the others, its links and its vector), with something
+ * to compute in between, because a core has room for some ten lines on their way and waits where more are asked for. */
+static inline void fetch(const ki_qg *g, uint32_t node, size_t from, size_t to)
 {
     const uint8_t *row = ki_qg_row(g, node);
-    for (size_t i = 0; i < g->at.add; i += KI_CACHE_LINE) __builtin_prefetch(row + i);
+    for (size_t i = from; i < to; i += KI_CACHE_LINE) __builtin_prefetch(row + i);
 }
-static inline void fetch_rest(const ki_qg *g, uint32_t node)
+static inline size_t half_of_codes(const ki_qg *g)
 {
-    const uint8_t *row = ki_qg_row(g, node);
-    for (size_t i = g->at.add; i < g->at.stride; i += KI_CACHE_LINE) __builtin_prefetch(row + i);
+    return g->at.add / 2 / KI_CACHE_LINE * KI_CACHE_LINE;
 }
 
 /* The best row that was not expanded, marked so and on its way; KI_GRAPH_NONE: there is none within the bound. */
@@ -181,7 +180,7 @@ static inline uint32_t take(const ki_qg *g, ki_qg_walker *w)
     uint32_t node = w->node[i];
     w->node[i] |= EXPANDED;
     w->next++;
-    fetch(g, node);
+    fetch(g, node, 0, half_of_codes(g));
     return node;
 }
 
@@ -240,12 +239,13 @@ static float meet(const ki_qg *g, ki_qg_walker *w, uint32_t node, ki_query *quer
 static void expand(const ki_qg *g, ki_qg_walker *w, uint32_t node, uint32_t then, ki_query *query)
 {
     float base = meet(g, w, node, query);
+    if (then != KI_GRAPH_NONE) fetch(g, then, half_of_codes(g), g->at.add);
     float limit = w->bound < worst(w) ? w->bound : worst(w);
     w->expanded++;
     const uint8_t *row = ki_qg_row(g, node);
     size_t n = g->base.env->kernels->qg_near(&w->query, row, ki_qg_add(g, node), ki_qg_mul(g, node),
                                              g->at.blocks, base, limit, w->dist, w->place);
-    if (then != KI_GRAPH_NONE) fetch_rest(g, then);
+    if (then != KI_GRAPH_NONE) fetch(g, then, g->at.add, g->at.stride);
     offer(g, w, w->dist, w->place, ki_qg_links(g, node), n);
 }
 

@@ -126,7 +126,7 @@ static double weight_unit(const sq_codec *c, const float *query)
     double most = 0, sum = 0;
     for (size_t d = 0; d < c->base.dim; d++) {
         double weight = fabs(from_middle(c, query, d) * (double)c->step[d]);
-        most = fmax(most, weight);
+        most = weight > most ? weight : most; /* fmax is a call */
         sum += weight;
     }
     return unit_for(c, most, sum);
