@@ -26,9 +26,9 @@ static kith_index *make(const char *spec, size_t dim, kith_metric metric, const 
     return index;
 }
 
-/* Answers with one setting; returns the rows scored in all. */
-static uint64_t answers(const kith_index *index, const float *queries, kith_setting setting, uint64_t *ids,
-                        float *dist)
+/* Answers with one setting; returns the rows scored in all. filter: NULL, or which rows may be found. */
+static uint64_t filtered_answers(const kith_index *index, const float *queries, kith_setting setting,
+                                 const kith_filter *filter, uint64_t *ids, float *dist)
 {
     kith_searcher *searcher;
     kith_search_stats stats[NQ];
@@ -36,12 +36,19 @@ static uint64_t answers(const kith_index *index, const float *queries, kith_sett
     kith_search_options_init(&options);
     options.settings = &setting;
     options.n_settings = setting.name != NULL;
+    options.filter = filter;
     assert_ok(kith_searcher_create(index, &searcher, &err), &err);
     assert_ok(kith_search(searcher, queries, NQ, K, &options, ids, dist, stats, &err), &err);
     kith_searcher_free(searcher);
     uint64_t scored = 0;
     for (size_t q = 0; q < NQ; q++) scored += stats[q].scored;
     return scored;
+}
+
+static uint64_t answers(const kith_index *index, const float *queries, kith_setting setting, uint64_t *ids,
+                        float *dist)
+{
+    return filtered_answers(index, queries, setting, NULL, ids, dist);
 }
 
 /* `exact` is the answer of a scan, for fewer rows where there are few dimensions; also after rows went and came. */
@@ -245,13 +252,20 @@ static kith_cells_info cells_of(const kith_index *index)
     return cells;
 }
 
+static int every_seventh(void *ctx, uint64_t id)
+{
+    (void)ctx;
+    return id % 7 == 0;
+}
+
 static void same_answers(const kith_index *a, const kith_index *b, const float *q, kith_setting setting,
-                         float tolerance)
+                         float tolerance, const kith_filter *filter)
 {
     static uint64_t ids[2][NQ * K];
     static float dist[2][NQ * K];
-    (void)answers(a, q, setting, ids[0], dist[0]);
-    (void)answers(b, q, setting, ids[1], dist[1]);
+    (void)filtered_answers(a, q, setting, filter, ids[0], dist[0]);
+    (void)filtered_answers(b, q, setting, filter, ids[1], dist[1]);
+    for (size_t i = 0; filter && i < NQ * K; i++) assert_true(every_seventh(NULL, ids[1][i]));
     assert_true(common(ids[0], ids[1]) >= NQ * K * 995 / 1000); /* ties within rounding may fall either way */
     for (size_t i = 0; i < NQ * K; i++)
         assert_true(fabsf(dist[0][i] - dist[1][i]) <= tolerance * (1 + fabsf(dist[0][i])));
@@ -268,6 +282,9 @@ static void split_and_live(const char *spec, kith_metric metric)
     kith_compact_options options;
     kith_compact_options_init(&options);
     options.max_cell = 2;
+    kith_filter seventh;
+    kith_filter_init(&seventh);
+    seventh.allow = every_seventh;
     for (size_t i = 0; i < 3; i++) {
         kith_index_options how;
         kith_index_options_init(&how);
@@ -302,12 +319,13 @@ static void split_and_live(const char *spec, kith_metric metric)
     for (size_t i = 0; i < 2; i++) fclose(files[i]);
 
     assert_ok(kith_index_check(index[1], &err), &err);
-    same_answers(index[0], index[1], q, (kith_setting){"nprobe", 4096}, 1e-4f);
-    if (metric == KITH_L2SQ) same_answers(index[0], index[1], q, (kith_setting){"exact", 1}, 1e-4f);
+    same_answers(index[0], index[1], q, (kith_setting){"nprobe", 4096}, 1e-4f, NULL);
+    same_answers(index[0], index[1], q, (kith_setting){"nprobe", 4096}, 1e-4f, &seventh);
+    if (metric == KITH_L2SQ) same_answers(index[0], index[1], q, (kith_setting){"exact", 1}, 1e-4f, NULL);
     kith_index_free(index[2]);
     assert_ok(kith_index_open(path[1], KITH_OPEN_MAP, NULL, NULL, &index[2], &err), &err);
     assert_ok(kith_index_check(index[2], &err), &err);
-    same_answers(index[1], index[2], q, (kith_setting){"nprobe", 9}, 0);
+    same_answers(index[1], index[2], q, (kith_setting){"nprobe", 9}, 0, NULL);
     assert_int_equal(kith_index_compact(index[2], &options, NULL, NULL, &err), KITH_READONLY);
     kith_index_free(index[2]);
     assert_ok(kith_index_open(path[1], KITH_OPEN_READ, NULL, NULL, &index[2], &err), &err);
@@ -322,11 +340,12 @@ static void split_and_live(const char *spec, kith_metric metric)
         assert_ok(kith_index_add(index[i], x + 33 * dim, added, 900, NULL, &err), &err);
         assert_ok(kith_index_check(index[i], &err), &err);
     }
-    same_answers(index[1], index[2], q, (kith_setting){"nprobe", 9}, 0);
-    if (strstr(spec, "Flat")) same_answers(index[0], index[1], q, (kith_setting){"nprobe", 4096}, 1e-4f);
+    same_answers(index[1], index[2], q, (kith_setting){"nprobe", 9}, 0, NULL);
+    if (strstr(spec, "Flat"))
+        same_answers(index[0], index[1], q, (kith_setting){"nprobe", 4096}, 1e-4f, NULL);
     assert_ok(kith_index_compact(index[2], NULL, NULL, &result, &err), &err); /* without splitting */
     assert_true(result.cells_after == after.cells && result.bytes_after <= result.bytes_before);
-    same_answers(index[1], index[2], q, (kith_setting){"nprobe", 9}, 0);
+    same_answers(index[1], index[2], q, (kith_setting){"nprobe", 9}, 0, NULL);
     for (size_t i = 0; i < 3; i++) kith_index_free(index[i]);
     free(x);
     free(q);
