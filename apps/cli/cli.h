@@ -212,6 +212,9 @@ void cli_progress_clear(cli_context *cli);
 
 /* "1,234,567" in a static ring of buffers, for messages and tables. */
 const char *cli_thousands(uint64_t n);
+
+/* "1 pair", "1,234 pairs", likewise: for nouns that take an s. */
+const char *cli_counted(uint64_t n, const char *noun);
 /* "12.3 MB", "4.1 GB" in a static ring of buffers. */
 const char *cli_bytes(uint64_t bytes);
 

@@ -221,9 +221,11 @@ int cli_table_print(cli_context *cli, cli_table *table)
 /* ---- numbers for people
  * ------------------------------------------------------------------------------------ */
 
+enum { RING_BYTES = 64 };
+
 static char *ring(void)
 {
-    static char buffers[8][32];
+    static char buffers[8][RING_BYTES];
     static unsigned next;
     return buffers[next++ % 8];
 }
@@ -240,6 +242,13 @@ const char *cli_thousands(uint64_t n)
     return out;
 }
 
+const char *cli_counted(uint64_t n, const char *noun)
+{
+    char *out = ring();
+    snprintf(out, RING_BYTES, "%s %s%s", cli_thousands(n), noun, n == 1 ? "" : "s");
+    return out;
+}
+
 const char *cli_bytes(uint64_t bytes)
 {
     static const char *const units[] = {"B", "kB", "MB", "GB", "TB", "PB", "EB"};
@@ -247,6 +256,6 @@ const char *cli_bytes(uint64_t bytes)
     size_t unit = 0;
     for (; value >= 999.95 && unit < 6; unit++) value /= 1000;
     char *out = ring();
-    snprintf(out, 32, unit ? "%.1f %s" : "%.0f %s", value, units[unit]);
+    snprintf(out, RING_BYTES, unit ? "%.1f %s" : "%.0f %s", value, units[unit]);
     return out;
 }

@@ -74,8 +74,9 @@ static int print_found(cli_context *cli, const struct options *o, const kith_gal
     if (status == CLI_OK && cli->json) status = cli_flush(cli);
     if (status == CLI_OK && o->html) status = write_sheet(cli, found, o->html, description);
     if (status == CLI_OK)
-        cli_note(cli, "%s groups of %s pictures among %s; %s could go", cli_thousands(found->n),
-                 cli_thousands(pictures), cli_thousands(found->pictures), cli_thousands(pictures - found->n));
+        cli_note(cli, "%s of %s among %s; %s could go", cli_counted(found->n, "group"),
+                 cli_counted(pictures, "picture"), cli_thousands(found->pictures),
+                 cli_thousands(pictures - found->n));
     return status;
 }
 

@@ -194,14 +194,14 @@ static int compare(cli_context *cli, const struct options *o, const documents *d
         size_t found = pairs.n;
         status = print_pairs(cli, docs, &pairs);
         if (status == CLI_OK)
-            cli_note(cli, "%s pairs among %s of %s documents", cli_thousands(found), compared, all);
+            cli_note(cli, "%s among %s of %s documents", cli_counted(found, "pair"), compared, all);
     } else {
         groups g = {0};
         status = find_groups(cli, docs, &pairs, &g);
         if (status == CLI_OK) status = print_groups(cli, docs, &g);
         if (status == CLI_OK)
-            cli_note(cli, "%s groups of %s documents among %s of %s", cli_thousands(g.n),
-                     cli_thousands(g.members), compared, all);
+            cli_note(cli, "%s of %s among %s of %s", cli_counted(g.n, "group"),
+                     cli_counted(g.members, "document"), compared, all);
         free(g.of);
         free(g.next);
         free(g.last);
@@ -226,8 +226,8 @@ static int run(cli_context *cli, void *options)
     documents docs;
     status = documents_read(cli, cli->args[0], &format, &texts, &docs);
     if (status == CLI_OK && docs.left_out)
-        cli_note(cli, "%s files were left out: no text, links, or longer than 1 GiB",
-                 cli_thousands(docs.left_out));
+        cli_note(cli, "%s left out: no text, links, or longer than 1 GiB",
+                 cli_counted(docs.left_out, "file"));
     if (status == CLI_OK) status = compare(cli, o, &docs);
     if (status == CLI_OK && docs.failed) status = CLI_FAILED;
     documents_clear(&docs);

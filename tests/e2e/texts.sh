@@ -38,11 +38,11 @@ expect 0 kith text dups lines --json -t 0.7 -q
 is $'{"a":1,"b":4,"jaccard":1.0}\n{"a":1,"b":5,"jaccard":0.777777778}\n{"a":4,"b":5,"jaccard":0.777777778}'
 expect 0 kith text dups lines -t 0.9
 says '1.0000  1  4'
-says '1 pairs among 4 of 4 documents'
+says '1 pair among 4 of 4 documents'
 expect 0 kith text dups lines --show groups --json -q
 is '{"group":1,"ids":[1,4,5]}'
 expect 0 kith text dups lines --show groups
-says '1 groups of 3 documents among 4 of 4'
+says '1 group of 3 documents among 4 of 4'
 for method in minhash simhash exact; do # by each method copies are copies
     expect 0 kith text dups - --json -t 1 -m "$method" -q <lines
     is '{"a":1,"b":4,"jaccard":1.0}'
@@ -96,7 +96,7 @@ printf 'the cat sat on the mat\0binary' >folder/d.bin
 echo 'Something else altogether, in a file of its own.' >folder/e.txt
 expect 0 kith text dups folder --json
 is '{"a":"a.txt","b":"sub/b.txt","jaccard":1.0}'
-says '1 files were left out: no text'
+says '1 file left out: no text'
 expect 1 kith text dups folder/d.bin
 says 'it is no text'
 expect 0 kith text dups folder/ --json -q
