@@ -230,7 +230,7 @@ static char *ring(void)
     return buffers[next++ % 8];
 }
 
-const char *cli_thousands(uint64_t n)
+static char *with_commas(uint64_t n)
 {
     char digits[24], *out = ring(), *to = out;
     int length = snprintf(digits, sizeof digits, "%llu", (unsigned long long)n);
@@ -242,10 +242,16 @@ const char *cli_thousands(uint64_t n)
     return out;
 }
 
+const char *cli_thousands(uint64_t n)
+{
+    return with_commas(n);
+}
+
 const char *cli_counted(uint64_t n, const char *noun)
 {
-    char *out = ring();
-    snprintf(out, RING_BYTES, "%s %s%s", cli_thousands(n), noun, n == 1 ? "" : "s");
+    char *out = with_commas(n);
+    size_t length = strlen(out);
+    snprintf(out + length, RING_BYTES - length, " %s%s", noun, n == 1 ? "" : "s");
     return out;
 }
 
