@@ -5,7 +5,8 @@
  * X.kith as for filtered_search. For each budget and way of searching (a plain search, an exact one, the first use of a
  * filter over plain payloads, of one over the declared field r, a handle that has not searched before, and one behind whose back
  * 20,000 rows were put again) one JSON line: how many of ROUNDS searches (10) said that they were incomplete, and the largest
- * overrun in milliseconds by the clock. The last line is the largest of all; more than 50 ms is a failure. */
+ * overrun in milliseconds, by the clock and in processor time, which a machine that does other work disturbs less. The last line
+ * is the largest of all; more than 50 ms by the clock is a failure. */
 #include <kith/collection.h>
 #include <kith/dataset.h>
 
@@ -17,10 +18,10 @@
 #define BEHIND 20000 /* rows */
 #define ALLOWED_MS 50
 
-static double now(void)
+static double now(clockid_t clock)
 {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(clock, &t);
     return (double)t.tv_sec * 1e3 + 1e-6 * (double)t.tv_nsec;
 }
 
@@ -47,15 +48,24 @@ static void put_again(kith_collection *c)
     must(kith_collection_commit(c, &err), &err);
 }
 
-/* Returns the largest overrun. */
-static double measure(const char *path, const float *queries, size_t nq, size_t dim, enum way way,
-                      double budget, size_t rounds)
+/* The largest overruns so far, milliseconds. */
+static double worst_clock, worst_cpu;
+
+static double beyond(double spent, double budget, double *worst)
+{
+    double over = spent > budget ? spent - budget : 0;
+    if (over > *worst) *worst = over;
+    return over;
+}
+
+static void measure(const char *path, const float *queries, size_t nq, size_t dim, enum way way,
+                    double budget, size_t rounds)
 {
     static const char *const names[] = {"plain", "exact", "payloads", "declared", "cold", "late"};
     static unsigned serial; /* no filter comes twice */
     kith_error err;
     kith_collection *c, *other = NULL;
-    double worst = 0;
+    double clock = 0, cpu = 0;
     size_t incomplete = 0;
     must(kith_collection_open(path, NULL, &c, &err), &err);
     if (way == LATE) must(kith_collection_open(path, NULL, &other, &err), &err);
@@ -74,20 +84,20 @@ static double measure(const char *path, const float *queries, size_t nq, size_t 
         snprintf(filter, sizeof filter, way == PAYLOADS ? "r > %u or not exists r" : "r > %u", ++serial);
         if (way == PAYLOADS || way == DECLARED) query.expression = filter;
         if (way == LATE) put_again(other);
-        double begin = now();
+        double begin = now(CLOCK_MONOTONIC), used = now(CLOCK_PROCESS_CPUTIME_ID);
         must(
             kith_collection_search(c, 1, dim, queries + i % nq * dim, &query, keys, distances, &answer, &err),
             &err);
-        double over = now() - begin - budget;
-        if (over > worst) worst = over;
+        beyond(beyond(now(CLOCK_MONOTONIC) - begin, budget, &clock), 0, &worst_clock);
+        beyond(beyond(now(CLOCK_PROCESS_CPUTIME_ID) - used, budget, &cpu), 0, &worst_cpu);
         incomplete += !answer.complete;
     }
     kith_collection_close(other);
     kith_collection_close(c);
-    printf("{\"way\":\"%s\",\"budget_ms\":%g,\"searches\":%zu,\"incomplete\":%zu,\"overrun_ms\":%.2f}\n",
-           names[way], budget, rounds, incomplete, worst);
+    printf("{\"way\":\"%s\",\"budget_ms\":%g,\"searches\":%zu,\"incomplete\":%zu,\"overrun_ms\":%.2f,\"cpu_"
+           "overrun_ms\":%.2f}\n",
+           names[way], budget, rounds, incomplete, clock, cpu);
     fflush(stdout);
-    return worst;
 }
 
 int main(int argc, char **argv)
@@ -102,14 +112,11 @@ int main(int argc, char **argv)
     }
     must(kith_dataset_load_f32(argv[2], NULL, NULL, &queries, &nq, &dim, &err), &err);
     size_t rounds = argc > 3 ? strtoul(argv[3], NULL, 10) : 10;
-    double worst = 0;
-    for (int way = PLAIN; way < WAYS; way++) {
-        for (size_t i = 0; i < sizeof budgets / sizeof *budgets; i++) {
-            double over = measure(argv[1], queries, nq, dim, (enum way)way, budgets[i], rounds);
-            if (over > worst) worst = over;
-        }
-    }
+    for (int way = PLAIN; way < WAYS; way++)
+        for (size_t i = 0; i < sizeof budgets / sizeof *budgets; i++)
+            measure(argv[1], queries, nq, dim, (enum way)way, budgets[i], rounds);
     kith_dataset_unload(NULL, queries);
-    printf("{\"overrun_ms\":%.2f,\"allowed_ms\":%d}\n", worst, ALLOWED_MS);
-    return worst > ALLOWED_MS;
+    printf("{\"overrun_ms\":%.2f,\"cpu_overrun_ms\":%.2f,\"allowed_ms\":%d}\n", worst_clock, worst_cpu,
+           ALLOWED_MS);
+    return worst_clock > ALLOWED_MS;
 }

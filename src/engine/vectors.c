@@ -12,8 +12,8 @@
  * vectors themselves. Arbitrary. */
 #define BLOCK_BYTES ((size_t)1 << 20)
 
-/* Changes that are followed between two looks at a limit: some milliseconds of fetching rows. Arbitrary. */
-#define LIMITED_CHANGES 512
+/* Changes that are followed between two looks at a limit: a millisecond or two of fetching rows. Arbitrary. */
+#define LIMITED_CHANGES 128
 
 /* How fast a segment is verified, bytes a nanosecond, when whether there is time for that is estimated: half of what memory
  * gave to the checksums of 546 MB (bench/collection_speed.c). */
