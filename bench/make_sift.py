@@ -77,7 +77,8 @@ def main():
     done = 0
     with open(os.path.join(folder, "base.bvecs"), "wb") as out:
         for i, name in enumerate(left):
-            rows = descriptors(sift, os.path.join(photos, name), -(-(wanted - done) // (len(left) - i)))
+            share = -(-(wanted - done) // (len(left) - i))  # half as many again: some photos show too little
+            rows = descriptors(sift, os.path.join(photos, name), share * 3 // 2)[:wanted - done]
             write(out, rows)
             done += len(rows)
             if i % 20 == 0:

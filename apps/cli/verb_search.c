@@ -1,5 +1,6 @@
 /* verb_search.c - `kith search`: the pictures of a collection that are most like given ones, or the rows nearest to
  * vectors. */
+#include "cli_options.h"
 #include "rows.h"
 
 #include <ctype.h>
@@ -245,29 +246,16 @@ const cli_verb verb_search = {
              .high = 1,
              .into = offsetof(struct options, min_score),
              .help = "leave out those that score less"},
-            {.name = "html",
-             .kind = CLI_TEXT,
-             .argument = "FILE",
-             .into = offsetof(struct options, html),
-             .help = "write a contact sheet, too: one page with the thumbnails in it"},
-            {.name = "model",
-             .kind = CLI_TEXT,
-             .argument = "FILE",
-             .into = offsetof(struct options, model),
-             .help = "where the network is now that the collection was made with, if it has "
-                     "moved"},
+            CLI_OPTION_TEXT(html, "html", "FILE",
+                            "write a contact sheet, too: one page with the thumbnails in it"),
+            CLI_OPTION_TEXT(model, "model", "FILE",
+                            "where the network is now that the collection was made with, if it has moved"),
             ROWS_OPTION_FILTER("find only rows for which this is true"),
-            {.name = "like",
-             .kind = CLI_LIST,
-             .argument = "KEY",
-             .into = offsetof(struct options, like),
-             .help = "search by the vector of a row, which itself is left out; =TEXT for a row known "
-                     "by a text; given more than once: by their mean"},
-            {.name = "unlike",
-             .kind = CLI_LIST,
-             .argument = "KEY",
-             .into = offsetof(struct options, unlike),
-             .help = "with --like: away from this row; may be given more than once"},
+            CLI_OPTION_LIST(like, "like", "KEY",
+                            "search by the vector of a row, which itself is left out; =TEXT for a row known "
+                            "by a text; given more than once: by their mean"),
+            CLI_OPTION_LIST(unlike, "unlike", "KEY",
+                            "with --like: away from this row; may be given more than once"),
             {.name = "offset",
              .kind = CLI_COUNT,
              .argument = "N",
@@ -275,13 +263,9 @@ const cli_verb verb_search = {
              .high = 999999,
              .into = offsetof(struct options, offset),
              .help = "leave out the N nearest: the next page"},
-            {.name = "group-by",
-             .kind = CLI_TEXT,
-             .argument = "FIELD",
-             .into = offsetof(struct options, group_by),
-             .help = "with --vector or --vectors: K values of this member of the payload, and the nearest "
-                     "rows of "
-                     "each"},
+            CLI_OPTION_TEXT(group_by, "group-by", "FIELD",
+                            "with --vector or --vectors: K values of this member of the payload, and the "
+                            "nearest rows of each"),
             {.name = "group-size",
              .kind = CLI_COUNT,
              .argument = "N",
@@ -297,32 +281,16 @@ const cli_verb verb_search = {
              .high = 86400,
              .into = offsetof(struct options, seconds),
              .help = "end each search after so long with the best so far; 0 means never"},
-            {.name = "vector",
-             .kind = CLI_LIST,
-             .argument = "JSON",
-             .into = offsetof(struct options, vector),
-             .help =
-                 "search by a vector, a JSON array of numbers; given more than once, with a --field each: "
-                 "by all of them together"},
-            {.name = "vectors",
-             .kind = CLI_LIST,
-             .argument = "FILE",
-             .into = offsetof(struct options, vectors),
-             .help =
-                 "search by each vector of a file; given more than once: by the i-th vectors of all files "
-                 "together"},
-            {.name = "field",
-             .kind = CLI_LIST,
-             .argument = "NAME",
-             .into = offsetof(struct options, fields),
-             .help = "the vector field that the vectors are for, one for each --vector or --vectors; - "
-                     "stands for "
-                     "the vectors of the rows"},
-            {.name = "weight",
-             .kind = CLI_LIST,
-             .argument = "W",
-             .into = offsetof(struct options, weights),
-             .help = "how much each of several --vector or --vectors counts"},
+            CLI_OPTION_LIST(vector, "vector", "JSON",
+                            "search by a vector, a JSON array of numbers; given more than once, with a "
+                            "--field each: by all of them together"),
+            CLI_OPTION_LIST(vectors, "vectors", "FILE",
+                            "search by each vector of a file; given more than once: by the i-th vectors of "
+                            "all files together"),
+            CLI_OPTION_LIST(fields, "field", "NAME",
+                            "the vector field that the vectors are for, one for each --vector or --vectors; "
+                            "- stands for the vectors of the rows"),
+            CLI_OPTION_LIST(weights, "weight", "W", "how much each of several --vector or --vectors counts"),
             {.name = "fuse",
              .kind = CLI_TEXT,
              .argument = "HOW",
@@ -338,17 +306,11 @@ const cli_verb verb_search = {
              .high = 3.4e38,
              .into = offsetof(struct options, radius),
              .help = "only rows within this distance (squared for l2), K of them at most"},
-            {.name = "partition",
-             .kind = CLI_LIST,
-             .argument = "NAME",
-             .into = offsetof(struct options, partitions),
-             .help = "only rows in this partition; given more than once: in one of these"},
-            {.name = "request",
-             .kind = CLI_TEXT,
-             .argument = "FILE",
-             .into = offsetof(struct options, request),
-             .help = "answer the searches of a file, a JSON object a line (kith/request.h: vectors of "
-                     "several fields, filter, fusion, k, ...); - stands for standard input"},
+            CLI_OPTION_LIST(partitions, "partition", "NAME",
+                            "only rows in this partition; given more than once: in one of these"),
+            CLI_OPTION_TEXT(request, "request", "FILE",
+                            "answer the searches of a file, a JSON object a line (kith/request.h: vectors of "
+                            "several fields, filter, fusion, k, ...); - stands for standard input"),
             {.name = "target-recall",
              .kind = CLI_NUMBER,
              .argument = "R",
@@ -356,14 +318,8 @@ const cli_verb verb_search = {
              .high = 1,
              .into = offsetof(struct options, target_recall),
              .help = "the recall wanted, as `kith tune` measured it; 0: what the collection is tuned to"},
-            {.name = "exact",
-             .kind = CLI_FLAG,
-             .into = offsetof(struct options, exact),
-             .help = "compare every row, even if there is an index"},
-            {.name = "explain",
-             .kind = CLI_FLAG,
-             .into = offsetof(struct options, explain),
-             .help = "say how the rows were found"},
+            CLI_OPTION_FLAG(exact, "exact", "compare every row, even if there is an index"),
+            CLI_OPTION_FLAG(explain, "explain", "say how the rows were found"),
             {0}},
     .common = CLI_JSON,
     .options_size = sizeof(struct options),
