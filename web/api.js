@@ -52,5 +52,21 @@ export const searchPicture = (collection, blob, k, filter) =>
 
 export const searchRows = (collection, like, unlike, k, filter) =>
   search(`${base(collection)}/search`,
-    { method: "POST", body: JSON.stringify({ like, unlike, k, ...(filter ? { filter } : {}) }), headers: { "Content-Type": "application/json" } });
+    { method: "POST", body: JSON.stringify({ like, k, ...(unlike.length > 0 ? { unlike } : {}), ...(filter ? { filter } : {}) }), headers: { "Content-Type": "application/json" } });
 
+export const duplicates = (collection, bits) => ask(`${base(collection)}/duplicates?bits=${bits}`);
+export const stats = (collection) => ask(`${base(collection)}/stats`);
+export const map = (collection) => ask(`${base(collection)}/map?limit=1500`);
+export const bad = (collection) => ask(`${base(collection)}/bad`);
+export const row = (collection, key) => ask(`${base(collection)}/rows/${encodeURIComponent(key)}`);
+export const jobs = () => ask("v1/jobs");
+export const cancel = (id) => ask(`v1/jobs/${id}`, { method: "DELETE" });
+export const begin = (collection, kind) =>
+  ask(`${base(collection)}/jobs`, { method: "POST", body: JSON.stringify({ kind }), headers: { "Content-Type": "application/json" } });
+
+// The counters of /metrics, by name and label.
+export async function metrics() {
+  const response = await fetch("metrics");
+  const lines = response.ok ? (await response.text()).split("\n") : [];
+  return new Map(lines.filter((line) => line && line[0] !== "#").map((line) => [line.slice(0, line.lastIndexOf(" ")), Number(line.slice(line.lastIndexOf(" ") + 1))]));
+}

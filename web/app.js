@@ -2,9 +2,11 @@
 import { language, say, translate } from "./words.js";
 import * as api from "./api.js";
 import { crop } from "./cropper.js";
+import { show } from "./views.js";
 
 const $ = (id) => document.getElementById(id);
 const PAGE = 60; // results that are fetched at a time
+const NEAR = 10; // bits of the perceptual hash, as for `kith dups`
 
 const state = {
   collection: "",
@@ -15,6 +17,8 @@ const state = {
   results: [],
   most: PAGE,           // results that the server gives
   turn: 0,              // of the last search: answers to older ones are dropped
+  picked: new Map(),    // rows that are selected, by key
+  view: "search",
 };
 
 // ---- status ----
@@ -87,7 +91,8 @@ function searchPicture(blob) {
 const keysOf = (rows) => rows.map((row) => row.key).join(",");
 
 function keepAddress(replace) {
-  const parts = { in: state.collection, like: keysOf(state.like), unlike: keysOf(state.unlike) };
+  const parts = { in: state.collection, like: keysOf(state.like), unlike: keysOf(state.unlike), filter: $("filter").value.trim(),
+    view: state.view === "search" ? "" : state.view };
   const hash = "#" + new URLSearchParams(Object.entries(parts).filter(([, value]) => value));
   if (hash !== location.hash) history[replace ? "replaceState" : "pushState"](null, "", hash);
 }
@@ -97,6 +102,8 @@ const rowsOf = (text) => (text ?? "").split(",").filter((key) => /^[1-9]\d*$/.te
 function readAddress() {
   const parts = new URLSearchParams(location.hash.slice(1));
   Object.assign(state, { picture: undefined, part: undefined, like: rowsOf(parts.get("like")), unlike: rowsOf(parts.get("unlike")), k: PAGE });
+  $("filter").value = parts.get("filter") ?? "";
+  state.view = document.querySelector(`#tabs [data-view="${CSS.escape(parts.get("view") ?? "")}"]`)?.dataset.view ?? "search";
   return parts.get("in");
 }
 
@@ -110,6 +117,8 @@ function fromAddress() {
 addEventListener("popstate", fromAddress);
 
 function searchFrom(row) {
+  state.view = "search";
+  drawView();
   Object.assign(state, { picture: undefined, part: undefined, like: [row], unlike: [], k: PAGE });
   search();
   window.scrollTo({ top: 0 });
@@ -138,12 +147,12 @@ async function search(replace = false) {
     drawResults();
     return;
   }
-  const k = Math.min(state.k, state.most);
+  const k = Math.min(state.k, state.most), filter = $("filter").value.trim();
   report(say.searching);
   try {
     const answer = state.picture
-      ? await api.searchPicture(state.collection, state.part ?? state.picture, k)
-      : await api.searchRows(state.collection, state.like.map((r) => r.key), state.unlike.map((r) => r.key), k);
+      ? await api.searchPicture(state.collection, state.part ?? state.picture, k, filter)
+      : await api.searchRows(state.collection, state.like.map((r) => r.key), state.unlike.map((r) => r.key), k, filter);
     if (turn !== state.turn) return;
     state.results = answer.results;
     drawResults();
@@ -168,25 +177,60 @@ function card(row) {
   li.querySelector(".path").textContent = row.path;
   const size = row.payload.width ? ` · ${row.payload.width}×${row.payload.height}` : "";
   li.querySelector(".facts").textContent = `${say.score} ${row.score.toFixed(3)}${size}`;
-  li.querySelector(".open").href = api.original(state.collection, row.key);
+  const pick = li.querySelector(".pick input");
+  pick.checked = state.picked.has(row.key);
+  pick.addEventListener("change", () => {
+    if (pick.checked) state.picked.set(row.key, row);
+    else state.picked.delete(row.key);
+    $("download").disabled = state.picked.size === 0;
+  });
+  li.querySelector(".copies").textContent = row.copies ? say.copies(row.copies) : "";
+  const source = all.find((c) => c.name === state.collection);
+  if (!source?.pictures) for (const e of li.querySelectorAll(".open, img")) e.remove();
+  if (!source?.pictures) picture.textContent = row.path;
+  li.querySelectorAll(".open").forEach((a) => { a.href = api.original(state.collection, row.key); });
   li.querySelector(".like").addEventListener("click", () => addExample("like", row));
   li.querySelector(".unlike").addEventListener("click", () => addExample("unlike", row));
   li.querySelector(".copy").addEventListener("click", () => copy(row.path));
   return li;
 }
 
-const similarEnough = () => state.results.filter((row) => row.score >= Number($("similarity").value));
+// How many bits two perceptual hashes differ in.
+function differ(a, b) {
+  let x = BigInt(`0x${a}`) ^ BigInt(`0x${b}`), n = 0;
+  for (; x; x &= x - 1n) n++;
+  return n;
+}
+
+// Without those that look like one before them, which says how many they are.
+function fold(rows) {
+  const kept = [];
+  for (const row of rows) {
+    const hash = row.payload.phash;
+    const same = hash && kept.find((other) => other.payload.phash && differ(hash, other.payload.phash) <= NEAR);
+    if (same) same.copies++;
+    else kept.push(Object.assign(row, { copies: 0 }));
+  }
+  return kept;
+}
+
+function similarEnough() {
+  const rows = state.results.filter((row) => row.score >= Number($("similarity").value));
+  if ($("collapse").checked) return fold(rows);
+  for (const row of rows) row.copies = 0;
+  return rows;
+}
 
 function drawResults() {
   const rows = similarEnough();
   const cards = new Map([...$("grid").children].map((li) => [li.dataset.key, li]));
   const same = (row) => {
     const old = cards.get(String(row.key));
-    return old && old.dataset.score === String(row.score) ? old : undefined;
+    return old && old.dataset.score === `${row.score} ${row.copies}` ? old : undefined;
   };
   $("grid").replaceChildren(...rows.map((row) => {
     const li = same(row) ?? card(row);
-    li.dataset.score = row.score;
+    li.dataset.score = `${row.score} ${row.copies}`;
     return li;
   }));
   if (state.picture || state.like.length > 0) report(rows.length > 0 ? say.found(rows.length) : say.none);
@@ -237,6 +281,44 @@ $("crop").addEventListener("click", async () => {
   state.k = PAGE;
   search();
 });
+$("collapse").addEventListener("change", drawResults);
+let typing;
+$("filter").addEventListener("input", () => {
+  clearTimeout(typing);
+  typing = setTimeout(() => { state.k = PAGE; search(true); }, 400);
+});
+
+// Each picture as a file; rows without pictures as one file of JSON lines.
+$("download").addEventListener("click", () => {
+  const rows = [...state.picked.values()];
+  const save = (href, name) => Object.assign(document.createElement("a"), { href, download: name }).click();
+  if (all.find((c) => c.name === state.collection)?.pictures) {
+    for (const row of rows) save(api.original(state.collection, row.key), row.path.split("/").pop());
+    return;
+  }
+  const lines = rows.map((row) => JSON.stringify({ key: row.key, payload: row.payload })).join("\n");
+  const url = URL.createObjectURL(new Blob([lines + "\n"], { type: "application/x-ndjson" }));
+  save(url, `${state.collection}.jsonl`);
+  setTimeout(() => URL.revokeObjectURL(url), 1000);
+});
+
+// ---- the other views ----
+
+function drawView() {
+  for (const tab of document.querySelectorAll("#tabs [data-view]"))
+    if (tab.dataset.view === state.view) tab.setAttribute("aria-current", "page");
+    else tab.removeAttribute("aria-current");
+  $("search").hidden = state.view !== "search";
+  $("view").hidden = state.view === "search";
+  show(state.view, all.find((c) => c.name === state.collection), { searchFrom, copy });
+}
+$("tabs").addEventListener("click", (event) => {
+  if (!event.target.dataset.view) return;
+  state.view = event.target.dataset.view;
+  keepAddress(false);
+  drawView();
+});
+
 $("copy").addEventListener("click", () => copy(similarEnough().map((row) => row.path).join("\n")));
 $("again").addEventListener("click", () => {
   Object.assign(state, { picture: undefined, part: undefined, like: [], unlike: [], k: PAGE });
@@ -248,8 +330,12 @@ $("again").addEventListener("click", () => {
 function choose(collection, replace = false) {
   if (collection.name !== state.collection) $("grid").replaceChildren(); // keys mean other rows there
   state.collection = collection.name;
-  $("about").textContent = say.holds(collection.rows, collection.features);
+  $("about").textContent = say.holds(collection.rows, collection.features || `${collection.dim}-d, ${collection.metric}`);
+  $("drop").hidden = !collection.pictures;
+  state.picked.clear();
+  $("download").disabled = true;
   search(replace);
+  drawView();
 }
 
 async function begin() {
@@ -263,7 +349,7 @@ async function begin() {
       Object.assign(state, { picture: undefined, part: undefined, like: [], unlike: [], k: PAGE });
       choose(all[$("collection").selectedIndex]);
     });
-    fromAddress();
+    if (all.length > 0) fromAddress();
   } catch (error) {
     report(error.message, true);
   }

@@ -2,6 +2,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <kith/metric.h>
 
@@ -11,6 +12,22 @@
 void get_health(request *r)
 {
     http_reply_json(r, 200, json_pack("{ss}", "status", "ok"));
+}
+
+/* Bytes of memory that this process occupies, 0 when that cannot be read. */
+static uint64_t resident_bytes(void)
+{
+    unsigned long long pages = 0;
+    FILE *file = fopen("/proc/self/statm", "re");
+    if (!file) return 0;
+    if (fscanf(file, "%*u %llu", &pages) != 1) pages = 0;
+    fclose(file);
+    return pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+static void write_gauge(FILE *out, const char *name, const char *kind, const char *help, double value)
+{
+    fprintf(out, "# HELP %s %s\n# TYPE %s %s\n%s %.15g\n", name, help, name, kind, name, value);
 }
 
 void get_metrics(request *r)
@@ -40,9 +57,11 @@ void get_metrics(request *r)
     fprintf(out, "kith_request_seconds_bucket{le=\"+Inf\"} %" PRIu64 "\nkith_request_seconds_sum %.6f\n", sum,
             (double)atomic_load(&s->micros) * 1e-6);
     fprintf(out, "kith_request_seconds_count %" PRIu64 "\n", sum);
-    fprintf(out,
-            "# HELP kith_connections Open connections.\n# TYPE kith_connections gauge\nkith_connections %u\n",
-            atomic_load(&s->connections));
+    write_gauge(out, "kith_connections", "gauge", "Open connections.", atomic_load(&s->connections));
+    write_gauge(out, "kith_jobs", "gauge", "Jobs and imports at work.", (double)jobs_running(s->jobs));
+    write_gauge(out, "kith_resident_bytes", "gauge", "Memory of the process.", (double)resident_bytes());
+    write_gauge(out, "kith_search_cpu_seconds_total", "counter",
+                "Processor time spent in searches of vectors.", (double)atomic_load(&s->search_ns) * 1e-9);
     fclose(out);
     http_reply_bytes(r, "text/plain; version=0.0.4", page, size, NULL);
     free(page);
@@ -132,4 +151,55 @@ void get_bad(request *r)
     kith_status status = l.gallery ? kith_gallery_list_bad(l.gallery, add_bad, list, &err) : KITH_OK;
     shelf_return(r->server->shelf, &l);
     reply_or_fail(r, status, json_pack("{so}", "bad", list), &err);
+}
+
+/* ---- What it costs, and how good it is ---- */
+
+/* The measurements that `kith recall` and the job keep. */
+static json_t *recall_json(kith_collection *c)
+{
+    kith_meta meta;
+    json_t *history = kith_collection_meta_get(c, "recall", &meta, NULL) == KITH_OK
+                          ? json_loadb(meta.value, meta.size, 0, NULL)
+                          : NULL;
+    if (json_is_array(history)) return history;
+    json_decref(history);
+    return json_array();
+}
+
+static json_t *tuning_json(kith_collection *c)
+{
+    kith_collection_tuning t = {.struct_size = sizeof t};
+    if (kith_collection_get_tuning(c, NULL, &t, NULL) != KITH_OK) return json_null();
+    return json_pack("{sf sf ss sf}", "target_recall", t.target_recall, "recall", t.recall, "param", t.param,
+                     "value", t.value);
+}
+
+/* NULL on failure. */
+static json_t *stats_json(kith_collection *c, kith_error *err)
+{
+    kith_collection_stats s = {.struct_size = sizeof s};
+    kith_fold_plan plan = {.struct_size = sizeof plan, .why = ""};
+    if (kith_collection_get_stats(c, &s, err) != KITH_OK) return NULL;
+    (void)kith_collection_plan_fold(c, NULL, &plan, NULL); /* without one the members are empty */
+    json_t *json = json_pack(
+        "{ss sI ss sI sI sI sI sI s{ss sI sI sI sI} s{ss ss sI} so so}", "id", s.id, "dim", (json_int_t)s.dim,
+        "metric", kith_metric_name(s.metric), "version", (json_int_t)s.version, "rows", (json_int_t)s.rows,
+        "vectors", (json_int_t)s.vectors, "free_slots", (json_int_t)s.free_slots, "database_bytes",
+        (json_int_t)s.database_bytes, "index", "spec", s.segment_spec, "rows", (json_int_t)s.segment_rows,
+        "bytes", (json_int_t)s.segment_bytes, "uncovered", (json_int_t)s.uncovered, "cells",
+        (json_int_t)s.cells, "next_index", "why", plan.why, "spec", plan.spec, "peak_bytes",
+        (json_int_t)plan.peak_bytes, "tuned", tuning_json(c), "recall", recall_json(c));
+    if (!json) (void)common_fail_nomem(err);
+    return json;
+}
+
+void get_stats(request *r)
+{
+    loan l;
+    kith_error err = {0};
+    if (!borrow_named(r, LOAN_READ, &l)) return;
+    json_t *json = stats_json(l.collection, &err);
+    shelf_return(r->server->shelf, &l);
+    reply_or_fail(r, json ? KITH_OK : err.code, json, &err);
 }

@@ -37,6 +37,12 @@ static size_t count_of(json_t *json, const char *name, size_t fallback)
     return value ? (size_t)json_integer_value(value) : fallback;
 }
 
+static double number_of(json_t *json, const char *name, double fallback)
+{
+    json_t *value = json_object_get(json, name);
+    return value ? json_number_value(value) : fallback;
+}
+
 /* ---- Index ---- */
 
 static kith_status index_work(job *j, kith_collection *c, json_t *json, json_t **result, kith_error *err)
@@ -62,6 +68,25 @@ static kith_status index_work(job *j, kith_collection *c, json_t *json, json_t *
 }
 
 /* ---- Tune and recall ---- */
+
+static kith_status tune_work(job *j, kith_collection *c, json_t *json, json_t **result, kith_error *err)
+{
+    kith_run run = job_run(j);
+    kith_collection_tuning tuning = {.struct_size = sizeof tuning};
+    kith_collection_tune_options options;
+    kith_collection_tune_options_init(&options);
+    options.target_recall = number_of(json, "target_recall", options.target_recall);
+    options.k = count_of(json, "k", options.k);
+    options.queries = count_of(json, "queries", options.queries);
+    options.field = word_of(json, "field");
+    options.run = &run;
+    kith_status status = kith_collection_tune(c, &options, &tuning, err);
+    if (status == KITH_OK)
+        *result = json_pack("{sf sf ss sf sf sI}", "target_recall", tuning.target_recall, "recall",
+                            tuning.recall, "param", tuning.param, "value", tuning.value, "ms",
+                            tuning.seconds * 1e3, "points", (json_int_t)tuning.points);
+    return status;
+}
 
 /* Add a measurement to those that are kept, as `kith recall` does. */
 static kith_status keep_recall(kith_collection *c, void *ctx, kith_error *err)
@@ -132,6 +157,7 @@ typedef struct kind {
 
 static const kind kinds[] = {
     {"index", index_work, {"spec", "field"}, {"seed"}, {0}, {"always"}},
+    {"tune", tune_work, {"field"}, {"k", "queries"}, {"target_recall"}, {0}},
     {"recall", recall_work, {0}, {"k", "queries"}, {0}, {0}},
     {"verify", verify_work, {0}, {0}, {0}, {0}},
 };

@@ -87,14 +87,18 @@ int http_body_is_modest(request *r)
     return json_is_modest(r->body, r->body_size, o->max_json_depth, o->max_json_parts);
 }
 
-json_t *http_json(request *r)
+int http_json_is_modest(request *r)
 {
     const server_options *o = &r->server->options;
-    if (!http_body_is_modest(r)) {
-        http_problem(r, 400, "the JSON is nested deeper than %zu, or has more than %zu parts",
-                     o->max_json_depth, o->max_json_parts);
-        return NULL;
-    }
+    if (http_body_is_modest(r)) return 1;
+    http_problem(r, 400, "the JSON is nested deeper than %zu, or has more than %zu parts", o->max_json_depth,
+                 o->max_json_parts);
+    return 0;
+}
+
+json_t *http_json(request *r)
+{
+    if (!http_json_is_modest(r)) return NULL;
     json_error_t error;
     json_t *json = json_loadb(r->body ? r->body : "", r->body_size, JSON_REJECT_DUPLICATES, &error);
     if (json_is_object(json)) return json;

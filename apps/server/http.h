@@ -63,6 +63,9 @@ int http_is(request *r, const char *type);
 /* Whether depth and number of tokens of a body of JSON are within the server's bounds. */
 int http_body_is_modest(request *r);
 
+/* The same; where they are not, 400 was answered. */
+int http_json_is_modest(request *r);
+
 /* The body as a JSON object, NULL when it is none (400 was answered). Depth and number of tokens are bounded before it
  * is parsed. What is longer than a 64-bit integer is refused. */
 json_t *http_json(request *r);

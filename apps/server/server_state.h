@@ -43,6 +43,7 @@ struct server {
     atomic_uint_fast64_t by_class[6];                 /* of status: [2] for 2xx */
     atomic_uint_fast64_t by_time[SERVER_N_TIMES + 1]; /* the last: longer */
     atomic_uint_fast64_t micros;
+    atomic_uint_fast64_t search_ns; /* processor time in searches, without what HTTP and JSON take */
 };
 
 /* exchange.c: what the HTTP library calls. */

@@ -11,6 +11,7 @@ tools=$KITH_BUILD/bin
 cd "$scratch"
 mkdir pictures served
 "$tools/make_pictures" good pictures 12 9
+cp "$(find pictures -name '*.jpg' | sort | head -n 1)" pictures/again.jpg
 kith index pictures -o served/album.kith --descriptor plain --quiet >/dev/null
 picture=$(find pictures -name '*.jpg' | sort | head -n 1)
 
@@ -50,7 +51,7 @@ done
 serve served --token-file tokens --max-body 1 --max-json-depth 8 --max-json-parts 5000 --max-dim 100 --max-batch 10 --max-k 100 --head-time 1
 python3 "$here/serve_hostile.py" "$base" "$(cat token.read)" "$(cat token.write)" "$(cat token.admin)" "$pid"
 stop
-[ "$(find served -name '*.kith' | sort | tr '\n' ' ')" = 'served/album.kith served/cities.kith ' ] || fail "files: $(find .)"
+[ "$(find served -maxdepth 1 -name '*.kith' | sort | tr '\n' ' ')" = 'served/album.kith served/cities.kith ' ] || fail "files: $(find .)"
 
 # An empty folder is served, and filled.
 mkdir empty

@@ -53,8 +53,8 @@ for form, item in document["paths"].items():
 steps = ["..", "%2e%2e", "%2E.", ".%2e", "..%2f..", "..%5c..", "%c0%ae%c0%ae", "%e0%80%ae%e0%80%ae", "..%00", "%00", "....//", "%252e%252e", "..;", "..%01",
          "album.kith", "..%2falbum", "%2fetc%2fpasswd", "/etc/passwd", "~", "~root", "-", "--help", ".", "%ff%fe", "album%00", "album%2f", "album%20", "ALBUM",
          "a" * 300, "%f0%9f%98%80", "$HOME", "`id`", "|id", "con", "nul.kith", "cities.kith-wal", "cities.kith.d", "snapshots", "*", "?", "#", "\\..\\.."]
-forms = ["/v1/collections/{}", "/v1/collections/{}/rows/1", "/v1/collections/{}/rows/1/picture", "/v1/collections/{}/rows/1/thumbnail", "/v1/collections/{}/rows",
-         "/v1/collections/{}/count", "/v1/collections/../{}", "/{}", "/v1/{}", "/v1/collections/album/rows/{}/picture", "/v1/collections/cities/{}/x",
+forms = ["/v1/collections/{}", "/v1/collections/{}/rows/1", "/v1/collections/{}/rows/1/picture", "/v1/collections/{}/rows/1/thumbnail", "/v1/collections/{}/snapshots",
+         "/v1/collections/{}/stats", "/v1/collections/../{}", "/{}", "/v1/{}", "/v1/collections/album/rows/{}/picture", "/v1/collections/cities/snapshots/{}/restore",
          "/v1/collections/{}/../../{}", "/v1/jobs/{}", "/{}/web/index.html"]
 connection = None
 
@@ -73,7 +73,9 @@ def raw(request, wait=2.0, read_all=False):
                     return 0
                 answer += piece
             return int(answer.split()[1])
-        except (ConnectionResetError, BrokenPipeError):
+        except TimeoutError:
+            raise
+        except OSError:  # reset, broken pipe, not connected any more
             return 0
 
 
@@ -101,7 +103,7 @@ assert sorted(os.listdir(f"/proc/{pid}/cwd/served")) == before, sorted(os.listdi
 
 # ---- bodies ----
 targets = {"/v1/collections/cities/search": ["vector", "k", "offset", "filter", "like", "unlike", "vectors", "radius", "group_by", "group_size", "nprobe", "refine",
-                                              "deadline_ms", "min_score", "explain", "payload", "with_vector", "partitions", "field", "exact", "fuse"],
+                                              "target_recall", "seconds", "payload", "partitions", "field", "exact", "fusion", "depth", "constant"],
            "/v1/collections/cities/rows": ["rows", "mode"], "/v1/collections/cities/rows/delete": ["keys", "filter"],
            "/v1/collections/cities/rows/get": ["keys"], "/v1/collections/cities/jobs": ["kind", "spec"]}
 wrong = ["-1", "0", "1.5", "1e999", "-1e999", "9223372036854775808", "99999999999999999999999", "4294967296", "true", '"1"', '""', "[]", "[[]]", "{}", "[null]", '"\\u0000"',

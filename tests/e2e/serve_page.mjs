@@ -1,0 +1,132 @@
+// serve_page.mjs BASE PICTURE SHOTS - the page in headless Chromium, as a user goes through it. playwright-core is found by NODE_PATH.
+import { createRequire } from "node:module";
+import { readFileSync } from "node:fs";
+import assert from "node:assert/strict";
+
+const { chromium } = createRequire(import.meta.url)("playwright-core");
+const [base, picture, shots] = process.argv.slice(2);
+const browser = await chromium.launch({ executablePath: process.env.CHROMIUM, args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"] });
+const wrong = [];
+
+async function open(locale, viewport = { width: 1100, height: 800 }) {
+  const context = await browser.newContext({ locale, viewport, acceptDownloads: true });
+  const page = await context.newPage();
+  page.on("pageerror", (error) => wrong.push(error.message));
+  page.on("console", (message) => { if (message.type() === "error") wrong.push(message.text()); });
+  await page.goto(base);
+  await until(page, () => document.querySelector("#about").textContent !== "");
+  return page;
+}
+// page.waitForFunction would need the page to allow eval.
+async function until(page, condition, argument) {
+  for (let i = 0; i < 600; i++) {
+    if (await page.evaluate(condition, argument).catch(() => false)) return;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  throw new Error(`${condition} never came; ${await page.evaluate(() => document.body.innerText.slice(0, 500))}`);
+}
+const cards = (page) => page.locator("#grid li").count();
+const told = (page, words) => until(page, (w) => document.querySelector("#status").textContent.includes(w), words);
+
+// Drop a picture.
+const page = await open("en-US");
+const bytes = readFileSync(picture).toString("base64");
+await page.evaluate((base64) => {
+  const blob = new Blob([Uint8Array.from(atob(base64), (c) => c.charCodeAt(0))], { type: "image/jpeg" });
+  const transfer = new DataTransfer();
+  transfer.items.add(new File([blob], "query.jpg", { type: "image/jpeg" }));
+  document.dispatchEvent(new DragEvent("drop", { dataTransfer: transfer, bubbles: true, cancelable: true }));
+}, bytes);
+await told(page, "pictures");
+const whole = await cards(page);
+assert.ok(whole >= 20, `${whole} results`);
+assert.equal(await page.locator("#grid li .facts").first().textContent().then((t) => t.includes("score 1.000")), true);
+await page.screenshot({ path: `${shots}/found.png` });
+const firstPath = await page.locator("#grid li .path").first().textContent();
+assert.ok(firstPath && firstPath !== "undefined", firstPath);
+
+// Crop it.
+await page.click("#crop");
+const box = await page.locator("#canvas").boundingBox();
+await page.mouse.move(box.x + box.width * 0.2, box.y + box.height * 0.2);
+await page.mouse.down();
+await page.mouse.move(box.x + box.width * 0.7, box.y + box.height * 0.7, { steps: 4 });
+await page.mouse.up();
+await page.screenshot({ path: `${shots}/crop.png` });
+const [cropped] = await Promise.all([page.waitForResponse((r) => r.url().includes("/search/picture")), page.click("#crop-use")]);
+const part = await cropped.json();
+assert.ok(cropped.ok() && part.results[0].score < 1, "the crop was not searched for");
+
+// Click through to a result, and add an example of what is not wanted; Back goes back.
+await page.locator("#grid .picture").nth(2).click();
+await told(page, `${whole - 1} pictures`);
+assert.equal(await page.locator("#chips li").count(), 1);
+await page.locator("#grid .unlike").nth(4).click();
+await until(page, () => document.querySelectorAll("#chips li").length === 2);
+await told(page, `${whole - 2} pictures`);
+await page.goBack();
+await told(page, `${whole - 1} pictures`);
+
+// Filter, slider, near-duplicates, selection.
+const wide = await page.evaluate(async (name) => (await (await fetch(`/v1/collections/${name}/count?filter=${encodeURIComponent("width >= 300")}`)).json()).count, "album");
+await page.fill("#filter", "width >= 300");
+await until(page, ([most, all]) => { const n = document.querySelectorAll("#grid li").length; return n <= most && n < all; }, [wide, whole + 1]);
+await page.fill("#filter", "width >");
+await page.waitForSelector("#status.wrong");
+await page.fill("#filter", "");
+await told(page, `${whole - 1} pictures`);
+await page.check("#collapse");
+await until(page, (n) => document.querySelectorAll("#grid li").length < n, whole - 1);
+await page.uncheck("#collapse");
+await page.locator("#similarity").fill("0.99");
+await until(page, (n) => document.querySelectorAll("#grid li").length < n, whole - 1);
+await page.locator("#similarity").fill("0");
+await page.locator("#grid .pick input").first().check();
+const [file] = await Promise.all([page.waitForEvent("download"), page.click("#download")]);
+assert.match(file.suggestedFilename(), /^\d+\.(jpg|png|webp|gif|tif)$/);
+
+// Duplicates, map, index, statistics.
+await page.click("[data-view=duplicates]");
+await page.waitForSelector(".group li.keep");
+await page.screenshot({ path: `${shots}/duplicates.png` });
+await page.click("[data-view=vectors]");
+await page.waitForSelector("#map");
+await page.screenshot({ path: `${shots}/map.png` });
+await page.fill("#key", "5");
+await page.press("#key", "Enter");
+await told(page, `${whole - 1} pictures`);
+await page.click("[data-view=index]");
+await page.waitForSelector("#view-body h3");
+await page.locator("#view-body button").nth(1).click();
+await page.waitForSelector("#view-body progress");
+await until(page, () => /recall · done/.test(document.querySelector("#view-body").textContent));
+await page.click("[data-view=stats]");
+await until(page, () => document.querySelectorAll("#view-body .bars").length === 2);
+await page.screenshot({ path: `${shots}/stats.png` });
+await page.reload();
+await page.waitForSelector("#view-body .bars"); // the address says which view it is
+
+// Keys alone: a tab is reached and pressed.
+await page.focus("[data-view=search]");
+await page.keyboard.press("Enter");
+await page.waitForSelector("#search:not([hidden])");
+
+// Chinese; dark; a phone.
+const chinese = await open("zh-CN", { width: 390, height: 800 });
+await chinese.emulateMedia({ colorScheme: "dark" });
+assert.equal(await chinese.locator("html").getAttribute("lang"), "zh-CN");
+assert.ok((await chinese.textContent("#ask")).includes("把图片拖到这里"));
+await chinese.goto(`${base}/#in=album&like=1`);
+await chinese.reload();
+await told(chinese, "张图片");
+const tooWide = await chinese.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+assert.ok(tooWide <= 0, `the page is ${tooWide} pixels too wide for a phone`);
+await chinese.screenshot({ path: `${shots}/chinese.png` });
+// No word is missing in either language.
+const missing = await chinese.evaluate(async () => (await import("./words.js")).missing);
+assert.deepEqual(missing, []);
+
+await browser.close();
+// A filter that is wrong is answered 400, which the console tells.
+assert.deepEqual(wrong.filter((line) => !/status of 400/.test(line)), []);
+console.log("the page: dropped, cropped, searched, filtered, folded, downloaded; duplicates, map, index, statistics; Chinese");
