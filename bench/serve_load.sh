@@ -13,6 +13,7 @@ cd "$folder"
 if [ ! -e load.kith ]; then
     kith import load.kith "$base" --batch 20000 --fold --quiet
 fi
+rm -f address
 kith serve load.kith --port 0 --quiet >address 2>errors &
 pid=$!
 trap 'kill "$pid" 2>/dev/null || true' EXIT

@@ -149,7 +149,9 @@ static kith_status write_row(const searching *s, kith_collection *c, int64_t key
     const char *known_as;
     unsigned parts =
         (s->shown.payload ? KITH_ROW_PAYLOAD : 0u) | (s->shown.vector && !s->field ? KITH_ROW_VECTOR : 0u);
-    kith_status status = kith_collection_text_of(c, key, &known_as, err);
+    kith_status status = KITH_OK;
+    known_as = NULL;
+    if (s->shown.payload) status = kith_collection_text_of(c, key, &known_as, err);
     if (status == KITH_OK && known_as) {
         text_put(out, ",\"text\":");
         text_string(out, known_as);

@@ -116,7 +116,7 @@ for path, members in targets.items():
         asked["cases"] += 1
         mild = path.endswith("/get") and value == "[]"
         assert 400 <= status < 500 or mild, f"{path} {body}: {status}"
-        assert time.monotonic() - began < 1, f"{path} {body}: slow"
+        assert time.monotonic() - began < 5, f"{path} {body}: slow"
 ROWS, SEARCH = "/v1/collections/cities/rows", "/v1/collections/cities/search"
 bodies = [b"", b"[]", b"{", b"null", b"\xff", b"\x00", b'{"rows":' + b"[" * 9 + b"]" * 9 + b"}", b'{"rows":[' + b"{}," * 10 + b"{}]}", b"{" * 100000,
           b'{"a":' * 50, b'{"rows":[' + b"1," * 6000 + b"1]}", b'{"rows":[{"payload":{"x":"' + b"y" * 900000 + b'"}},{"key":0}]}', b'{"rows":[{"text":"' + b"y" * 5000 + b'"}]}',
@@ -176,6 +176,7 @@ for s in slow:
 assert asked["names"] >= 500 and asked["cases"] >= 400, asked
 time.sleep(0.3)
 assert descriptors() < 200, descriptors()
-assert memory() < 400 << 20, memory()
+sanitized = "asan" in open(f"/proc/{pid}/maps").read()  # it keeps what was freed for a while
+assert memory() < (1200 if sanitized else 200) << 20, memory()
 assert client.fetch("GET", "/v1/collections/cities/count")[0] == 200
 print(f"{asked['routes']} routes with 9 tokens each, {asked['names']} names, {asked['cases']} cases; {memory() >> 20} MB, {descriptors()} descriptors")
