@@ -12,7 +12,7 @@
  * code and its estimate (qg_point.c). Our ways apart from them:
  *   - The vector in a row is what the codec makes of it: with SQ8 bytes stay exact in a quarter of the room. Two half
  *     floats a link instead of three floats. 900 bytes where SymphonyQG has 1,536 (128 components, 32 links).
- *   - Codes are of principal components where these hold what near rows differ by, and then keep two bits of each.
+ *   - Codes are of principal components, with two bits each where half as many do.
  *   - The next row is chosen, and all of it fetched, before this one is looked at, so that the reads of one step run
  *     under the arithmetic of the other. The price is that a row is chosen one step before all that is known by then has
  *     entered the pool.
@@ -60,11 +60,8 @@
 
 #define LEAST_BITS 128 /* of a code, unless told otherwise: with fewer, estimates are too rough to walk by */
 #define ENOUGH 0.9     /* of the variance */
-#define LEFT_OUT \
-    0.18 /* of the distance of near rows, at most where components have two bits: see docs/design/004-qg.md */
-#define NEAR_PAIRS 64
-#define NEAR_AMONG 16384
-#define LEAST_ROWS 16 /* to learn the mean from */
+#define NEARLY_ALL 0.915 /* of it: components have two bits then (docs/design/004-qg.md) */
+#define LEAST_ROWS 16    /* to learn the mean from */
 
 static const kith_param_info params[] = {
     [KI_QG_EF] = {"ef", KITH_PARAM_INT, KITH_AT_SEARCH, 1, 1 << 20, 100,
@@ -188,45 +185,17 @@ static size_t components_that_do(const kith_pca *pca, size_t dim)
     return up(pca ? enough : dim, KI_QG_STEP);
 }
 
-/* The share of near rows' distances that lies outside of the first `coded` principal components: of some pairs of a row and the
- * nearest of many others. It is greater than that of the variance, because near rows have the large components in common. */
-static double left_out(const ki_qg *g, const kith_pca *pca, const float *x, size_t n, size_t coded,
-                       float *off)
+/* Whether half as many components as there are bits do, with two bits each. */
+static int two_each(const kith_pca *pca, size_t dim, size_t bits)
 {
-    const ki_kernels *kernels = g->base.env->kernels;
-    const float *basis = kith_pca_components(pca);
-    size_t dim = g->base.env->dim, others = n < NEAR_AMONG ? n : NEAR_AMONG;
     double all = 0, held = 0;
-    for (size_t i = 0; i < NEAR_PAIRS && i < n; i++) {
-        const float *row = x + (n - 1 - i) * dim, *near = NULL;
-        float least = INFINITY;
-        for (size_t j = 0; j < others; j++) {
-            float dist = kernels->l2sq_f32(row, x + j * dim, dim);
-            if (dist > 0 && dist < least) least = dist, near = x + j * dim;
-        }
-        for (size_t d = 0; d < dim && near; d++) off[d] = near[d] - row[d];
-        for (size_t c = 0; c < coded && near; c++) {
-            double along = (double)kernels->dot_f32(off, basis + c * dim, dim);
-            held += along * along;
-        }
-        all += near ? (double)least : 0;
+    size_t n = pca ? kith_pca_dim_out(pca) : 0;
+    if (bits % (2 * KI_QG_STEP) != 0) return 0;
+    for (size_t i = 0; i < n; i++) {
+        all += (double)kith_pca_variances(pca)[i];
+        held += i < bits / 2 ? (double)kith_pca_variances(pca)[i] : 0;
     }
-    return all > 0 ? 1 - held / all : 0;
-}
-
-/* Two bits of half as many components instead of one of each: it takes more of the error away where these components hold most of
- * what near rows differ by. */
-static kith_status choose_planes(const ki_qg *g, const kith_pca *pca, const float *x, size_t n, size_t bits,
-                                 size_t *planes, kith_error *err)
-{
-    const ki_structure_env *env = g->base.env;
-    *planes = bits % (2 * KI_QG_STEP) == 0 ? 2 : 1;
-    if (*planes == 1 || bits / 2 >= env->dim) return KITH_OK;
-    float *off = ki_alloc(env->allocator, env->dim, sizeof *off);
-    if (!off) return ki_fail_nomem(err, env->dim * sizeof *off);
-    if (!pca || left_out(g, pca, x, n, bits / 2, off) > LEFT_OUT) *planes = 1;
-    ki_free(env->allocator, off);
-    return KITH_OK;
+    return bits / 2 >= dim || (pca && held >= NEARLY_ALL * all);
 }
 
 /* How many bits, of which components. Without LAPACK, and of very many components, there are no principal ones: codes are
@@ -234,7 +203,7 @@ static kith_status choose_planes(const ki_qg *g, const kith_pca *pca, const floa
 static kith_status learn_basis(ki_qg *g, const float *x, size_t n, const kith_run *run, kith_error *err)
 {
     const ki_structure_env *env = g->base.env;
-    size_t said = (size_t)env->args[1], bits = said > 0 ? said : bits_of_all(env->dim), planes;
+    size_t said = (size_t)env->args[1], bits = said > 0 ? said : bits_of_all(env->dim);
     kith_pca *pca = NULL;
     if (bits < 2 * env->dim && env->dim <= KI_QG_STEP * KI_QG_STEPS) {
         kith_status status = kith_pca_train(x, n, env->dim, env->dim, 0, env->allocator, run, &pca, err);
@@ -242,9 +211,8 @@ static kith_status learn_basis(ki_qg *g, const float *x, size_t n, const kith_ru
     }
     size_t enough = 2 * components_that_do(pca, env->dim);
     if (said == 0 && enough < bits) bits = enough < LEAST_BITS ? LEAST_BITS : enough;
-    kith_status status = choose_planes(g, pca, x, n, bits, &planes, err);
-    size_t coded = bits / planes;
-    if (status == KITH_OK) status = set_up(g, bits, planes, pca && coded < env->dim, err);
+    size_t planes = two_each(pca, env->dim, bits) ? 2 : 1, coded = bits / planes;
+    kith_status status = set_up(g, bits, planes, pca && coded < env->dim, err);
     if (status == KITH_OK && g->turn.basis)
         env->kernels->f32_to_f16(kith_pca_components(pca), coded * env->dim, g->turn.basis);
     kith_pca_free(pca);
