@@ -7,13 +7,27 @@
 
 /* clang-format off */
 
-/* The plain kinds: a text, a list of texts, a flag, of the member of that name. */
+/* The plain kinds: a text, one with a default, one of some words, a list of texts, a flag, of the member of that name. */
 #define CLI_OPTION_TEXT(member, called, shown, says) \
     {.name = called, .kind = CLI_TEXT, .argument = shown, .into = offsetof(struct options, member), .help = says}
+#define CLI_OPTION_USUAL(member, called, shown, usual, says) \
+    {.name = called, .kind = CLI_TEXT, .argument = shown, .fallback = usual, \
+     .into = offsetof(struct options, member), .help = says}
+#define CLI_OPTION_CHOICE(member, called, shown, usual, words, says) \
+    {.name = called, .kind = CLI_TEXT, .argument = shown, .fallback = usual, .choices = words, \
+     .into = offsetof(struct options, member), .help = says}
 #define CLI_OPTION_LIST(member, called, shown, says) \
     {.name = called, .kind = CLI_LIST, .argument = shown, .into = offsetof(struct options, member), .help = says}
 #define CLI_OPTION_FLAG(member, called, says) \
     {.name = called, .kind = CLI_FLAG, .into = offsetof(struct options, member), .help = says}
+
+/* A whole number and a number from `least` to `most`; 0 and 0 are no limits. */
+#define CLI_OPTION_COUNT(member, called, shown, usual, least, most, says) \
+    {.name = called, .kind = CLI_COUNT, .argument = shown, .fallback = usual, .low = least, .high = most, \
+     .into = offsetof(struct options, member), .help = says}
+#define CLI_OPTION_NUMBER(member, called, shown, usual, least, most, says) \
+    {.name = called, .kind = CLI_NUMBER, .argument = shown, .fallback = usual, .low = least, .high = most, \
+     .into = offsetof(struct options, member), .help = says}
 
 #define CLI_OPTION_METRIC \
     {.name = "metric", .letter = 'm', .kind = CLI_TEXT, .argument = "METRIC", .fallback = "l2", \

@@ -3,6 +3,8 @@
 
 #include <inttypes.h>
 
+#include "rows.h"
+
 int copies_report(cli_context *cli, const char *copy, const kith_copy_report *r)
 {
     if (cli->json)
@@ -15,6 +17,24 @@ int copies_report(cli_context *cli, const char *copy, const kith_copy_report *r)
     if (r->segment_bytes) printf(", an index of %s", cli_bytes(r->segment_bytes));
     printf("\n");
     return cli_flush(cli);
+}
+
+int copies_make(cli_context *cli, copies_way *way, bool replace, bool without_segment)
+{
+    kith_error err;
+    kith_collection *source;
+    kith_copy_options how;
+    kith_copy_report report = {.struct_size = sizeof report};
+    int status = rows_open(cli, true, &source);
+    if (status != CLI_OK) return status;
+    kith_copy_options_init(&how);
+    how.replace = replace;
+    how.without_segment = without_segment;
+    how.run = &cli->run;
+    kith_status copied = way(source, cli->args[1], &how, &report, &err);
+    kith_collection_close(source);
+    if (copied != KITH_OK) return cli_fail_message(cli, cli->args[1], &err);
+    return copies_report(cli, cli->args[1], &report);
 }
 
 static kith_status compare_paths(cli_context *cli, const char *first, const char *second, bool everything,

@@ -6,6 +6,12 @@
 
 #include <kith/copies.h>
 
+/* Copy the collection of the first argument to the second by `way`, kith_collection_sync or _snapshot, and say what was
+ * copied. Returns an exit status. */
+typedef kith_status copies_way(kith_collection *source, const char *path, const kith_copy_options *options,
+                               kith_copy_report *report, kith_error *err);
+int copies_make(cli_context *cli, copies_way *way, bool replace, bool without_segment);
+
 /* What a copy was like, as a line of text or JSON. Returns an exit status. */
 int copies_report(cli_context *cli, const char *copy, const kith_copy_report *report);
 

@@ -9,19 +9,7 @@ struct options {
 static int run(cli_context *cli, void *options)
 {
     const struct options *o = options;
-    kith_error err;
-    kith_collection *source;
-    kith_copy_options how;
-    kith_copy_report report = {.struct_size = sizeof report};
-    int status = rows_open(cli, true, &source);
-    if (status != CLI_OK) return status;
-    kith_copy_options_init(&how);
-    how.without_segment = o->no_index;
-    how.run = &cli->run;
-    kith_status copied = kith_collection_snapshot(source, cli->args[1], &how, &report, &err);
-    kith_collection_close(source);
-    if (copied != KITH_OK) return cli_fail_message(cli, cli->args[1], &err);
-    return copies_report(cli, cli->args[1], &report);
+    return copies_make(cli, kith_collection_snapshot, false, o->no_index);
 }
 
 const cli_verb verb_snapshot = {

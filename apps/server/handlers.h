@@ -17,6 +17,9 @@ int64_t named_key(request *r, kith_collection *collection);
 /* Answer an error, or, when status is KITH_OK, a JSON value, which is given up in either case. */
 void reply_or_fail(request *r, kith_status status, json_t *value, const kith_error *err);
 
+/* The members key, distance and score of a picture that was found, without braces. */
+void put_nearness(const kith_gallery_hit *hit, text *out);
+
 /* Begin a batch, change, commit; undo on failure. */
 kith_status in_batch(kith_collection *c,
                      kith_status (*change)(kith_collection *c, void *ctx, kith_error *err), void *ctx,

@@ -17,16 +17,22 @@ enum { USUAL_K = 20 };
 
 /* ---- By picture ---- */
 
-static void write_hit(size_t rank, const kith_gallery_hit *hit, text *out)
+void put_nearness(const kith_gallery_hit *hit, text *out)
 {
-    text_put(out, rank > 1 ? ",{\"rank\":" : "{\"rank\":");
-    text_int(out, (int64_t)rank);
-    text_put(out, ",\"key\":");
+    text_put(out, "\"key\":");
     text_int(out, hit->key);
     text_put(out, ",\"distance\":");
     text_float(out, hit->distance);
     text_put(out, ",\"score\":");
     text_float(out, hit->score);
+}
+
+static void write_hit(size_t rank, const kith_gallery_hit *hit, text *out)
+{
+    text_put(out, rank > 1 ? ",{\"rank\":" : "{\"rank\":");
+    text_int(out, (int64_t)rank);
+    text_put(out, ",");
+    put_nearness(hit, out);
     text_put(out, ",\"payload\":");
     text_put(out, hit->payload);
     text_put(out, "}");

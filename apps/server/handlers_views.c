@@ -18,12 +18,8 @@ enum {
 
 static void write_copy(const kith_gallery_hit *hit, uint32_t bits, text *out)
 {
-    text_put(out, "{\"key\":");
-    text_int(out, hit->key);
-    text_put(out, ",\"distance\":");
-    text_float(out, hit->distance);
-    text_put(out, ",\"score\":");
-    text_float(out, hit->score);
+    text_put(out, "{");
+    put_nearness(hit, out);
     text_put(out, ",\"bits\":");
     text_int(out, bits);
     text_put(out, ",\"payload\":");

@@ -12,16 +12,8 @@ seed=${KITH_TEST_SEED:-$RANDOM}
 RANDOM=$seed
 echo "KITH_TEST_SEED=$seed"
 
-# refuse STATUS PATTERN COMMAND...: the exit status, and one line on stderr that begins "kith VERB: " and matches.
-refuse() {
-    local wanted=$1 pattern=$2 status=0
-    shift 2
-    "$@" >out 2>err || status=$?
-    [ "$status" = "$wanted" ] || fail "status $status instead of $wanted: $*: $(cat err)"
-    [ "$(wc -l <err)" = 1 ] || fail "not one line on stderr: $*: $(cat err)"
-    grep -qE "^kith [a-z]+: " err || fail "not of the form kith VERB: what: why: $(cat err)"
-    grep -qiE -- "$pattern" err || fail "$*: expected '$pattern', got: $(cat err)"
-}
+# shellcheck source=tests/e2e/support/commands.sh
+source "${KITH_SOURCE:?}/tests/e2e/support/commands.sh"
 same() {
     kith verify "$1" --against "$2" --everything >out 2>&1 || fail "$1 and $2 differ: $(cat out)"
     [ "$(cut -d' ' -f1 out | sort -u | wc -l)" = 1 ] || fail "hashes differ: $(cat out)"

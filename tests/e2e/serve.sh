@@ -11,28 +11,8 @@ mkdir album
 "$tools/make_pictures" good album 30 9
 kith index album -o album.kith --descriptor plain --quiet >/dev/null
 
-# serve OPTIONS...: start a server on a free port; sets `base` and `pid`.
-serve() {
-    : >address
-    kith serve "$@" --port 0 --quiet >address 2>errors &
-    pid=$!
-    pids+=("$pid")
-    for _ in {1..200}; do
-        base=$(head -n 1 address)
-        if [ -n "$base" ]; then
-            base=${base%/}
-            return 0
-        fi
-        kill -0 "$pid" 2>/dev/null || break
-        sleep 0.05
-    done
-    fail "it does not start: $(cat errors)"
-}
-stop() {
-    kill -TERM "$pid"
-    wait "$pid" || fail "status $? after SIGTERM: $(cat errors)"
-    if grep -q MHD_USE errors; then fail "$(cat errors)"; fi # it was started in another way than it is stopped
-}
+# shellcheck source=tests/e2e/support/server.sh
+source "${KITH_SOURCE:?}/tests/e2e/support/server.sh"
 # status OPTIONS-OF-CURL...: the status of an answer, its body in `body`.
 status() { curl -s -o body -w '%{http_code}' --max-time 20 "$@" || true; }
 expect() { # expect STATUS OPTIONS...

@@ -7,16 +7,8 @@ cd "$scratch"
 fail() { echo "vectors.sh: $*" >&2; exit 1; }
 make_vectors=${KITH_BUILD:?}/bin/make_vectors
 
-# refuse STATUS PATTERN COMMAND...: the exit status, and one line on stderr that begins "kith VERB: " and matches.
-refuse() {
-    local wanted=$1 pattern=$2 status=0
-    shift 2
-    "$@" >out 2>err || status=$?
-    [ "$status" = "$wanted" ] || fail "status $status instead of $wanted: $*: $(cat err)"
-    [ "$(wc -l <err)" = 1 ] || fail "not one line on stderr: $*: $(cat err)"
-    grep -qE "^kith [a-z]+: " err || fail "not of the form kith VERB: what: why: $(cat err)"
-    grep -qiE -- "$pattern" err || fail "$*: expected '$pattern', got: $(cat err)"
-}
+# shellcheck source=tests/e2e/support/commands.sh
+source "${KITH_SOURCE:?}/tests/e2e/support/commands.sh"
 
 # prints PATTERN COMMAND...: it succeeds, and a line that it prints matches. (Not a pipe into grep -q: that ends at the
 # first match, and the writer would die of it.)
