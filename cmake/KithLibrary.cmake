@@ -1,7 +1,8 @@
 # kith_library(NAME FOLDERS f... SUMMARY text HEADERS h... [LINK l...] [LINK_PUBLIC k...] [PRIVATE_BASE])
 #   makes the static target NAME-static and the shared target NAME-shared (kith::NAME-static and kith::NAME without its
-#   "kith-", for users of an installed kith as in the project itself) from all .c files of src/<folder>; HEADERS are
-#   the public ones that belong to it (include/kith/h.h), LINK what it needs inside, LINK_PUBLIC kith libraries below it.
+#   "kith-", for users of an installed kith as in the project itself) from all .c files of src/<folder>, compiled once for
+#   both (NAME-objects); HEADERS are the public ones that belong to it (include/kith/h.h), LINK what it needs inside,
+#   LINK_PUBLIC kith libraries below it.
 #   PRIVATE_BASE links the internals of src/base into the shared library without exporting them: the libraries above
 #   libkith use them, and only libkith shows the public ones.
 add_library(ki-base STATIC)
@@ -19,11 +20,13 @@ function(kith_library name)
   if(NOT sources)
     return()
   endif()
+  add_library(${name}-objects OBJECT ${sources})
+  target_link_libraries(${name}-objects PRIVATE kith_flags ${ARG_LINK} Threads::Threads)
   string(REGEX REPLACE "^kith-" "" component ${name})
   foreach(kind SHARED STATIC)
     string(TOLOWER ${kind} suffix)
     set(target ${name}-${suffix})
-    add_library(${target} ${kind} ${sources})
+    add_library(${target} ${kind} $<TARGET_OBJECTS:${name}-objects>)
     set(exported ${component})
     if(kind STREQUAL "STATIC")
       set(exported ${component}-static)
