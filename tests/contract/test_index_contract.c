@@ -24,27 +24,47 @@ static int by_distance(const void *a, const void *b)
     return (x->id > y->id) - (x->id < y->id);
 }
 
-/* All standard rows that pass, by true distance. */
-static size_t judge(kith_metric metric, const float *query, const kith_filter *filter, judged *out)
+#define N_METRICS (KITH_JACCARD + 1)
+
+static void sort_rows(kith_metric metric, const float *query, judged out[CASE_N])
 {
+    for (size_t i = 0; i < CASE_N; i++)
+        out[i] = (judged){true_distance(metric, query, case_rows() + i * CASE_DIM, CASE_DIM), case_id(i)};
+    qsort(out, CASE_N, sizeof *out, by_distance);
+}
+
+/* All standard rows by true distance from standard query q: the same for all families, made once for each metric. */
+static const judged *all_judged(kith_metric metric, size_t q)
+{
+    static judged *orders[N_METRICS];
+    if (!orders[metric]) {
+        orders[metric] = malloc(CASE_NQ * CASE_N * sizeof **orders);
+        assert_non_null(orders[metric]);
+        for (size_t i = 0; i < CASE_NQ; i++)
+            sort_rows(metric, case_queries() + i * CASE_DIM, orders[metric] + i * CASE_N);
+    }
+    return orders[metric] + q * CASE_N;
+}
+
+/* Those of them that pass. */
+static size_t judge(kith_metric metric, size_t q, const kith_filter *filter, judged *out)
+{
+    const judged *all = all_judged(metric, q);
     size_t n = 0;
     for (size_t i = 0; i < CASE_N; i++) {
-        uint64_t id = case_id(i);
+        uint64_t id = all[i].id;
         if (filter && filter->bits && (id >= filter->n_bits || !(filter->bits[id / 64] >> (id % 64) & 1)))
             continue;
         if (filter && filter->allow && !filter->allow(filter->ctx, id)) continue;
-        out[n++] = (judged){true_distance(metric, query, case_rows() + i * CASE_DIM, CASE_DIM), id};
+        out[n++] = all[i];
     }
-    qsort(out, n, sizeof *out, by_distance);
     return n;
 }
 
 static const float *row_of(uint64_t id)
 {
-    for (size_t i = 0; i < CASE_N; i++)
-        if (case_id(i) == id) return case_rows() + i * CASE_DIM;
-    fail_msg("id %llu is no row's", (unsigned long long)id);
-    return NULL;
+    if (case_row(id) == CASE_N) fail_msg("id %llu is no row's", (unsigned long long)id);
+    return case_rows() + case_row(id) * CASE_DIM;
 }
 
 /* Sorted by (distance, id), no id twice, every id a row's, distances as computed anew where they are true ones, the tail
@@ -52,13 +72,15 @@ static const float *row_of(uint64_t id)
 static void check_results(const index_case *c, const float *query, const uint64_t *ids, const float *dist,
                           size_t k, size_t found)
 {
+    char seen[CASE_N] = {0};
     for (size_t i = 0; i < found; i++) {
         assert_true(isfinite(dist[i]));
         if (i > 0 && !(dist[i - 1] < dist[i] || (dist[i - 1] == dist[i] && ids[i - 1] < ids[i])))
             fail_msg("results %zu and %zu: (%.9g, %llu), (%.9g, %llu)", i - 1, i, (double)dist[i - 1],
                      (unsigned long long)ids[i - 1], (double)dist[i], (unsigned long long)ids[i]);
-        for (size_t j = 0; j < i; j++) assert_true(ids[i] != ids[j]);
         const float *row = row_of(ids[i]);
+        assert_false(seen[case_row(ids[i])]);
+        seen[case_row(ids[i])] = 1;
         double truth = true_distance(c->metric, query, row, CASE_DIM);
         double off = fabs(truth - (double)dist[i]);
         if (c->family->true_distances && off > distance_tolerance(c->metric, query, row, CASE_DIM))
@@ -90,9 +112,8 @@ static void answers(const index_case *c)
     assert_ok(case_search(searcher, case_queries(), CASE_NQ, CASE_K, NULL, ids, dist, stats, &err), &err);
     for (size_t q = 0; q < CASE_NQ; q++) {
         const float *query = case_queries() + q * CASE_DIM;
-        judged truth[CASE_N];
+        const judged *truth = all_judged(c->metric, q);
         check_results(c, query, ids + q * CASE_K, dist + q * CASE_K, CASE_K, CASE_K);
-        judge(c->metric, query, NULL, truth);
         for (size_t i = 0; i < CASE_K; i++) {
             const float *row = row_of(ids[q * CASE_K + i]);
             hits += true_distance(c->metric, query, row, CASE_DIM) <= truth[CASE_K - 1].dist;
@@ -240,7 +261,7 @@ static void check_filtered(const index_case *c, kith_searcher *searcher, const k
         for (size_t q = 0; q < nq; q++) {
             const float *query = case_queries() + q * CASE_DIM;
             judged truth[CASE_N];
-            size_t matches = judge(c->metric, query, filter, truth);
+            size_t matches = judge(c->metric, q, filter, truth);
             size_t found = matches < CASE_K ? matches : CASE_K;
             assert_int_equal(stats[q].found, found);
             assert_int_equal(stats[q].complete, 1);
@@ -305,7 +326,7 @@ static void check_range(const index_case *c, kith_searcher *searcher, size_t q, 
     assert_int_equal(stats.complete, 1);
     check_results(c, query, ids, dist, n, n);
     for (size_t i = 0; i < n; i++) assert_true(dist[i] <= radius);
-    size_t matches = judge(c->metric, query, options ? options->filter : NULL, truth);
+    size_t matches = judge(c->metric, q, options ? options->filter : NULL, truth);
     while (inside < matches && truth[inside].dist <= (double)radius) inside++;
     if (c->family->exhaustive && c->family->true_distances) {
         /* the radius lies between two rows, so rounding does not matter */
@@ -331,8 +352,7 @@ static void ranges(const index_case *c)
     kith_search_options_init(&options);
     options.filter = &filter;
     for (size_t q = 0; q < 4; q++) {
-        judged truth[CASE_N];
-        judge(c->metric, case_queries() + q * CASE_DIM, NULL, truth);
+        const judged *truth = all_judged(c->metric, q);
         for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
             size_t at = counts[i];
             double below = at > 0 ? truth[at - 1].dist : truth[0].dist - 1;
@@ -545,18 +565,33 @@ static float *more_queries(kith_metric metric, uint64_t seed)
     return queries;
 }
 
-static void aim_truth(const index_case *c, const float *queries, uint64_t *truth)
+/* What calibrations go by and are judged by: the same for all families, made once for each metric. */
+typedef struct aim {
+    float *seen, *fresh;             /* queries to calibrate with, and to ask afterwards */
+    uint64_t truth[AIM_NQ * CASE_K]; /* of those seen */
+    double kth[AIM_NQ];              /* the distance of the k-th row from the fresh ones */
+} aim;
+
+static const aim *aim_of(kith_metric metric)
 {
+    static aim *aims[N_METRICS];
+    if (aims[metric]) return aims[metric];
+    aim *a = aims[metric] = malloc(sizeof *a);
+    assert_non_null(a);
+    a->seen = more_queries(metric, 21);
+    a->fresh = more_queries(metric, 22);
     for (size_t q = 0; q < AIM_NQ; q++) {
         judged all[CASE_N];
-        judge(c->metric, queries + q * CASE_DIM, NULL, all);
-        for (size_t i = 0; i < CASE_K; i++) truth[q * CASE_K + i] = all[i].id;
+        sort_rows(metric, a->seen + q * CASE_DIM, all);
+        for (size_t i = 0; i < CASE_K; i++) a->truth[q * CASE_K + i] = all[i].id;
+        sort_rows(metric, a->fresh + q * CASE_DIM, all);
+        a->kth[q] = all[CASE_K - 1].dist;
     }
+    return a;
 }
 
-/* Mean recall@10 of all queries with one setting; ties count. */
-static double recall_with(const index_case *c, kith_searcher *searcher, const float *queries,
-                          kith_setting setting)
+/* Mean recall@10 of the fresh queries with one setting; ties count. */
+static double recall_with(const index_case *c, kith_searcher *searcher, const aim *a, kith_setting setting)
 {
     static uint64_t ids[AIM_NQ * CASE_K];
     static float dist[AIM_NQ * CASE_K];
@@ -564,15 +599,12 @@ static double recall_with(const index_case *c, kith_searcher *searcher, const fl
     kith_search_options_init(&options);
     options.settings = &setting;
     options.n_settings = 1;
-    assert_ok(case_search(searcher, queries, AIM_NQ, CASE_K, &options, ids, dist, NULL, &err), &err);
+    assert_ok(case_search(searcher, a->fresh, AIM_NQ, CASE_K, &options, ids, dist, NULL, &err), &err);
     size_t hits = 0;
-    for (size_t q = 0; q < AIM_NQ; q++) {
-        const float *query = queries + q * CASE_DIM;
-        judged all[CASE_N];
-        judge(c->metric, query, NULL, all);
-        for (size_t i = 0; i < CASE_K; i++)
-            hits += true_distance(c->metric, query, row_of(ids[q * CASE_K + i]), CASE_DIM) <=
-                    all[CASE_K - 1].dist + 1e-9 * fabs(all[CASE_K - 1].dist);
+    for (size_t i = 0; i < AIM_NQ * CASE_K; i++) {
+        double kth = a->kth[i / CASE_K];
+        hits += true_distance(c->metric, a->fresh + i / CASE_K * CASE_DIM, row_of(ids[i]), CASE_DIM) <=
+                kth + 1e-9 * fabs(kth);
     }
     return (double)hits / (AIM_NQ * CASE_K);
 }
@@ -581,8 +613,7 @@ static double recall_with(const index_case *c, kith_searcher *searcher, const fl
 static void target_recall(const index_case *c)
 {
     kith_index *index = case_full(c), *mapped;
-    float *seen = more_queries(c->metric, 21), *fresh = more_queries(c->metric, 22);
-    static uint64_t truth[AIM_NQ * CASE_K];
+    const aim *a = aim_of(c->metric);
     kith_calibrate_options options;
     kith_calibrate_options_init(&options);
     static const size_t ks[] = {1, CASE_K};
@@ -590,13 +621,12 @@ static void target_recall(const index_case *c)
     options.n_ks = 2;
     size_t n = 0;
     /* the index judges itself where it can; there ties count */
-    kith_status status = case_calibrate(index, seen, AIM_NQ, &options, NULL, &err);
+    kith_status status = case_calibrate(index, a->seen, AIM_NQ, &options, NULL, &err);
     if (status == KITH_INVALID) {
         assert_non_null(strstr(err.message, "give the truth"));
-        aim_truth(c, seen, truth);
-        options.truth = truth;
+        options.truth = a->truth;
         options.truth_k = CASE_K;
-        status = case_calibrate(index, seen, AIM_NQ, &options, NULL, &err);
+        status = case_calibrate(index, a->seen, AIM_NQ, &options, NULL, &err);
     }
     assert_ok(status, &err);
     assert_ok(kith_index_calibration(index, NULL, &n, &err), &err);
@@ -609,7 +639,7 @@ static void target_recall(const index_case *c)
     double most = points[n - 1].recall, target = most >= 0.9 ? 0.9 : most * 0.9;
     kith_setting setting = {"target_recall", target};
     kith_searcher *searcher = searcher_of(mapped);
-    double got = recall_with(c, searcher, fresh, setting);
+    double got = recall_with(c, searcher, a, setting);
     if (getenv("KITH_TEST_SHOW"))
         fprintf(stderr, "%s %s: %zu points, asked %.3f, got %.3f\n", c->spec, kith_metric_name(c->metric), n,
                 target, got);
@@ -626,22 +656,21 @@ static void target_recall(const index_case *c)
     how.settings = both;
     how.n_settings = 2;
     if (both[1].name)
-        assert_int_equal(case_search(searcher, fresh, 1, 1, &how, &id, &dist, NULL, &err), KITH_INVALID);
+        assert_int_equal(case_search(searcher, a->fresh, 1, 1, &how, &id, &dist, NULL, &err), KITH_INVALID);
     how.n_settings = 1;
     static uint64_t ids[CASE_N];
     static float dists[CASE_N];
-    assert_int_equal(case_search(searcher, fresh, 1, CASE_K + 1, &how, ids, dists, NULL, &err), KITH_INVALID);
+    assert_int_equal(case_search(searcher, a->fresh, 1, CASE_K + 1, &how, ids, dists, NULL, &err),
+                     KITH_INVALID);
     const uint64_t *range_ids;
     const float *range_dist;
-    assert_int_equal(case_search_range(searcher, fresh, 1, &how, &n, &range_ids, &range_dist, NULL, &err),
+    assert_int_equal(case_search_range(searcher, a->fresh, 1, &how, &n, &range_ids, &range_dist, NULL, &err),
                      KITH_INVALID);
     assert_non_null(strstr(err.message, "target_recall"));
     kith_searcher_free(searcher);
     kith_index_free(mapped);
     kith_index_free(index);
     free(points);
-    free(seen);
-    free(fresh);
 }
 static void test_target_recall(void **state)
 {

@@ -75,8 +75,8 @@ killed plain 12 0.15 --descriptor plain
 kith index album -o plain.kith --batch 16 --descriptor plain >/dev/null || fail "plain after kills"
 same_as_whole plain.kith
 # From one description to another: rows without vectors are what is left to do.
-case $KITH_BUILD in
-*asan | *tsan) echo "skipped under a sanitizer, for it takes minutes: killed while the classic descriptor trains" ;;
+case ${KITH_LONG:-$KITH_BUILD} in
+*asan | *tsan) echo "skipped under a sanitizer, for it takes minutes (KITH_LONG=1): killed while the classic descriptor trains" ;;
 *)
     kith index album -o whole.kith --batch 16 --descriptor classic --retrain >/dev/null
     mv plain.kith classic.kith

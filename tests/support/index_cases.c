@@ -165,15 +165,32 @@ static void run_case(const family_case *family, kith_metric metric, kith_simd le
     test(&c);
 }
 
+/* Whether KITH_SIMD asks for less than the machine has. */
+static int below_best(kith_simd level)
+{
+    kith_simd best = level;
+    for (int l = KITH_SIMD_SCALAR; l <= KITH_SIMD_NEON; l++)
+        if (kith_simd_has((kith_simd)l)) best = (kith_simd)l;
+    return level != best;
+}
+
+static int narrowed(int breadth, kith_simd level)
+{
+    if (below_best(level)) breadth &= ~CASES_LEVELS; /* the run without KITH_SIMD has walked them */
+#ifdef __SANITIZE_ADDRESS__
+    breadth &= ~CASES_LEVELS; /* bootstrap runs the contract at each level by KITH_SIMD */
+    if (below_best(level)) breadth |= CASES_IN_TURN;
+#else
+    breadth &= ~CASES_IN_TURN;
+#endif
+    return test_number("KITH_ALL_CASES", 0) ? breadth & ~CASES_IN_TURN : breadth;
+}
+
 void for_each_case(int breadth, void (*test)(const index_case *c))
 {
     static size_t turn; /* another metric of a family at the next test */
     kith_simd best = kith_simd_level();
-#ifdef __SANITIZE_ADDRESS__
-    breadth &= ~CASES_LEVELS; /* bootstrap runs the contract at each level by KITH_SIMD */
-#else
-    breadth &= ~CASES_IN_TURN;
-#endif
+    breadth = narrowed(breadth, best);
     turn++;
     for (size_t f = 0; f < n_families; f++) {
         kith_metric known[N_METRICS];
@@ -181,10 +198,10 @@ void for_each_case(int breadth, void (*test)(const index_case *c))
         for (size_t m = 0; m < N_METRICS; m++)
             if (case_supports(&families[f], metrics[m])) known[n++] = metrics[m];
         for (size_t m = 0; m < n; m++) {
-            if (breadth & CASES_IN_TURN && m != (f + turn) % n) continue;
             for (int level = KITH_SIMD_SCALAR; level <= KITH_SIMD_NEON; level++) {
-                if (!kith_simd_has((kith_simd)level)) continue;
-                if ((kith_simd)level != best && (!(breadth & CASES_LEVELS) || m != (f + turn) % n)) continue;
+                int has_turn = m == (f + turn + (size_t)level) % n;
+                if (!kith_simd_has((kith_simd)level) || (breadth & CASES_IN_TURN && !has_turn)) continue;
+                if ((kith_simd)level != best && (!(breadth & CASES_LEVELS) || !has_turn)) continue;
                 run_case(&families[f], known[m], (kith_simd)level, test);
             }
         }
@@ -406,6 +423,12 @@ uint64_t case_id(size_t i)
     return (uint64_t)(i * 389 % 1009) * 3 + 5; /* 389 has an inverse modulo the prime 1009 > CASE_N */
 }
 
+size_t case_row(uint64_t id)
+{
+    size_t i = (size_t)(id / 3 - 1) % 1009 * 926 % 1009; /* 926 * 389 is 1 modulo 1009 */
+    return i < CASE_N && case_id(i) == id ? i : CASE_N;
+}
+
 const uint64_t *case_ids(void)
 {
     static uint64_t ids[CASE_N];
@@ -448,8 +471,9 @@ static const char *case_file(const index_case *c, size_t rows)
 {
     static char path[1024];
     kith_error err;
-    snprintf(path, sizeof path, "%s/%s-%d-%d-%zu.kidx", test_folder(), c->spec, (int)c->metric, (int)c->level,
-             rows);
+    const char *kept = getenv("KITH_CASE_FILES");
+    snprintf(path, sizeof path, "%s/%s-%d-%d-%zu.kidx", kept ? kept : test_folder(), c->spec, (int)c->metric,
+             (int)c->level, rows);
     FILE *f = fopen(path, "rb");
     if (f) {
         fclose(f);

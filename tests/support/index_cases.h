@@ -35,9 +35,10 @@ typedef struct index_case {
 
 /* Call test for every family x metric that it knows, at the SIMD level in use. What is being tested is printed when an
  * assertion fails. Of breadth:
- * CASES_LEVELS   at every SIMD level of this machine (but under AddressSanitizer), at those below the best each family
- *                by one of its metrics, another in each test;
- * CASES_IN_TURN  under AddressSanitizer, where it is slow, each family by one of its metrics, another in each test. */
+ * CASES_LEVELS   at every SIMD level of this machine (but under AddressSanitizer and where KITH_SIMD asks for a lower
+ *                one), at those below the best each family by one of its metrics, another in each test;
+ * CASES_IN_TURN  under AddressSanitizer, where it is slow, each family by one of its metrics, another in each test.
+ * Under AddressSanitizer all are in turn at levels below the best, another at each. KITH_ALL_CASES=1: none is. */
 enum { CASES_LEVELS = 1, CASES_IN_TURN = 2 };
 void for_each_case(int breadth, void (*test)(const index_case *c));
 
@@ -98,11 +99,15 @@ const float *case_queries(void);
 uint64_t case_id(size_t i);
 const uint64_t *case_ids(void); /* [CASE_N] */
 
+/* The row of an id; CASE_N for an id of none. */
+size_t case_row(uint64_t id);
+
 /* An empty index, trained where that is needed (small training parameters); fails the test otherwise. */
 kith_index *case_create(const index_case *c, size_t dim, uint64_t seed, const kith_allocator *allocator);
 kith_index *case_trained(const index_case *c);
 
-/* The standard index: the standard rows under their ids. Made once for each case, then opened from a file. */
+/* The standard index: the standard rows under their ids. Made once for each case, then opened from a file; programs that
+ * are given the same folder in KITH_CASE_FILES share them. */
 kith_index *case_full(const index_case *c);
 
 /* Set the small training parameters. */

@@ -60,6 +60,21 @@ static kith_index *built(const char *spec, size_t n, size_t cut, size_t threads)
     return index;
 }
 
+/* The N rows, added in one call: built once for each spec, then opened from a file. */
+static kith_index *whole(size_t s)
+{
+    static char paths[SPECS][1024];
+    kith_index *index;
+    if (!paths[s][0]) {
+        index = built(specs[s], N, N, 2);
+        snprintf(paths[s], sizeof paths[s], "%s/whole-%zu.kidx", test_folder(), s);
+        assert_ok(kith_index_save(index, paths[s], NULL, &err), &err);
+        kith_index_free(index);
+    }
+    assert_ok(kith_index_open(paths[s], KITH_OPEN_READ, NULL, NULL, &index, &err), &err);
+    return index;
+}
+
 static void ask(const kith_index *index, double ef, const kith_filter *filter, uint64_t *ids, float *dist,
                 kith_search_stats *stats)
 {
@@ -186,7 +201,7 @@ static void test_copies(void **state)
 {
     (void)state;
     for (size_t s = 0; s < SPECS; s++) {
-        kith_index *index = built(specs[s], N, N, 2);
+        kith_index *index = whole(s);
         float *copies = malloc(N * DIM * sizeof *copies);
         for (size_t i = 0; i < N; i++) memcpy(copies + i * DIM, queries, DIM * sizeof *copies);
         assert_ok(kith_index_add(index, copies, NULL, N, NULL, &err), &err);
@@ -214,7 +229,7 @@ static void test_filters(void **state)
     (void)state;
     const uint64_t shares[] = {1, 20, 200, 700};
     for (size_t s = 0; s < SPECS; s++) {
-        kith_index *index = built(specs[s], N, N, 2);
+        kith_index *index = whole(s);
         for (size_t f = 0; f < 4; f++) {
             uint64_t pass = shares[f];
             kith_filter filter;
@@ -267,7 +282,7 @@ static void test_starts_among_holes(void **state)
     uint64_t *ids = malloc(GONE * sizeof *ids);
     for (size_t i = 0; i < GONE; i++) ids[i] = i;
     for (size_t s = 0; s < SPECS; s++) {
-        kith_index *index = built(specs[s], N, N, 2);
+        kith_index *index = whole(s);
         assert_ok(kith_index_remove(index, ids, GONE, NULL, &err), &err);
         const ki_flat *g = (const ki_flat *)index->structure;
         const ki_codec *codec = index->env.codec;
