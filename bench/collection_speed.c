@@ -16,11 +16,20 @@
  * An index that lives on: in each of ROUNDS (20) a tenth of ROWS rows (200,000), drawn at random, is deleted, as many other
  * rows of BASE are put, and folded in. After each EVERY rounds (5) a collection is built of the same rows anew, and both are
  * searched in turn, five times: recall@10 of either, and the ratio of the medians of their times. Exit status 1 when recall
- * is less by more than 0.01, or a search takes more than 1.1 times as long. */
+ * is less by more than 0.01, or a search takes more than 1.1 times as long.
+ *
+ *     collection_speed writers X.kith [SECONDS]
+ *
+ * Threads that put rows of 128 components, one a batch, into a new collection: 1, 4 and 16 of them for SECONDS (3) each,
+ * first each with a handle of its own, taking turns, then together through kith/writers.h. Rows a second, batches of a
+ * commit, and how long a put takes, until it is on the disk. */
 #include <kith/collection.h>
 #include <kith/dataset.h>
+#include <kith/writers.h>
 
 #include <dirent.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -381,13 +390,117 @@ static int churn(int argc, char **argv)
     return good ? 0 : 1;
 }
 
+/* ---- Writers of one row a batch ---- */
+
+enum { MOST_WRITERS = 16, WRITTEN_DIM = 128, MOST_TIMES = 1 << 20 };
+
+typedef struct writer {
+    const char *path;
+    kith_writers *writers; /* NULL: a handle of its own */
+    atomic_int *stop;
+    int64_t key;
+    float *times; /* [MOST_TIMES] seconds of each put */
+    size_t n;
+} writer;
+
+static kith_status put_one(kith_collection *c, void *ctx, kith_error *err)
+{
+    const writer *w = ctx;
+    float vector[WRITTEN_DIM] = {(float)w->key};
+    kith_row row = {.key = w->key, .payload = "{\"year\":1999}", .vector = vector, .dim = WRITTEN_DIM};
+    return kith_collection_put(c, KITH_ROW_PAYLOAD | KITH_ROW_VECTOR, &row, NULL, err);
+}
+
+static kith_status write_alone(kith_collection *c, writer *w, kith_error *err)
+{
+    kith_status status = kith_collection_begin(c, err);
+    if (status == KITH_OK) status = put_one(c, w, err);
+    return status == KITH_OK ? kith_collection_commit(c, err) : status;
+}
+
+static void *write_rows(void *arg)
+{
+    kith_error err;
+    writer *w = arg;
+    kith_collection *c = NULL;
+    kith_collection_options options;
+    kith_collection_options_init(&options);
+    options.wait_ms = 60000;
+    if (!w->writers) must(kith_collection_open(w->path, &options, &c, &err), &err);
+    for (w->n = 0; !atomic_load(w->stop) && w->n < MOST_TIMES; w->n++, w->key++) {
+        double begun = seconds(CLOCK_MONOTONIC);
+        must(c ? write_alone(c, w, &err) : kith_writers_write(w->writers, put_one, w, NULL, &err), &err);
+        w->times[w->n] = (float)(seconds(CLOCK_MONOTONIC) - begun);
+    }
+    kith_collection_close(c);
+    return NULL;
+}
+
+static int ascending_floats(const void *a, const void *b)
+{
+    float x = *(const float *)a, y = *(const float *)b;
+    return (x > y) - (x < y);
+}
+
+static void write_for(const char *path, int n, int together, unsigned duration)
+{
+    kith_error err;
+    kith_collection *c;
+    kith_writers *writers = NULL;
+    kith_writers_stats stats = {.struct_size = sizeof stats};
+    atomic_int stop = 0;
+    writer list[MOST_WRITERS];
+    pthread_t threads[MOST_WRITERS];
+    must(kith_collection_create(path, WRITTEN_DIM, KITH_L2SQ, NULL, &c, &err), &err);
+    if (together) must(kith_writers_create(c, &writers, &err), &err);
+    for (int i = 0; i < n; i++) {
+        list[i] = (writer){
+            path, writers, &stop, 1 + (int64_t)i * MOST_TIMES, malloc(MOST_TIMES * sizeof(float)), 0};
+        if (pthread_create(&threads[i], NULL, write_rows, &list[i]) != 0) exit(1);
+    }
+    sleep(duration);
+    atomic_store(&stop, 1);
+    size_t rows = 0;
+    float *times = malloc((size_t)n * MOST_TIMES * sizeof *times);
+    for (int i = 0; i < n; i++) {
+        pthread_join(threads[i], NULL);
+        memcpy(times + rows, list[i].times, list[i].n * sizeof *times);
+        rows += list[i].n;
+        free(list[i].times);
+    }
+    qsort(times, rows, sizeof *times, ascending_floats);
+    stats.batches = stats.commits = rows;
+    if (together) must(kith_writers_get_stats(writers, &stats, &err), &err);
+    printf("{\"step\":\"writers\",\"threads\":%d,\"together\":%s,\"rows_per_second\":%.0f,\"batches_per_"
+           "commit\":%.2f,"
+           "\"p50_ms\":%.3f,\"p99_ms\":%.3f}\n",
+           n, together ? "true" : "false", (double)rows / duration,
+           (double)stats.batches / (double)stats.commits, 1e3 * (double)times[rows / 2],
+           1e3 * (double)times[rows - 1 - rows / 100]);
+    fflush(stdout);
+    free(times);
+    kith_writers_free(writers);
+    kith_collection_close(c);
+    remove_collection(path);
+}
+
+static int write_together(int argc, char **argv)
+{
+    static const int threads[] = {1, 4, MOST_WRITERS};
+    unsigned duration = argc > 3 ? (unsigned)strtoul(argv[3], NULL, 10) : 3;
+    for (size_t i = 0; i < sizeof threads / sizeof *threads; i++)
+        for (int together = 0; together < 2; together++) write_for(argv[2], threads[i], together, duration);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     kith_error err;
     if (argc > 3 && strcmp(argv[1], "refill") == 0) return refill(argc, argv);
     if (argc > 4 && strcmp(argv[1], "churn") == 0) return churn(argc, argv);
+    if (argc > 2 && strcmp(argv[1], "writers") == 0) return write_together(argc, argv);
     if (argc < 3) {
-        fprintf(stderr, "usage: collection_speed [refill|churn] X.kith BASE [QUERIES] [ROWS]\n");
+        fprintf(stderr, "usage: collection_speed [refill|churn|writers] X.kith BASE [QUERIES] [ROWS]\n");
         return 2;
     }
     kith_collection *c;

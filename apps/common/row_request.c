@@ -108,6 +108,7 @@ static kith_status put_parts(kith_collection *c, json_t *json, row_mode mode, ro
     json_t *payload = json_object_get(json, "payload"), *vector = json_object_get(json, "vector");
     kith_row row = {.key = *key};
     unsigned parts = mode == ROW_UPDATE ? 0 : KITH_ROW_PAYLOAD | KITH_ROW_VECTOR;
+    if (mode == ROW_INSERT) parts |= KITH_ROW_NEW;
     if (payload && !json_is_object(payload))
         return common_fail(err, KITH_INVALID, "payload must be a JSON object");
     kith_status status = KITH_OK;
@@ -190,8 +191,6 @@ kith_status row_request_put(kith_collection *c, json_t *row, row_mode mode, row_
     if (status == KITH_OK) status = find(c, row, key, &known_as, err);
     if (status == KITH_OK) status = is_there(c, *key, &there, err);
     if (status != KITH_OK) return status;
-    if (there && mode == ROW_INSERT)
-        return common_fail(err, KITH_EXISTS, "there is a row with the key %lld", (long long)*key);
     if (!there && mode == ROW_UPDATE) return common_fail(err, KITH_NOTFOUND, "there is no such row");
     status = put_parts(c, row, mode, scratch, known_as, key, err);
     return status == KITH_OK ? put_rest(c, row, there, mode, scratch, *key, err) : status;

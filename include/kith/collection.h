@@ -13,7 +13,8 @@
  * batch of hundreds of rows costs hardly more than a batch of one.
  *
  * Concurrency. Any number of processes, and of handles in one process, read while one writes. The writer's
- * lock is held from begin to commit; another begin waits for it up to `wait_ms`, then answers KITH_BUSY.
+ * lock is held from begin to commit; another begin waits for it up to `wait_ms`, then answers KITH_BUSY. Threads that write
+ * small batches share their commits: kith/writers.h.
  * Every read sees a committed state; what a commit wrote is found by the next search of every handle.
  *
  * Search. The vectors are scanned exactly, until kith_collection_fold builds a segment (IVFADC with
@@ -114,8 +115,15 @@ KITH_API void kith_collection_close(kith_collection *collection);
 
 /* ---- Rows ---- */
 
-/* The parts of a row, to be or-ed: which of them a put changes or a read fetches. */
-enum { KITH_ROW_PAYLOAD = 1, KITH_ROW_VECTOR = 2, KITH_ROW_ATTACHMENT = 4, KITH_ROW_ALL = 7 };
+/* The parts of a row, to be or-ed: which of them a put changes or a read fetches. KITH_ROW_NEW, in a put alone: there must be
+ * no such row yet. */
+enum {
+    KITH_ROW_PAYLOAD = 1,
+    KITH_ROW_VECTOR = 2,
+    KITH_ROW_ATTACHMENT = 4,
+    KITH_ROW_ALL = 7,
+    KITH_ROW_NEW = 8
+};
 
 typedef struct kith_row {
     int64_t key;         /* 1..INT64_MAX; 0 in a put: the next free one */
@@ -167,13 +175,15 @@ KITH_API void kith_collection_unpin(kith_collection *collection);
 KITH_API kith_status kith_collection_begin(kith_collection *collection, kith_error *err);
 
 /* Insert a row, or change the row that has its key.
- * In:       parts: which parts of *row count. Those not named keep what the row has (nothing, for a new row).
+ * In:       parts: which parts of *row count. Those not named keep what the row has (nothing, for a new row). With
+ *           KITH_ROW_NEW it is an insert: a row that is there already stays as it is.
  *           row->vector[dim], finite; NULL takes the vector away. row->payload is a JSON object without
  *           duplicate names, kept in canonical form (names sorted, no white space, shortest numbers).
  *           A row past its time (kith_collection_set_expiry) is no row any more: what is put at its key is a new
  *           one, which does not expire.
  * Out:      *key, may be NULL: the row's key.
- * Errors:   KITH_INVALID naming the fault; the batch stays open and without the row. KITH_UNTRAINED for a
+ * Errors:   KITH_INVALID naming the fault; the batch stays open and without the row. KITH_EXISTS, with KITH_ROW_NEW, when
+ *           there is a row of this key: the batch goes on. KITH_UNTRAINED for a
  *           vector while the collection has no dim. After any other failure (KITH_IO, KITH_NOMEM, ...) only
  *           rollback is possible: commit refuses.
  * Cost:     O(log rows + bytes). */
@@ -198,7 +208,7 @@ KITH_API kith_status kith_collection_merge(kith_collection *collection, int64_t 
 
 /* Insert the row that a text stands for, or change it: kith_collection_put otherwise.
  * In:       row->key, 0: a new row gets the next free number. Another: that number, and then a row that has it already
- *           becomes known by the text.
+ *           becomes known by the text. With KITH_ROW_NEW neither the text nor the number may have a row.
  * Out:      *key, may be NULL: the row's key.
  * Errors:   KITH_INVALID also when the row of the text has another key, or that of the key another text: the batch goes
  *           on. */

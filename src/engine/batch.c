@@ -19,7 +19,8 @@
 
 /* ---- Begin, commit, rollback ---- */
 
-kith_status kith_collection_begin(kith_collection *c, kith_error *err)
+/* The transaction of one batch, or of several: the writer's lock. */
+static kith_status begin_writing(kith_collection *c, kith_error *err)
 {
     if (c->mode != KI_IDLE)
         return ki_fail(err, KITH_INVALID, "the collection is %s already",
@@ -28,31 +29,64 @@ kith_status kith_collection_begin(kith_collection *c, kith_error *err)
     if (c->broken)
         return ki_fail(err, KITH_IO, "%s: an earlier commit failed to reach the disk; open it anew", c->path);
     if (!sqlite3_get_autocommit(c->db)) KI_TRY(ki_db_do(c, KI_SQL_ROLLBACK, err));
-    KI_TRY(ki_db_do(c, KI_SQL_BEGIN_WRITE, err));
-    kith_status status = ki_schema_follow(c, err);
-    if (status == KITH_OK) status = ki_state_read(c, err);
-    if (status == KITH_OK) status = ki_fields_load(c, err);
-    if (status == KITH_OK) status = ki_spaces_load(c, err);
-    if (status != KITH_OK) {
-        ki_db_do(c, KI_SQL_ROLLBACK, NULL);
-        return status;
-    }
+    return ki_db_do(c, KI_SQL_BEGIN_WRITE, err);
+}
+
+static kith_status open_batch(kith_collection *c, kith_error *err)
+{
+    KI_TRY(ki_schema_follow(c, err));
+    KI_TRY(ki_state_read(c, err));
+    KI_TRY(ki_fields_load(c, err));
+    KI_TRY(ki_spaces_load(c, err));
     c->mode = KI_BATCH;
     c->batch_status = KITH_OK;
     c->begin_version = c->state.version;
     return KITH_OK;
 }
 
-void kith_collection_rollback(kith_collection *c)
+kith_status kith_collection_begin(kith_collection *c, kith_error *err)
 {
-    if (c->mode != KI_BATCH) return;
+    KI_TRY(begin_writing(c, err));
+    kith_status status = open_batch(c, err);
+    if (status != KITH_OK) ki_db_do(c, KI_SQL_ROLLBACK, NULL);
+    return status;
+}
+
+/* End the transaction without its changes. */
+static void abandon(kith_collection *c)
+{
     /* After some errors SQLite has rolled back by itself, and a second time would be an error. */
     if (!sqlite3_get_autocommit(c->db) && ki_db_do(c, KI_SQL_ROLLBACK, NULL) != KITH_OK)
         sqlite3_exec(c->db, "ROLLBACK", NULL, NULL, NULL);
+}
+
+/* What the handle knows of the batch is forgotten. */
+static void forget_batch(kith_collection *c)
+{
     c->mode = KI_IDLE;
     c->spaces->loaded = 0; /* its counts are those of the batch */
     ki_spaces_each(c, ki_vectors_rolled_back);
     ki_rowsets_batch_ended(c);
+}
+
+/* What the handle knows of the batch is so from now on. */
+static void keep_batch(kith_collection *c)
+{
+    c->mode = KI_IDLE;
+    c->spaces->loaded = 0;
+    ki_spaces_each(c, ki_vectors_committed);
+    ki_rowsets_batch_ended(c);
+}
+
+void kith_collection_rollback(kith_collection *c)
+{
+    if (c->mode != KI_BATCH) return;
+    if (c->shared) { /* whoever began it ends it, and finds that it cannot be committed */
+        ki_batch_spoil(c, KITH_INVALID);
+        return;
+    }
+    abandon(c);
+    forget_batch(c);
 }
 
 /* The version of the oldest change worth keeping. */
@@ -86,31 +120,101 @@ static kith_status finish_batch(kith_collection *c, kith_error *err)
     return ki_state_write(c, err);
 }
 
+/* All that a batch writes at its end. */
+static kith_status close_batch(kith_collection *c, kith_error *err)
+{
+    ki_batch_notice(c);
+    if (c->batch_status != KITH_OK)
+        return ki_fail(err, c->batch_status, "%s: an earlier change of the batch failed (%s); it is undone",
+                       c->path, kith_status_text(c->batch_status));
+    return c->state.version != c->begin_version ? finish_batch(c, err) : KITH_OK;
+}
+
+static kith_status commit(kith_collection *c, kith_error *err)
+{
+    kith_status status = ki_db_do(c, KI_SQL_COMMIT, err);
+    /* A sync that failed once may "succeed" the next time without having written (the kernel drops the dirty
+     * pages), so nothing that this handle would say about the disk can be trusted any more. */
+    int rc = sqlite3_extended_errcode(c->db);
+    if (status == KITH_IO && (rc & 0xff) == SQLITE_IOERR) c->broken = 1;
+    return status;
+}
+
 kith_status kith_collection_commit(kith_collection *c, kith_error *err)
 {
     if (c->mode != KI_BATCH) return ki_fail(err, KITH_INVALID, "there is no batch to commit");
-    ki_batch_notice(c);
-    kith_status status = KITH_OK;
-    if (c->batch_status != KITH_OK)
-        status = ki_fail(err, c->batch_status, "%s: an earlier change of the batch failed (%s); it is undone",
-                         c->path, kith_status_text(c->batch_status));
-    if (status == KITH_OK && c->state.version != c->begin_version) status = finish_batch(c, err);
-    if (status == KITH_OK) {
-        status = ki_db_do(c, KI_SQL_COMMIT, err);
-        /* A sync that failed once may "succeed" the next time without having written (the kernel drops the dirty
-         * pages), so nothing that this handle would say about the disk can be trusted any more. */
-        int rc = sqlite3_extended_errcode(c->db);
-        if (status == KITH_IO && (rc & 0xff) == SQLITE_IOERR) c->broken = 1;
-    }
-    if (status != KITH_OK) {
+    if (c->shared) return ki_fail(err, KITH_INVALID, "the batch is committed by kith_writers_write");
+    kith_status status = close_batch(c, err);
+    if (status == KITH_OK) status = commit(c, err);
+    if (status == KITH_OK)
+        keep_batch(c);
+    else
         kith_collection_rollback(c);
-        return status;
+    return status;
+}
+
+/* ---- Batches that share a transaction ---- */
+
+kith_status ki_share_begin(kith_collection *c, unsigned wait_ms, kith_error *err)
+{
+    ki_db_patience(c, wait_ms);
+    kith_status status = begin_writing(c, err);
+    ki_db_patience(c, c->wait_ms);
+    c->shared = status == KITH_OK;
+    c->shared_batches = 0;
+    return status;
+}
+
+/* Undo the batch at hand; the others with it, where that is all that can be done. */
+static void undo_shared(kith_collection *c)
+{
+    /* The first one has no savepoint: to undo it is to undo all. */
+    if (c->shared_batches > 0 && !sqlite3_get_autocommit(c->db) &&
+        ki_db_do(c, KI_SQL_ROLLBACK_TO, NULL) == KITH_OK && ki_db_do(c, KI_SQL_RELEASE, NULL) == KITH_OK)
+        return;
+    abandon(c);
+    c->shared = 0;
+    /* What was read within the batches that are gone with it would be taken for that of others, of the same versions. */
+    if (c->shared_batches > 0) ki_spaces_each(c, ki_vectors_free);
+}
+
+kith_status ki_share_batch(kith_collection *c, kith_error *err)
+{
+    if (c->shared_batches > 0) {
+        kith_status status = ki_db_do(c, KI_SQL_SAVEPOINT, err);
+        if (status != KITH_OK) {
+            if (sqlite3_get_autocommit(c->db)) undo_shared(c);
+            return status;
+        }
     }
-    c->mode = KI_IDLE;
-    c->spaces->loaded = 0;
-    ki_spaces_each(c, ki_vectors_committed);
-    ki_rowsets_batch_ended(c);
-    return KITH_OK;
+    kith_status status = open_batch(c, err);
+    if (status != KITH_OK) undo_shared(c);
+    return status;
+}
+
+kith_status ki_share_batch_end(kith_collection *c, kith_status status, kith_error *err)
+{
+    if (status == KITH_OK) status = close_batch(c, err);
+    if (status == KITH_OK && c->shared_batches > 0) status = ki_db_do(c, KI_SQL_RELEASE, err);
+    if (status == KITH_OK) {
+        keep_batch(c);
+        c->shared_batches++;
+    } else {
+        undo_shared(c);
+        forget_batch(c);
+    }
+    return status;
+}
+
+kith_status ki_share_commit(kith_collection *c, kith_error *err)
+{
+    kith_status status = commit(c, err);
+    if (status != KITH_OK) {
+        abandon(c);
+        ki_spaces_each(c, ki_vectors_free);
+    }
+    c->shared = 0;
+    return status;
 }
 
 /* ---- Changes ---- */
@@ -190,8 +294,8 @@ static kith_status find(kith_collection *c, int64_t key, target *t, kith_error *
 static kith_status check_row(const kith_collection *c, unsigned parts, const kith_row *row, kith_error *err)
 {
     if (!row) return ki_fail(err, KITH_INVALID, "row is NULL");
-    if (parts & ~(unsigned)KITH_ROW_ALL)
-        return ki_fail(err, KITH_INVALID, "parts is %u, allowed 0..%d", parts, KITH_ROW_ALL);
+    if (parts & ~(unsigned)(KITH_ROW_ALL | KITH_ROW_NEW))
+        return ki_fail(err, KITH_INVALID, "parts is %u, allowed 0..%d", parts, KITH_ROW_ALL | KITH_ROW_NEW);
     if (row->key < 0)
         return ki_fail(err, KITH_INVALID, "key is %lld, allowed 0..%lld", (long long)row->key,
                        (long long)INT64_MAX);
@@ -276,12 +380,9 @@ static kith_status put_attachment(kith_collection *c, int64_t slot, const kith_r
     return ki_db_run(c, which, err);
 }
 
-static kith_status put_row(kith_collection *c, unsigned parts, const kith_row *row, int64_t *key,
-                           kith_error *err)
+static kith_status put_row(kith_collection *c, unsigned parts, const kith_row *row, target t, kith_error *err)
 {
-    target t;
     const float *vector = (parts & KITH_ROW_VECTOR) ? row->vector : NULL;
-    KI_TRY(find(c, row->key > 0 ? row->key : c->state.last_key + 1, &t, err));
     const kith_row no_attachment = {0};
     const kith_row *with_attachment = parts & KITH_ROW_ATTACHMENT ? row : &no_attachment;
     if (t.expired) {
@@ -301,7 +402,6 @@ static kith_status put_row(kith_collection *c, unsigned parts, const kith_row *r
         c->state.vectors += vector != NULL;
         c->state.vectors -= t.had_vector != 0;
     }
-    *key = t.key;
     if (t.expired) parts |= KI_CHANGE_MEMBER | KI_CHANGE_SPACES; /* gone with the row that was there */
     return ki_log_change(c, t.key, t.exists ? parts : KITH_ROW_ALL, err);
 }
@@ -312,9 +412,12 @@ kith_status kith_collection_put(kith_collection *c, unsigned parts, const kith_r
     KI_TRY(ki_batch_check(c, err));
     KI_TRY(check_row(c, parts, row, err));
     KI_TRY(prepare_payload(c, parts, row, err)); /* touches no row yet: nothing is spoilt when it fails */
-    int64_t used = 0;
-    KI_TRY(ki_batch_spoil(c, put_row(c, parts, row, &used, err)));
-    if (key) *key = used;
+    target t;
+    KI_TRY(ki_batch_spoil(c, find(c, row->key > 0 ? row->key : c->state.last_key + 1, &t, err)));
+    if ((parts & KITH_ROW_NEW) && t.exists && !t.expired)
+        return ki_fail(err, KITH_EXISTS, "%s: there is a row %lld already", c->path, (long long)t.key);
+    KI_TRY(ki_batch_spoil(c, put_row(c, parts & KITH_ROW_ALL, row, t, err)));
+    if (key) *key = t.key;
     return KITH_OK;
 }
 

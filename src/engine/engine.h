@@ -110,8 +110,10 @@ struct kith_collection {
     int adopts; /* changes are not logged: the log of another collection is taken over after them */
     int schema; /* version of the file's tables; KI_SCHEMA_VERSION when it may be written */
     const kith_io *io;
-    uint64_t begin_version; /* KI_BATCH: version before the batch */
-    char *path, *folder;    /* NAME.kith, NAME.kith.d */
+    uint64_t begin_version;  /* KI_BATCH: version before the batch */
+    int shared;              /* the open transaction is shared by batches: ki_share_begin */
+    unsigned shared_batches; /* that are done in it */
+    char *path, *folder;     /* NAME.kith, NAME.kith.d */
     struct ki_vectors *vectors;
     struct ki_rowsets *rowsets; /* what filters let through: engine/rowset.h */
     struct ki_fields *fields;   /* declared fields: engine/fields.h; NULL: not read yet */
@@ -220,6 +222,23 @@ kith_status ki_batch_check(kith_collection *c, kith_error *err);
 /* After a failure in the middle of a change the batch may hold half of it: it can only be undone. Returns `status`. */
 kith_status ki_batch_spoil(kith_collection *c, kith_status status);
 
+/* Several batches in one transaction, which a single commit makes durable. To each it is as if it were alone: it has a stamp of
+ * its own, and fails alone. Between ki_share_batch and ki_share_batch_end c->mode is KI_BATCH, and those who change
+ * rows notice nothing. */
+
+/* Take the writer's lock, waiting wait_ms at most. Errors as kith_collection_begin. */
+kith_status ki_share_begin(kith_collection *c, unsigned wait_ms, kith_error *err);
+
+/* Begin a batch. On failure c->shared may be 0: see below. */
+kith_status ki_share_batch(kith_collection *c, kith_error *err);
+
+/* End it: undo it unless `status` is KITH_OK. Returns `status`, or why it could not be ended.
+ * Notes:    On failure c->shared is 0 when the transaction is gone, with all batches that were done in it. */
+kith_status ki_share_batch_end(kith_collection *c, kith_status status, kith_error *err);
+
+/* Make all batches durable. Errors as kith_collection_commit; in any case c->shared is 0 afterwards. */
+kith_status ki_share_commit(kith_collection *c, kith_error *err);
+
 /* Add an entry to the change log: the collection's version goes up by one. parts: KITH_ROW_* and KI_CHANGE_*. */
 kith_status ki_log_change(kith_collection *c, int64_t key, unsigned parts, kith_error *err);
 
@@ -248,6 +267,12 @@ int ki_all_finite(const float *x, size_t n);
  * KITH_INVALID with the place of the fault. */
 kith_status ki_payload_canonical(const char *text, size_t size, ki_buffer *out,
                                  const kith_allocator *allocator, kith_error *err);
+
+/* An object or array of JSON without duplicate names, to be given back to jansson. KITH_INVALID says what it is and the place of
+ * the fault. */
+struct json_t;
+kith_status ki_json_parse(const char *what, const char *text, size_t size, struct json_t **value,
+                          kith_error *err);
 
 /* The payload with a JSON merge patch (RFC 7396) merged into it, in canonical form in *out. Both are JSON objects in
  * canonical form, else KITH_INVALID. Cost: O(both texts), the sorting of names left out. */

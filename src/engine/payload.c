@@ -160,7 +160,7 @@ static kith_status write_value(writer *w, const json_t *value)
 
 /* Parse, telling bad text and missing memory apart. jansson does so in most places, but where its lexer cannot grow a
  * buffer it complains of the text: so a failure must repeat itself while memory can be had. */
-static kith_status parse(const char *text, size_t size, json_t **value, kith_error *err)
+kith_status ki_json_parse(const char *what, const char *text, size_t size, json_t **value, kith_error *err)
 {
     json_error_t fault;
     for (int tries = 0; tries < 2; tries++)
@@ -171,7 +171,8 @@ static kith_status parse(const char *text, size_t size, json_t **value, kith_err
         return ki_fail_nomem(err, size);
     }
     json_decref(probe);
-    return ki_fail(err, KITH_INVALID, "payload is not valid JSON at byte %d: %s", fault.position, fault.text);
+    return ki_fail(err, KITH_INVALID, "%s is not valid JSON at byte %d: %.120s", what, fault.position,
+                   fault.text);
 }
 
 /* ---- What is canonical already ---- */
@@ -297,7 +298,7 @@ kith_status ki_payload_canonical(const char *text, size_t size, ki_buffer *out,
     if (is_canonical(text, size)) return ki_buffer_append(out, text, size, allocator, err);
     KI_TRY(check_depth(text, size, err));
     json_t *value = NULL;
-    KI_TRY(parse(text, size, &value, err));
+    KI_TRY(ki_json_parse("payload", text, size, &value, err));
     writer w = {.out = out, .allocator = allocator, .err = err};
     kith_status status = json_is_object(value)
                              ? write_object(&w, value)
@@ -342,8 +343,8 @@ kith_status ki_payload_merge(const char *text, size_t size, const char *patch, s
     json_t *target = NULL, *changes = NULL;
     out->size = 0;
     KI_TRY(check_depth(text, size, err)); /* a damaged file's */
-    kith_status status = parse(text, size, &target, err);
-    if (status == KITH_OK) status = parse(patch, patch_size, &changes, err);
+    kith_status status = ki_json_parse("payload", text, size, &target, err);
+    if (status == KITH_OK) status = ki_json_parse("payload", patch, patch_size, &changes, err);
     if (status == KITH_OK && (!json_is_object(target) || !json_is_object(changes)))
         status = ki_fail(err, KITH_INVALID, "payload is a JSON array, it must be an object");
     if (status == KITH_OK && !merge_object(target, changes)) status = ki_fail_nomem(err, size + patch_size);

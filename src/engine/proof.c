@@ -10,6 +10,7 @@
 #include <assert.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -134,6 +135,14 @@ static kith_status check_stamp(kith_collection *c, kith_error *err)
     return same ? KITH_OK : ki_corrupt(c, err, "the stamp of the last batch is not that of the state");
 }
 
+/* Why a page could not be had, which SQLite reports as a fault of the file, with its code. */
+static int code_of(const char *text)
+{
+    static const char before[] = "unable to get the page. error code=";
+    const char *at = strstr(text, before);
+    return at ? atoi(at + sizeof before - 1) : SQLITE_CORRUPT;
+}
+
 /* What SQLite itself can prove about pages, trees and indexes. */
 static kith_status check_integrity(kith_collection *c, kith_error *err)
 {
@@ -143,8 +152,12 @@ static kith_status check_integrity(kith_collection *c, kith_error *err)
     KI_TRY(ki_db_step(c, KI_SQL_INTEGRITY, &row, err));
     const char *text = row ? (const char *)sqlite3_column_text(stmt, 0) : NULL;
     kith_status status = KITH_OK;
-    if (!text || strcmp(text, "ok") != 0)
+    if (row && !text && sqlite3_errcode(c->db) == SQLITE_NOMEM)
+        status = ki_fail_nomem(err, 0);
+    else if (!text || (strcmp(text, "ok") != 0 && code_of(text) == SQLITE_CORRUPT))
         status = ki_corrupt(c, err, "%s", text ? text : "integrity unknown");
+    else if (strcmp(text, "ok") != 0)
+        status = ki_db_fail(c, code_of(text), err, "cannot be checked");
     if (row) ki_db_reset(c, KI_SQL_INTEGRITY);
     return status;
 }

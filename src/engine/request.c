@@ -278,17 +278,16 @@ static kith_status take_all(kith_request *r, kith_error *err)
 kith_status kith_request_parse(const char *text, size_t size, const kith_allocator *allocator,
                                kith_request **request, kith_error *err)
 {
-    json_error_t fault;
+    json_t *root = NULL;
     if (!request) return ki_fail(err, KITH_INVALID, "request is NULL");
     *request = NULL;
     if (!text || size > KITH_REQUEST_MAX_BYTES)
         return ki_fail(err, KITH_INVALID, "request: has %zu bytes, allowed up to %u", text ? size : 0,
                        KITH_REQUEST_MAX_BYTES);
-    json_t *root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &fault);
+    KI_TRY(ki_json_parse("request: it", text, size, &root, err));
     if (!json_is_object(root)) {
         json_decref(root);
-        return ki_fail(err, KITH_INVALID, "request: %.120s at byte %d", root ? "no object" : fault.text,
-                       root ? 0 : fault.position);
+        return ki_fail(err, KITH_INVALID, "request: no object");
     }
     kith_request *r = ki_alloc_zero(allocator, 1, sizeof *r);
     if (!r) {

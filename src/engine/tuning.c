@@ -36,10 +36,13 @@ static void name_of(const char *field, char name[KITH_COLLECTION_MAX_FIELD_NAME 
              field ? field : "");
 }
 
-/* A named value is anybody's to write: what is no curve counts as none. */
-static void parse(const void *text, size_t size, ki_tuning *t)
+/* A named value is anybody's to write: what is no curve counts as none. KITH_NOMEM. */
+static kith_status parse(const void *text, size_t size, ki_tuning *t, kith_error *err)
 {
-    json_t *root = json_loadb(text, size, 0, NULL), *points = json_object_get(root, "points"), *point;
+    json_t *root = NULL;
+    kith_status status = ki_json_parse("tune", text, size, &root, err);
+    if (status != KITH_OK) return status == KITH_INVALID ? KITH_OK : status;
+    json_t *points = json_object_get(root, "points"), *point;
     const char *param = json_string_value(json_object_get(root, "param"));
     double target = json_number_value(json_object_get(root, "target"));
     size_t i;
@@ -58,6 +61,7 @@ static void parse(const void *text, size_t size, ki_tuning *t)
         t->points[t->n++].refine = refine;
     }
     json_decref(root);
+    return KITH_OK;
 }
 
 kith_status ki_tuning_load(kith_collection *c, ki_tuning *t, kith_error *err)
@@ -71,13 +75,18 @@ kith_status ki_tuning_load(kith_collection *c, ki_tuning *t, kith_error *err)
     KI_TRY(ki_db_prepare(c, KI_SQL_NAMED_GET, &stmt, err));
     sqlite3_bind_text(stmt, 1, name, -1, SQLITE_TRANSIENT);
     KI_TRY(ki_db_step(c, KI_SQL_NAMED_GET, &row, err));
+    kith_status status = KITH_OK;
     if (row) {
         const void *value = sqlite3_column_blob(stmt, 1);
-        if (value) parse(value, (size_t)sqlite3_column_bytes(stmt, 1), t);
+        size_t size = (size_t)sqlite3_column_bytes(stmt, 1);
+        if (value)
+            status = parse(value, size, t, err);
+        else if (sqlite3_errcode(c->db) == SQLITE_NOMEM)
+            status = ki_fail_nomem(err, size);
         ki_db_reset(c, KI_SQL_NAMED_GET);
     }
-    t->loaded = c->mode != KI_BATCH;
-    return KITH_OK;
+    t->loaded = status == KITH_OK && c->mode != KI_BATCH;
+    return status;
 }
 
 double ki_tuned_target(kith_collection *c)

@@ -25,7 +25,8 @@ static kith_status but_for(kith_status status)
     return status == KITH_NOTFOUND || status == KITH_EXISTS ? KITH_OK : status;
 }
 
-static kith_status put_whole(kith_collection *c, uint64_t number, uint64_t r, kith_error *err)
+/* also: KITH_ROW_NEW, or 0. */
+static kith_status put_whole(kith_collection *c, uint64_t number, uint64_t r, unsigned also, kith_error *err)
 {
     float vector[BATCH_DIM];
     char payload[96], attachment[900];
@@ -39,7 +40,7 @@ static kith_status put_whole(kith_collection *c, uint64_t number, uint64_t r, ki
                     .dim = r % 11 ? BATCH_DIM : 0,
                     .attachment = attachment,
                     .attachment_size = 100 + r % 800};
-    return kith_collection_put(c, KITH_ROW_ALL, &row, NULL, err);
+    return kith_collection_put(c, KITH_ROW_ALL | also, &row, NULL, err);
 }
 
 static kith_status put_by_text(kith_collection *c, uint64_t number, uint64_t r, kith_error *err)
@@ -73,7 +74,8 @@ static kith_status change_row(kith_collection *c, uint64_t number, uint64_t r, k
         return kith_collection_put_vector(c, key, BATCH_FIELD, r / 4096 % 5 ? vector : NULL, BATCH_FIELD_DIM,
                                           err);
     case 8: return put_by_text(c, number, r / 16, err);
-    default: return put_whole(c, number, r / 16, err);
+    case 9: return put_whole(c, number, r / 16, KITH_ROW_NEW, err);
+    default: return put_whole(c, number, r / 16, 0, err);
     }
 }
 
@@ -102,15 +104,32 @@ static kith_status change_lists(kith_collection *c, uint64_t number, uint64_t r,
     }
 }
 
-kith_status test_batch(kith_collection *c, uint64_t number, kith_error *err)
+kith_status test_batch_changes(kith_collection *c, uint64_t number, kith_error *err)
 {
     uint64_t seed = number * 0xd1342543de82ef95u;
-    kith_status status = kith_collection_begin(c, err);
-    if (status != KITH_OK) return status;
-    status = but_for(change_lists(c, number, draw(&seed), err));
+    kith_status status = but_for(change_lists(c, number, draw(&seed), err));
     for (int i = 0; i < BATCH_CHANGES && status == KITH_OK; i++)
         status = but_for(change_row(c, number, draw(&seed), err));
-    if (status == KITH_OK) status = kith_collection_meta_set(c, "batch", &number, sizeof number, err);
+    return status == KITH_OK ? kith_collection_meta_set(c, "batch", &number, sizeof number, err) : status;
+}
+
+kith_status test_batch_next(kith_collection *c, void *ctx, kith_error *err)
+{
+    uint64_t *number = ctx;
+    kith_status status = test_batch_number(c, number, err);
+    return status == KITH_OK ? test_batch_changes(c, ++*number, err) : status;
+}
+
+kith_status test_batch_undone(kith_collection *c, void *ctx, kith_error *err)
+{
+    kith_status status = test_batch_next(c, ctx, err);
+    return status == KITH_OK ? KITH_CANCELLED : status;
+}
+
+kith_status test_batch(kith_collection *c, uint64_t number, kith_error *err)
+{
+    kith_status status = kith_collection_begin(c, err);
+    if (status == KITH_OK) status = test_batch_changes(c, number, err);
     if (status == KITH_OK) return kith_collection_commit(c, err);
     kith_collection_rollback(c);
     return status;

@@ -598,7 +598,7 @@ static void bad_rows_are_refused(void **state)
     refuse(kith_collection_put(c, KITH_ROW_ALL, &row, NULL, &err), KITH_INVALID, &err, "key is -1");
     row = (kith_row){.attachment = "x", .attachment_size = KITH_COLLECTION_MAX_ATTACHMENT + 1ul};
     refuse(kith_collection_put(c, KITH_ROW_ALL, &row, NULL, &err), KITH_INVALID, &err, "attachment");
-    refuse(kith_collection_put(c, 8, &row, NULL, &err), KITH_INVALID, &err, "parts is 8");
+    refuse(kith_collection_put(c, 16, &row, NULL, &err), KITH_INVALID, &err, "parts is 16");
     refuse(kith_collection_put(c, KITH_ROW_ALL, NULL, NULL, &err), KITH_INVALID, &err, "row");
     row = (kith_row){.key = INT64_MAX};
     assert_ok(kith_collection_put(c, KITH_ROW_ALL, &row, NULL, &err), &err);

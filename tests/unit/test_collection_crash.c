@@ -1,5 +1,5 @@
-/* Kill -9 at random moments, of a writer and of one that folds, works in the log, copies and restores: no acknowledged batch is lost,
- * none is there by half, copies are whole, and searches answer from exactly the rows that are there. Readers and writers killed
+/* Kill -9 at random moments, of a writer and of one that folds, tunes, works in the log, copies and restores: no acknowledged batch is
+ * lost, none is there by half, of one writer or of several threads that share their commits; copies are whole, and searches answer from exactly the rows that are there. Readers and writers killed
  * while the others go on. A disk that is full.
  *
  * Batches are functions of their numbers (support/batches.h), so a collection that was never killed, the shadow, says what each
@@ -9,6 +9,7 @@
  * KITH_TURN_ROUNDS=1000 for the kills by turns, of which the suite has 20. */
 #include "batches.h"
 
+#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -22,6 +23,7 @@
 #include <unistd.h>
 
 #include <kith/copies.h>
+#include <kith/writers.h>
 
 #include "base/run.h"
 
@@ -31,7 +33,7 @@
 #define ROUNDS 200
 #endif
 
-enum { K = 10 };
+enum { K = 10, SHARERS = 4 /* threads that write together */ };
 
 static char path[512], copy_path[512], restored_path[512];
 static kith_error err;
@@ -220,9 +222,11 @@ static void child_fold(kith_collection *c, uint64_t turn)
 {
     static const char *const specs[] = {"Flat", NULL, "IVF4,Flat"};
     kith_fold_options options;
+    kith_fold_plan plan = {.struct_size = sizeof plan};
     kith_fold_options_init(&options);
     options.spec = specs[turn % 3];
     options.always = turn % 3 != 2 && turn / 3 % 2;
+    if (kith_collection_plan_fold(c, &options, &plan, &err)) child_fails("plan");
     kith_status status =
         turn % 4 ? kith_collection_fold(c, &options, &err) : kith_collection_optimize(c, &options, &err);
     if (status != KITH_OK && status != KITH_BUSY) child_fails("fold");
@@ -240,7 +244,54 @@ static void write_until_killed(uint64_t first, int told)
     }
 }
 
-/* Fold, and make copies; tell the number of the batch that a copy is known to have. */
+/* What a sharer does: batches one behind the other, whichever thread's; each fifth fails in the end. */
+typedef struct sharing {
+    kith_writers *writers;
+    int told;
+} sharing;
+
+static void *share_until_killed(void *arg)
+{
+    const sharing *s = arg;
+    kith_error own;
+    for (unsigned turn = 0;; turn++) {
+        uint64_t number;
+        int undone = turn % 5 == 4;
+        kith_status status =
+            kith_writers_write(s->writers, undone ? test_batch_undone : test_batch_next, &number, NULL, &own);
+        if (status != (undone ? KITH_CANCELLED : KITH_OK)) {
+            fprintf(stderr, "write together: %s\n", own.message);
+            _exit(1);
+        }
+        if (!undone && write(s->told, &number, sizeof number) != sizeof number) _exit(1);
+    }
+    return NULL;
+}
+
+static void write_together_until_killed(uint64_t unused, int told)
+{
+    (void)unused;
+    kith_collection *c;
+    sharing s = {.told = told};
+    pthread_t threads[SHARERS];
+    child_open(&c);
+    if (kith_writers_create(c, &s.writers, &err)) child_fails("writers");
+    for (int i = 0; i < SHARERS; i++)
+        if (pthread_create(&threads[i], NULL, share_until_killed, &s) != 0) _exit(1);
+    pthread_join(threads[0], NULL);
+}
+
+static void child_tune(kith_collection *c)
+{
+    kith_collection_tune_options options;
+    kith_collection_tune_options_init(&options);
+    options.queries = 5;
+    options.k = 3;
+    kith_status status = kith_collection_tune(c, &options, NULL, &err);
+    if (status != KITH_OK && status != KITH_UNTRAINED && status != KITH_BUSY) child_fails("tune");
+}
+
+/* Fold, tune, and make copies; tell the number of the batch that a copy is known to have. */
 static void keep_until_killed(uint64_t turn, int told)
 {
     uint64_t number;
@@ -251,6 +302,7 @@ static void keep_until_killed(uint64_t turn, int told)
     child_open(&c);
     for (;; turn++) {
         if (turn % 2) child_fold(c, turn / 2);
+        if (turn % 8 == 5) child_tune(c);
         if (kith_collection_pin(c, &err)) child_fails("pin");
         if (test_batch_number(c, &number, &err)) child_fails("number");
         if (kith_collection_sync(c, copy_path, &options, NULL, &err)) child_fails("sync");
@@ -288,11 +340,11 @@ static void stop(const worker *w)
     assert_true(WIFSIGNALED(status)); /* it did not end by an error of its own */
 }
 
-/* The last number told. */
+/* The last number told; of threads that write together the highest. */
 static uint64_t listen_to(const worker *w, uint64_t before)
 {
     uint64_t number;
-    while (read(w->told, &number, sizeof number) == sizeof number) before = number;
+    while (read(w->told, &number, sizeof number) == sizeof number) before = number > before ? number : before;
     close(w->told);
     return before;
 }
@@ -343,14 +395,15 @@ static void killed_at_random_moments(void **state)
 {
     (void)state;
     int rounds = (int)test_number("KITH_CRASH_ROUNDS", ROUNDS);
-    uint64_t acknowledged_in_all = 0, copied = 0, copies = 0, unacknowledged = 0;
+    uint64_t acknowledged_in_all = 0, copied = 0, copies = 0, unacknowledged = 0, shared = 0;
     begin_rows("crash.kith");
     shadow_begin();
     uint64_t last = 3, window = 3 * work_time();
     srand((unsigned)test_seed());
     for (int round = 0; round < rounds; round++) {
         worker keeper = start(keep_until_killed, (uint64_t)round);
-        worker writer = start(write_until_killed, last + 1);
+        int together = round % 3 == 2; /* not in step with what the parity decides */
+        worker writer = start(together ? write_together_until_killed : write_until_killed, last + 1);
         sleep_random(window);
         stop(round % 2 ? &keeper : &writer);
         sleep_random(window / 4);
@@ -358,17 +411,19 @@ static void killed_at_random_moments(void **state)
         uint64_t acknowledged = listen_to(&writer, last), copied_now = listen_to(&keeper, copied);
         acknowledged_in_all += acknowledged - last;
         copies += copied_now != copied;
-        last = prove_state(path, acknowledged, acknowledged + 1);
+        if (together) shared += acknowledged - last;
+        last = prove_state(path, acknowledged, acknowledged + (together ? SHARERS : 1));
         unacknowledged += last - acknowledged;
         if (round % 4 == 0) compare_with_shadow((uint64_t)round);
         copied = prove_copy(copied_now, last, round);
     }
-    printf("%d rounds, %llu writes acknowledged in %llu batches, %llu batches there unasked, copies in %llu "
-           "rounds, "
-           "recall %.4f of %zu\n",
-           rounds, (unsigned long long)acknowledged_in_all * BATCH_CHANGES,
-           (unsigned long long)acknowledged_in_all, (unsigned long long)unacknowledged,
-           (unsigned long long)copies, (double)found_rows / (double)wanted_rows, wanted_rows);
+    printf(
+        "%d rounds, %llu writes acknowledged in %llu batches, %llu of these written together, %llu batches "
+        "there unasked, copies in %llu rounds, recall %.4f of %zu\n",
+        rounds, (unsigned long long)acknowledged_in_all * BATCH_CHANGES,
+        (unsigned long long)acknowledged_in_all, (unsigned long long)shared,
+        (unsigned long long)unacknowledged, (unsigned long long)copies,
+        (double)found_rows / (double)wanted_rows, wanted_rows);
     assert_true(acknowledged_in_all > (uint64_t)rounds / 4);
     assert_true((double)found_rows >= 0.95 * (double)wanted_rows);
     shadow_end();

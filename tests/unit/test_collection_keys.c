@@ -309,6 +309,44 @@ static void puts_replace_expired_rows(void **state)
     kith_collection_close(c);
 }
 
+/* With KITH_ROW_NEW a put inserts: what is there stays, the batch goes on, and a row past its time is not there. */
+static void inserts_leave_what_is_there(void **state)
+{
+    (void)state;
+    const unsigned insert = KITH_ROW_PAYLOAD | KITH_ROW_NEW;
+    int64_t key, now = (int64_t)time(NULL), at;
+    kith_row row = {.key = 5, .payload = "{\"n\":1}"};
+    kith_collection *c = test_collection("inserts.kith", 0, KITH_L2SQ);
+    assert_ok(kith_collection_begin(c, &err), &err);
+    assert_ok(kith_collection_put(c, insert, &row, &key, &err), &err);
+    assert_int_equal(key, 5);
+    row.payload = "{\"n\":2}";
+    refuse(kith_collection_put(c, insert, &row, &key, &err), KITH_EXISTS, "a row 5 already");
+    row.key = 0;
+    assert_ok(kith_collection_put(c, insert, &row, &key, &err), &err); /* the next free key never exists */
+    assert_int_equal(key, 6);
+    assert_ok(kith_collection_put_text(c, "a", insert, &row, &key, &err), &err);
+    row.payload = "{\"n\":3}";
+    refuse(kith_collection_put_text(c, "a", insert, &row, NULL, &err), KITH_EXISTS, "a row 7 already");
+    row.key = 6;
+    refuse(kith_collection_put_text(c, "b", insert, &row, NULL, &err), KITH_EXISTS, "a row 6 already");
+    refuse(kith_collection_key_of(c, "b", &key, &err), KITH_NOTFOUND, "no row 'b'");
+    refuse(kith_collection_put(c, 16, &row, NULL, &err), KITH_INVALID, "parts is 16, allowed 0..15");
+    assert_ok(kith_collection_commit(c, &err), &err);
+    assert_string_equal(payload_of(c, 5), "{\"n\":1}");
+    assert_string_equal(payload_of(c, 6), "{\"n\":2}");
+    assert_string_equal(payload_of(c, 7), "{\"n\":2}");
+    assert_ok(kith_collection_begin(c, &err), &err);
+    assert_ok(kith_collection_set_expiry(c, 6, now - 5, &err), &err);
+    assert_ok(kith_collection_put(c, insert, &row, NULL, &err), &err);
+    assert_ok(kith_collection_commit(c, &err), &err);
+    assert_string_equal(payload_of(c, 6), "{\"n\":3}");
+    assert_ok(kith_collection_get_expiry(c, 6, &at, &err), &err);
+    assert_int_equal(at, 0);
+    assert_ok(kith_collection_check(c, NULL, &err), &err);
+    kith_collection_close(c);
+}
+
 /* A pinned handle sees one state, rows that expire meanwhile included: pages fit, and what was found can be read. */
 static void pins_hold_the_clock(void **state)
 {
@@ -368,7 +406,7 @@ int main(void)
         cmocka_unit_test(texts_are_keys),      cmocka_unit_test(payloads_are_merged),
         cmocka_unit_test(merges_are_linear),   cmocka_unit_test(rows_expire),
         cmocka_unit_test(pins_hold_the_clock), cmocka_unit_test(puts_replace_expired_rows),
-        cmocka_unit_test(strays_are_found),
+        cmocka_unit_test(strays_are_found),    cmocka_unit_test(inserts_leave_what_is_there),
     };
     test_folder_in_memory();
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,6 @@
 /* Threads of one process, each with a handle of its own: readers with a shared pool, a writer, one that folds. Every
  * answer is from one whole batch. Then 64 readers of all kinds, while one thread writes in every way there is, one builds
- * segments and swaps them, and one makes copies. Meant for ThreadSanitizer, too.
+ * segments and swaps them, one makes copies, and three write together. Meant for ThreadSanitizer, too.
  *
  * KITH_THREAD_SECONDS=600 lets them work so long, the suite 3 seconds. */
 #include "batches.h"
@@ -13,8 +13,9 @@
 #include <kith/copies.h>
 #include <kith/fusion.h>
 #include <kith/run.h>
+#include <kith/writers.h>
 
-enum { ROWS = 300, DIM = 4, BATCHES = 25, READERS = 3, MANY_READERS = 64, K = 10 };
+enum { ROWS = 300, DIM = 4, BATCHES = 25, READERS = 3, MANY_READERS = 64, SHARERS = 3, K = 10 };
 
 static char path[512];
 static atomic_int finished;
@@ -140,16 +141,47 @@ static void expect(kith_status status, const char *what)
     if (status != KITH_OK && status != KITH_NOTFOUND) blame(what);
 }
 
+/* Whatever order threads come back in. */
+static void acknowledge(uint64_t number)
+{
+    uint_fast64_t before = atomic_load(&acknowledged);
+    while (before < number && !atomic_compare_exchange_weak(&acknowledged, &before, number)) continue;
+}
+
 static void *write_all_ways(void *arg)
 {
     (void)arg;
     kith_collection *c = open_own();
-    for (uint64_t number = 1; c && !atomic_load(&finished) && !atomic_load(&fault); number++) {
-        if (test_batch(c, number, NULL) != KITH_OK) blame("batch");
-        atomic_store(&acknowledged, number);
+    while (c && !atomic_load(&finished) && !atomic_load(&fault)) {
+        uint64_t number = 0;
+        kith_status status = kith_collection_begin(c, NULL);
+        if (status == KITH_OK) status = test_batch_next(c, &number, NULL);
+        if (status == KITH_OK) status = kith_collection_commit(c, NULL);
+        if (status != KITH_OK) blame("batch");
+        kith_collection_rollback(c);
+        acknowledge(number);
         usleep(1000); /* the disk is memory here: leave others the lock */
     }
     kith_collection_close(c);
+    return NULL;
+}
+
+/* One of several that share their commits; what fails of one does not show. */
+static void *write_together(void *arg)
+{
+    kith_writers *writers = arg;
+    for (unsigned turn = 0; !atomic_load(&finished) && !atomic_load(&fault); turn++) {
+        uint64_t number = 0, version = 0;
+        if (turn % 4 == 3) {
+            if (kith_writers_write(writers, test_batch_undone, &number, NULL, NULL) != KITH_CANCELLED)
+                blame("undone");
+            continue;
+        }
+        if (kith_writers_write(writers, test_batch_next, &number, &version, NULL) || version < number)
+            blame("together");
+        acknowledge(number);
+        if (turn % 2) usleep(1000);
+    }
     return NULL;
 }
 
@@ -267,8 +299,10 @@ static void many_readers(void **state)
     (void)state;
     kith_error err;
     char copy_path[512];
-    pthread_t threads[MANY_READERS + 3];
+    pthread_t threads[MANY_READERS + 3 + SHARERS];
     unsigned turns[MANY_READERS];
+    kith_collection *shared;
+    kith_writers *writers = NULL;
     snprintf(copy_path, sizeof copy_path, "%s", test_path("many-copy.kith"));
     kith_collection_close(test_collection("many.kith", BATCH_DIM, KITH_L2SQ));
     snprintf(path, sizeof path, "%s", test_path("many.kith"));
@@ -277,6 +311,10 @@ static void many_readers(void **state)
     assert_int_equal(pthread_create(&threads[0], NULL, write_all_ways, NULL), 0);
     assert_int_equal(pthread_create(&threads[1], NULL, fold_all_fields, pool), 0);
     assert_int_equal(pthread_create(&threads[2], NULL, copy_again_and_again, copy_path), 0);
+    shared = open_own();
+    assert_ok(kith_writers_create(shared, &writers, &err), &err);
+    for (int i = 0; i < SHARERS; i++)
+        assert_int_equal(pthread_create(&threads[3 + MANY_READERS + i], NULL, write_together, writers), 0);
     for (unsigned i = 0; i < MANY_READERS; i++) {
         turns[i] = i;
         assert_int_equal(pthread_create(&threads[3 + i], NULL, read_all_ways, &turns[i]), 0);
@@ -284,12 +322,18 @@ static void many_readers(void **state)
     for (size_t left = 10 * test_number("KITH_THREAD_SECONDS", 3); left > 0 && !atomic_load(&fault); left--)
         usleep(100000);
     atomic_store(&finished, 1);
-    for (int i = 0; i < MANY_READERS + 3; i++) pthread_join(threads[i], NULL);
+    for (int i = 0; i < MANY_READERS + 3 + SHARERS; i++) pthread_join(threads[i], NULL);
     kith_pool_free(pool);
+    kith_writers_stats together = {.struct_size = sizeof together};
+    assert_ok(kith_writers_get_stats(writers, &together, &err), &err);
+    kith_writers_free(writers);
+    kith_collection_close(shared);
     if (fault) fail_msg("%s", fault);
-    printf("%llu batches, %llu states read, %llu folds, %llu copies\n", (unsigned long long)acknowledged,
-           (unsigned long long)states_read, (unsigned long long)segments_built,
-           (unsigned long long)copies_made);
+    printf("%llu batches (%llu by %llu commits together), %llu states read, %llu folds, %llu copies\n",
+           (unsigned long long)acknowledged, (unsigned long long)together.batches,
+           (unsigned long long)together.commits, (unsigned long long)states_read,
+           (unsigned long long)segments_built, (unsigned long long)copies_made);
+    assert_true(together.batches > 0);
     assert_true(acknowledged > 0 && states_read > 0 && segments_built > 0 && copies_made > 0);
     kith_collection *c, *b;
     kith_difference d = {.struct_size = sizeof d};

@@ -1,4 +1,4 @@
-/* Power failures (support/power.h) while batches are written, segments built, logs worked in and copies made: whatever the disk
+/* Power failures (support/power.h) while batches are written, alone and several by one commit, segments built, logs worked in and copies made: whatever the disk
  * may hold afterwards opens, is sound, has every batch that was acknowledged and no half one, and is searched rightly; a copy
  * that is there is a whole one, and one that is not can be made.
  *
@@ -13,6 +13,7 @@
 
 #include <kith/copies.h>
 
+#include "engine/engine.h"
 #include "power.h"
 
 enum { MOST_BATCHES = 64, K = 5 };
@@ -25,6 +26,7 @@ static char here[512], image[512];
 static struct {
     uint64_t hash;
     int64_t keys[K]; /* the nearest to the origin */
+    int inner;       /* there is no such state: others were committed with it */
 } expected[MOST_BATCHES];
 static int batches; /* written since first_batch */
 static uint64_t first_batch;
@@ -76,6 +78,29 @@ static void write_batch(kith_collection *c)
     search_nearest(c, expected[batches].keys);
 }
 
+/* Batches of one commit, as kith_writers makes them, and one that fails among them: all are there, or none. */
+static void write_together(kith_collection *c)
+{
+    uint64_t number;
+    int n = 2 + rand() % 3;
+    power_note(NOTES * (batches + n) + BEGUN);
+    assert_ok(ki_share_begin(c, 0, &err), &err);
+    for (int i = 0; i < n; i++) {
+        assert_ok(ki_share_batch(c, &err), &err);
+        assert_ok(ki_share_batch_end(c, test_batch_next(c, &number, &err), &err), &err);
+        assert_int_equal(number, first_batch + (uint64_t)++batches);
+        expected[batches].inner = i + 1 < n;
+        if (rand() % 2) continue;
+        assert_ok(ki_share_batch(c, &err), &err);
+        assert_int_equal(ki_share_batch_end(c, test_batch_undone(c, &number, &err), &err), KITH_CANCELLED);
+        assert_true(c->shared);
+    }
+    assert_ok(ki_share_commit(c, &err), &err);
+    power_note(NOTES * batches + ACKNOWLEDGED);
+    assert_ok(kith_collection_hash(c, NULL, &expected[batches].hash, &err), &err);
+    search_nearest(c, expected[batches].keys);
+}
+
 static void copy(kith_collection *c)
 {
     power_note(NOTES * batches + COPY_BEGUN);
@@ -115,6 +140,8 @@ static void record(uint64_t seed)
             break;
         case 3:
         case 4: copy(c); break;
+        case 5:
+        case 6: write_together(c); break;
         default: write_batch(c);
         }
     }
@@ -132,6 +159,7 @@ static int prove(kith_collection *c, int from, int to)
     assert_ok(test_batch_number(c, &absolute, &err), &err);
     int number = (int)(absolute - first_batch);
     if (number < from || number > to) fail_msg("batch %d is there, expected %d to %d", number, from, to);
+    if (expected[number].inner) fail_msg("batch %d is there without those of its commit", number);
     assert_ok(kith_collection_hash(c, NULL, &hash, &err), &err);
     assert_true(hash == expected[number].hash);
     search_nearest(c, keys);
