@@ -213,8 +213,10 @@ static kith_status learn_basis(ki_qg *g, const float *x, size_t n, const kith_ru
     if (said == 0 && enough < bits) bits = enough < LEAST_BITS ? LEAST_BITS : enough;
     size_t planes = two_each(pca, env->dim, bits) ? 2 : 1, coded = bits / planes;
     kith_status status = set_up(g, bits, planes, pca && coded < env->dim, err);
-    if (status == KITH_OK && g->turn.basis)
+    if (status == KITH_OK && g->turn.basis) {
         env->kernels->f32_to_f16(kith_pca_components(pca), coded * env->dim, g->turn.basis);
+        ki_qg_turn_use_basis(&g->turn, env->kernels, g->turn.mean);
+    }
     kith_pca_free(pca);
     return status;
 }
@@ -471,6 +473,7 @@ static kith_status load_turn(ki_qg *g, ki_store *store, const ki_record_view *re
     for (size_t i = 0; i < n; i++)
         if ((g->turn.basis[i] & 0x7c00) == 0x7c00)
             return ki_fail(err, KITH_CORRUPT, "%s: the basis is not finite", ki_store_path(store));
+    ki_qg_turn_use_basis(&g->turn, env->kernels, g->turn.mean);
     return KITH_OK;
 }
 
@@ -508,7 +511,7 @@ static uint64_t qg_bytes(const ki_structure *structure)
     return (uint64_t)g->n_slots * (g->at.stride + (g->next ? 2 * sizeof *g->next : 0)) +
            ki_bits_words(g->n_slots) * sizeof *g->used + up(g->root.n, KI_QG_BLOCK) * (g->at.bits / 8 + 8) +
            g->turn.dim * sizeof(float) +
-           (g->turn.basis ? g->turn.coded * g->turn.dim * sizeof *g->turn.basis : 0) +
+           (g->turn.basis ? g->turn.coded * g->turn.dim * (sizeof *g->turn.basis + 1) : 0) +
            (g->turn.rotation ? ki_hadamard_bytes(g->turn.rotation) : 0);
 }
 

@@ -31,6 +31,8 @@ typedef struct ki_qg_turn {
     float length;    /* what vectors are divided by */
     float *mean;     /* [dim], taken from vectors before; NULL: not trained */
     uint16_t *basis; /* [coded][dim] half floats: principal components; NULL: all components are kept */
+    int8_t *panels;  /* the same as kernels take them (panel_dot_s8), in steps of `step`; exists with basis */
+    float *step;     /* [coded] */
     ki_hadamard *rotation; /* of width components, from the seed */
 } ki_qg_turn;
 
@@ -128,6 +130,8 @@ kith_status ki_qg_rings_prove(const ki_qg *g, const ki_rows *rows, kith_error *e
 kith_status ki_qg_turn_init(ki_qg_turn *turn, size_t dim, size_t coded, size_t planes, uint64_t seed,
                             int reduced, const kith_allocator *allocator, kith_error *err);
 void ki_qg_turn_clear(ki_qg_turn *turn, const kith_allocator *allocator);
+/* Once the basis is known; scratch[dim]: the mean, which comes later, will do. */
+void ki_qg_turn_use_basis(ki_qg_turn *turn, const ki_kernels *kernels, float *scratch);
 
 /* A vector as it is and as it is turned. */
 typedef struct ki_qg_point {

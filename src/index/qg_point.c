@@ -13,13 +13,31 @@
  *
  * Of more components than a code has bits, the principal ones are coded, as many as there are bits: what is left out is what
  * varies least. They are turned at random among themselves. |o - c|^2 stays that of all components, so that the estimate is
- * still exact for q = o. */
+ * still exact for q = o.
+ *
+ * The product with so many components is half of what a short walk costs, so it is one of whole numbers: components of a byte, in
+ * steps of their own, and a vector of 15 bits. All vectors, rows and queries alike, go through the same product. */
 #include "index/qg_internal.h"
 
 #include <math.h>
 #include <string.h>
 
 #include "base/error.h"
+
+#define MOST_OF_BASIS 127
+
+/* Components in twos, as the product takes them. */
+static size_t pairs(size_t dim)
+{
+    return (dim + 1) / 2;
+}
+
+/* The largest whole number of a vector: sums of dim products with numbers up to 127 stay below 2^31. */
+static int most_of_vector(size_t dim)
+{
+    size_t most = ((size_t)1 << 24) / (dim + 1);
+    return most > INT16_MAX ? INT16_MAX : (int)most;
+}
 
 kith_status ki_qg_turn_init(ki_qg_turn *turn, size_t dim, size_t coded, size_t planes, uint64_t seed,
                             int reduced, const kith_allocator *allocator, kith_error *err)
@@ -29,12 +47,14 @@ kith_status ki_qg_turn_init(ki_qg_turn *turn, size_t dim, size_t coded, size_t p
     turn->planes = planes;
     turn->width = reduced ? coded : (dim + KI_QG_STEP - 1) / KI_QG_STEP * KI_QG_STEP;
     if (turn->width < coded) turn->width = coded;
-    turn->room = turn->width + (reduced ? dim : 0);
+    turn->room = turn->width + (reduced ? dim + pairs(dim) + coded : 0); /* see turn_by_basis */
     if (turn->room < coded * planes) turn->room = coded * planes;
     turn->mean = ki_alloc_zero(allocator, dim, sizeof *turn->mean);
     turn->basis = reduced ? ki_alloc_zero(allocator, coded * dim, sizeof *turn->basis) : NULL;
-    if (!turn->mean || (reduced && !turn->basis))
-        return ki_fail_nomem(err, coded * dim * sizeof *turn->basis);
+    turn->panels = reduced ? ki_alloc_zero(allocator, coded, 2 * pairs(dim)) : NULL;
+    turn->step = reduced ? ki_alloc_zero(allocator, coded, sizeof *turn->step) : NULL;
+    if (!turn->mean || (reduced && (!turn->basis || !turn->panels || !turn->step)))
+        return ki_fail_nomem(err, coded * dim * (sizeof *turn->basis + 1));
     return ki_hadamard_create(turn->width, NULL, seed, allocator, &turn->rotation, err);
 }
 
@@ -42,10 +62,26 @@ void ki_qg_turn_clear(ki_qg_turn *turn, const kith_allocator *allocator)
 {
     ki_free(allocator, turn->mean);
     ki_free(allocator, turn->basis);
+    ki_free(allocator, turn->panels);
+    ki_free(allocator, turn->step);
     ki_hadamard_free(turn->rotation);
     turn->mean = NULL;
     turn->basis = NULL;
+    turn->panels = NULL;
+    turn->step = NULL;
     turn->rotation = NULL;
+}
+
+void ki_qg_turn_use_basis(ki_qg_turn *turn, const ki_kernels *kernels, float *scratch)
+{
+    for (size_t c = 0; c < turn->coded; c++) {
+        int8_t *panel = turn->panels + c / KI_PANEL * pairs(turn->dim) * 2 * KI_PANEL + c % KI_PANEL * 2;
+        kernels->f16_to_f32(turn->basis + c * turn->dim, turn->dim, scratch);
+        float step = kernels->absmax_f32(scratch, turn->dim) / MOST_OF_BASIS;
+        turn->step[c] = step;
+        for (size_t d = 0; d < turn->dim && step > 0; d++)
+            panel[d / 2 * 2 * KI_PANEL + d % 2] = (int8_t)lrintf(scratch[d] / step);
+    }
 }
 
 kith_status ki_qg_point_init(const ki_qg *g, ki_qg_point *point, kith_error *err)
@@ -62,18 +98,33 @@ void ki_qg_point_clear(const ki_qg *g, ki_qg_point *point)
     ki_free(g->base.env->allocator, point->z);
 }
 
+/* centred[dim] to z[coded]; behind centred is room for its whole numbers and for the products. */
+static void turn_by_basis(const ki_qg_turn *turn, const ki_kernels *kernels, float *centred, float *z)
+{
+    size_t dim = turn->dim;
+    int16_t *whole = (int16_t *)(void *)(centred + dim);
+    int32_t *product = (int32_t *)(void *)(centred + dim + pairs(dim));
+    int most = most_of_vector(dim);
+    float widest = kernels->finite_f32(centred, dim) ? kernels->absmax_f32(centred, dim) : 0;
+    float step = widest / (float)most, inverse = step > 0 ? 1 / step : 0;
+    if (!(inverse < INFINITY)) inverse = step = 0;
+    whole[2 * pairs(dim) - 1] = 0;
+    for (size_t d = 0; d < dim && inverse > 0; d++)
+        whole[d] = (int16_t)((int)(centred[d] * inverse + ((float)most + 0.5f)) - most);
+    if (!(inverse > 0)) memset(whole, 0, dim * sizeof *whole);
+    kernels->panel_dot_s8(whole, pairs(dim), turn->panels, turn->coded / KI_PANEL, product);
+    for (size_t c = 0; c < turn->coded; c++) z[c] = step * turn->step[c] * (float)product[c];
+}
+
 void ki_qg_turn_vector(const ki_qg *g, const float *x, float *z)
 {
     const ki_qg_turn *turn = &g->turn;
     float unit = 1 / turn->length, *centred = turn->basis ? z + turn->width : z;
     for (size_t d = 0; d < turn->dim; d++) centred[d] = (x[d] - turn->mean[d]) * unit;
-    if (turn->basis) {
-        g->base.env->kernels->negdot_f16(centred, turn->basis, turn->dim * sizeof *turn->basis, NULL,
-                                         turn->width, turn->dim, z);
-        for (size_t d = 0; d < turn->width; d++) z[d] = -z[d];
-    } else {
+    if (turn->basis)
+        turn_by_basis(turn, g->base.env->kernels, centred, z);
+    else
         for (size_t d = turn->dim; d < turn->width; d++) z[d] = 0;
-    }
     ki_hadamard_apply(turn->rotation, z);
 }
 

@@ -59,7 +59,7 @@ typedef struct sq_scorer {
     ki_sq_query query;
     double bias;  /* of the query but for the distance to the origin */
     float *row;   /* [dim]: a row as the query */
-    float *a;     /* [padded] under L1: where code 0 is from the query */
+    float *a;     /* [padded] under L1: where code 0 is from the query; else room for weights */
     float *steps; /* [padded] under L1 */
     int16_t *wide;
     int8_t *high, *low;
@@ -106,13 +106,6 @@ static void scorer_free(ki_scorer *scorer)
     ki_free(scorer->allocator, s);
 }
 
-/* What rows count the query from: a plain L2 row from the middle, others from 0. */
-static double from_middle(const sq_codec *c, const float *query, size_t d)
-{
-    int centred = c->base.metric == KITH_L2SQ && !c->base.residual;
-    return (double)query[d] - (centred ? (double)c->middle[d] : 0);
-}
-
 /* The unit of weights of which this is the greatest and the sum: none beyond KI_SQ_WEIGHT, and no sum of products beyond
  * 2^31. */
 static double unit_for(const sq_codec *c, double most, double sum)
@@ -121,47 +114,101 @@ static double unit_for(const sq_codec *c, double most, double sum)
     return fmax(most / KI_SQ_WEIGHT, sum / room);
 }
 
-static double weight_unit(const sq_codec *c, const float *query)
+#define LANES 4 /* sums side by side, so that they are vectors' */
+
+/* What a query's components add up to, and their weights in places of floats: weight[d]. */
+typedef struct sq_sums {
+    double most, sum, length2, along; /* of |weights|; of squares from where rows count; of query . middle */
+} sq_sums;
+
+typedef struct sq_lanes {
+    float most[LANES], sum[LANES];
+    double length2[LANES], along[LANES];
+} sq_lanes;
+
+static inline void sum_lanes(sq_lanes *to, const float *query, const float *middle, const float *step,
+                             float centred, float *weight)
 {
-    double most = 0, sum = 0;
-    for (size_t d = 0; d < c->base.dim; d++) {
-        double weight = fabs(from_middle(c, query, d) * (double)c->step[d]);
-        most = weight > most ? weight : most; /* fmax is a call */
-        sum += weight;
+    float u[LANES], w[LANES], size[LANES];
+    for (size_t i = 0; i < LANES; i++) u[i] = query[i] - centred * middle[i];
+    for (size_t i = 0; i < LANES; i++) w[i] = u[i] * step[i];
+    for (size_t i = 0; i < LANES; i++) size[i] = fabsf(w[i]);
+    for (size_t i = 0; i < LANES; i++) to->most[i] = size[i] > to->most[i] ? size[i] : to->most[i];
+    for (size_t i = 0; i < LANES; i++) to->sum[i] += size[i];
+    for (size_t i = 0; i < LANES; i++) to->length2[i] += (double)u[i] * (double)u[i];
+    for (size_t i = 0; i < LANES; i++) to->along[i] += (double)query[i] * (double)middle[i];
+    memcpy(weight, w, sizeof w);
+}
+
+static sq_sums sum_up(const sq_codec *c, const float *query, float *weight)
+{
+    float centred = c->base.metric == KITH_L2SQ && !c->base.residual ? 1 : 0;
+    sq_lanes lanes = {{0}, {0}, {0}, {0}};
+    size_t d = 0, rest = c->base.dim % LANES;
+    for (; d + LANES <= c->base.dim; d += LANES)
+        sum_lanes(&lanes, query + d, c->middle + d, c->step + d, centred, weight + d);
+    if (rest > 0) {
+        float q[LANES] = {0}, m[LANES] = {0}, s[LANES] = {0}, w[LANES];
+        memcpy(q, query + d, rest * sizeof *q);
+        memcpy(m, c->middle + d, rest * sizeof *m);
+        memcpy(s, c->step + d, rest * sizeof *s);
+        sum_lanes(&lanes, q, m, s, centred, w);
+        memcpy(weight + d, w, rest * sizeof *w);
     }
-    return unit_for(c, most, sum);
+    sq_sums all = {0, 0, 0, 0};
+    for (size_t i = 0; i < LANES; i++) {
+        all.most = fmax(all.most, (double)lanes.most[i]);
+        all.sum += 1.001 * (double)lanes.sum[i]; /* float32 may have rounded it down */
+        all.length2 += lanes.length2[i];
+        all.along += lanes.along[i];
+    }
+    return all;
+}
+
+/* Weights in their unit to whole numbers, and in two parts; returns their sum. */
+static int32_t split(const float *restrict weight, float inverse, size_t n, int16_t *restrict wide,
+                     int8_t *restrict high, int8_t *restrict low)
+{
+    enum { SHIFT = KI_SQ_WEIGHT + 384 }; /* makes weights positive, so that cutting off rounds them down */
+    int32_t sum = 0;
+    for (size_t d = 0; d < n; d++) {
+        int whole = (int)(weight[d] * inverse + (SHIFT + 0.5F)) - SHIFT, upper = (whole + 64) >> 7;
+        wide[d] = (int16_t)whole;
+        high[d] = (int8_t)upper;
+        low[d] = (int8_t)(whole - 128 * upper);
+        sum += whole;
+    }
+    return sum;
 }
 
 static void scorer_query(ki_scorer *scorer, const float *query)
 {
     sq_scorer *s = (sq_scorer *)scorer;
     const sq_codec *c = (const sq_codec *)scorer->codec;
+    size_t dim = c->base.dim, first = c->bits == 8 ? dim : c->half;
     if (c->base.metric == KITH_L1) {
-        for (size_t d = 0; d < c->base.dim; d++) s->a[place(c, d)] = query[d] - value_at(c, d, 0);
+        for (size_t d = 0; d < dim; d++) s->a[place(c, d)] = query[d] - value_at(c, d, 0);
         return;
     }
-    double unit = weight_unit(c, query), inverse = unit > 0 ? 1 / unit : 0, length2 = 0, along = 0;
-    if (!isfinite(inverse)) inverse = unit = 0; /* weights of nothing */
-    int64_t weights = 0;
-    for (size_t d = 0; d < c->base.dim; d++) {
-        double u = from_middle(c, query, d);
-        int weight = (int)lrint(u * (double)c->step[d] * inverse);
-        int high = (weight + 64) >> 7; /* rounded down, of negative numbers too */
-        size_t at = place(c, d);
-        s->wide[at] = (int16_t)weight;
-        s->high[at] = (int8_t)high;
-        s->low[at] = (int8_t)(weight - 128 * high);
-        weights += weight;
-        length2 += u * u;
-        along += (double)query[d] * (double)c->middle[d];
+    sq_sums sums = sum_up(c, query, s->a);
+    double unit = unit_for(c, sums.most, sums.sum);
+    float inverse = (float)(1 / unit);
+    if (!(inverse < INFINITY) || !(sums.sum < INFINITY)) { /* weights of nothing */
+        memset(s->a, 0, dim * sizeof *s->a);
+        inverse = 0;
+        unit = 0;
     }
+    int64_t weights = split(s->a, inverse, first, s->wide, s->high, s->low);
+    size_t rest = ki_sq_padded(c->half);
+    if (first < dim)
+        weights += split(s->a + first, inverse, dim - first, s->wide + rest, s->high + rest, s->low + rest);
     double zero = unit * c->zero * (double)weights; /* what codes of `zero` make of the product */
     if (c->base.metric == KITH_L2SQ) {
         s->query.scale = (float)(-2 * unit);
-        s->bias = 2 * zero + (c->base.residual ? -2 * along : length2);
+        s->bias = 2 * zero + (c->base.residual ? -2 * sums.along : sums.length2);
     } else {
         s->query.scale = (float)-unit;
-        s->bias = zero - along;
+        s->bias = zero - sums.along;
     }
     s->query.bias = (float)s->bias;
 }
@@ -193,16 +240,8 @@ static void quick_init(sq_scorer *s, const sq_codec *c)
  * scorer_query takes for one query is as long as a hundred scores. */
 static void quick_row(sq_scorer *s, const sq_codec *c, const uint8_t *code)
 {
-    enum { SHIFT = KI_SQ_WEIGHT + 384 }; /* makes weights positive, so that cutting off rounds them down */
-    int32_t weights = 0;
-    for (size_t d = 0; d < c->base.dim; d++) {
-        float exact = s->first[d] + s->slope[d] * (float)(code[d] - 128);
-        int weight = (int)(exact + (SHIFT + 0.5F)) - SHIFT, high = (weight + 64) >> 7;
-        s->wide[d] = (int16_t)weight;
-        s->high[d] = (int8_t)high;
-        s->low[d] = (int8_t)(weight - 128 * high);
-        weights += weight;
-    }
+    for (size_t d = 0; d < c->base.dim; d++) s->a[d] = s->first[d] + s->slope[d] * (float)(code[d] - 128);
+    int32_t weights = split(s->a, 1, c->base.dim, s->wide, s->high, s->low);
     double zero = s->row_unit * c->zero * (double)weights;
     if (c->tail) {
         float length2;
