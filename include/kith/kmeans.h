@@ -88,10 +88,12 @@ typedef struct kith_kmeans_result {
  * Threads:  the pool of run; the result is the same with any number. run's stages: "seeding" (k-means++),
  *           "training", counted in points x iterations.
  * Memory:   two uint32 and one float a point, the centroids three times, a copy of the sample where one is
- *           taken; from 48 components and 256 centroids on, up to half of the points again, for a bound. Mini-batch: a copy
+ *           taken; from 48 components and 256 centroids on, up to half of the points again, for a bound, or a byte a
+ *           component of the centroids. Mini-batch: a copy
  *           of the batch instead. max_cell: two uint32 and a float a point, the points of the cells being split.
  * Cost:     iterations x points x k x dim multiply-adds at most; a third of it or less where a few directions
- *           hold most of the variance, as in most features. Mini-batch: the batch instead of the points. max_cell: one
+ *           hold most of the variance, as in most features, or the CPU multiplies bytes (AVX-512 with VNNI).
+ *           Mini-batch: the batch instead of the points. max_cell: one
  *           assignment more, and for each round the points times the centroids that were put elsewhere. */
 KITH_API kith_status kith_kmeans_train(const float *x, size_t n, size_t dim, size_t k,
                                        const kith_kmeans_options *options, const kith_run *run,

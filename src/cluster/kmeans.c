@@ -20,8 +20,8 @@
  * largest inner product with the points of a cell, and so the nearest to them by L2 too, whatever the points' lengths. Assignment
  * stays as it is, and the objective still never rises.
  *
- * Where the points have directions that tell most, a bound stands in for most of the product (kmeans_bound.c); it
- * finds the same nearest centroids, by exact distances.
+ * Two things may stand in for the product, which find the same nearest centroids by exact distances: a product of bytes, on CPUs
+ * that multiply these faster (math/sieve.h); and where the points have directions that tell most, a bound (kmeans_bound.c).
  *
  * Deterministic: blocks have a size that depends on the shape alone, their partial sums are added in order.
  */
@@ -56,6 +56,7 @@ typedef struct block_result {
     double sum; /* of exact distances */
     size_t changed;
     size_t looked_at; /* centroids that the bound could not exclude */
+    size_t rough;     /* blocks for which bytes were too rough */
 } block_result;
 
 typedef struct lloyd {
@@ -72,6 +73,7 @@ typedef struct lloyd {
     size_t block_size; /* points a block of assignment */
     size_t n_blocks;
     ki_nearest nearest;    /* the plain way */
+    ki_sieve *sieve;       /* the centroids in bytes; NULL: another way */
     ki_map *map;           /* the bound; NULL: it would not pay */
     ki_filter *filter;     /* the centroids in the map; NULL: the plain way */
     float *points;         /* [n][depth]: the points in the map */
@@ -139,6 +141,27 @@ static kith_status assign_filtered(lloyd *l, size_t begin, size_t n, uint32_t *b
     return KITH_OK;
 }
 
+/* By bytes first, from the previous answer or from none. *done: 0 where they are too rough, and nothing has changed. */
+static kith_status assign_sieved(lloyd *l, size_t begin, size_t n, uint32_t *before, block_result *result,
+                                 int *done)
+{
+    uint32_t *assign = l->assign + begin;
+    float *dist = l->dist + begin;
+    if (l->has_previous) memcpy(before, assign, n * sizeof *before);
+    KI_TRY(
+        ki_sieve_argmin(NULL, l->sieve, l->x + begin * l->dim, n, l->has_previous, assign, dist, done, NULL));
+    if (!*done) {
+        result->rough = 1;
+        if (l->has_previous) memcpy(assign, before, n * sizeof *before);
+        return KITH_OK;
+    }
+    for (size_t i = 0; i < n; i++) {
+        result->changed += !l->has_previous || assign[i] != before[i];
+        result->sum += (double)dist[i];
+    }
+    return KITH_OK;
+}
+
 static void assign_block(void *ctx, size_t block, size_t worker)
 {
     lloyd *l = ctx;
@@ -147,8 +170,12 @@ static void assign_block(void *ctx, size_t block, size_t worker)
     block_result *result = &l->results[block];
     if (l->run && kith_cancel_raised(l->run->cancel)) return;
     *result = (block_result){0};
-    kith_status status = l->filter ? assign_filtered(l, begin, n, l->found + at, l->limit + at, result)
-                                   : assign_plain(l, begin, n, l->found + at, result);
+    int sieved = 0;
+    kith_status status = KITH_OK;
+    if (l->sieve) status = assign_sieved(l, begin, n, l->found + at, result, &sieved);
+    if (status == KITH_OK && !sieved)
+        status = l->filter ? assign_filtered(l, begin, n, l->found + at, l->limit + at, result)
+                           : assign_plain(l, begin, n, l->found + at, result);
     if (status != KITH_OK) {
         __atomic_store_n(&l->no_memory, 1, __ATOMIC_RELAXED);
         return;
@@ -163,6 +190,7 @@ static kith_status assign_all(lloyd *l, block_result *total, kith_error *err)
         KI_TRY(ki_filter_set(l->filter, l->centroids, err));
     else
         ki_nearest_set(&l->nearest, l->centroids);
+    if (l->sieve) ki_sieve_refill(l->sieve, l->centroids);
     ki_pool_run(ki_run_pool(l->run), l->n_blocks, assign_block, l);
     KI_TRY(ki_run_check(l->run, err));
     if (l->no_memory) return ki_fail(err, KITH_NOMEM, "out of memory for the distances of a block");
@@ -171,6 +199,7 @@ static kith_status assign_all(lloyd *l, block_result *total, kith_error *err)
         total->sum += l->results[block].sum;
         total->changed += l->results[block].changed;
         total->looked_at += l->results[block].looked_at;
+        total->rough += l->results[block].rough;
     }
     return KITH_OK;
 }
@@ -299,6 +328,17 @@ static size_t fill_empty(lloyd *l, uint64_t seed, size_t iteration)
 
 /* ---- the loop ---- */
 
+static kith_status use_bound(lloyd *l, uint64_t seed, kith_error *err)
+{
+    KI_TRY(ki_map_create(l->x, l->n, l->dim, l->k, seed, l->allocator, &l->map, err));
+    if (!l->map) return KITH_OK;
+    KI_TRY(ki_filter_create(l->map, l->k, &l->filter, err));
+    size_t floats = l->n * ki_map_depth(l->map);
+    l->points = ki_alloc(l->allocator, floats, sizeof *l->points);
+    if (!l->points) return ki_fail_nomem(err, floats * sizeof *l->points);
+    return ki_map_all(l->map, l->x, l->n, l->run, l->points, err);
+}
+
 static kith_status lloyd_run(lloyd *l, const kith_kmeans_options *options, kith_kmeans_result *result,
                              kith_error *err)
 {
@@ -324,20 +364,14 @@ static kith_status lloyd_run(lloyd *l, const kith_kmeans_options *options, kith_
             ki_filter_free(l->filter);
             l->filter = NULL;
         }
+        if (l->sieve && total.rough > 0) {
+            ki_sieve_free(l->sieve);
+            l->sieve = NULL;
+            KI_TRY(use_bound(l, options->seed, err));
+        }
     }
     ki_stage_report(&stage, stage.total);
     return KITH_OK;
-}
-
-static kith_status use_bound(lloyd *l, uint64_t seed, kith_error *err)
-{
-    KI_TRY(ki_map_create(l->x, l->n, l->dim, l->k, seed, l->allocator, &l->map, err));
-    if (!l->map) return KITH_OK;
-    KI_TRY(ki_filter_create(l->map, l->k, &l->filter, err));
-    size_t floats = l->n * ki_map_depth(l->map);
-    l->points = ki_alloc(l->allocator, floats, sizeof *l->points);
-    if (!l->points) return ki_fail_nomem(err, floats * sizeof *l->points);
-    return ki_map_all(l->map, l->x, l->n, l->run, l->points, err);
 }
 
 /* lloyd_clear is allowed after a failure. */
@@ -347,6 +381,7 @@ static kith_status lloyd_init(lloyd *l, uint64_t seed, kith_error *err)
     size_t threads = kith_pool_threads(ki_run_pool(l->run));
     l->kernels = ki_kernels_get();
     l->block_size = ki_nearest_block(l->dim, l->k);
+    if (ki_sieve_pays(l->k, l->dim)) l->block_size = (l->block_size / KI_SIEVE_BLOCK + 1) * KI_SIEVE_BLOCK;
     l->n_blocks = (l->n + l->block_size - 1) / l->block_size;
     l->streams = threads == 1 && l->k * l->dim <= STREAM_SUMS;
     l->assign = ki_alloc(allocator, l->n, sizeof *l->assign);
@@ -363,6 +398,8 @@ static kith_status lloyd_init(lloyd *l, uint64_t seed, kith_error *err)
         !l->sums || !l->size || !l->spread)
         return ki_fail_nomem(err, l->n * sizeof *l->order);
     KI_TRY(ki_nearest_init(&l->nearest, l->dim, l->k, allocator, err));
+    if (ki_sieve_pays(l->k, l->dim))
+        return ki_sieve_create(l->centroids, l->k, l->dim, allocator, &l->sieve, err);
     return use_bound(l, seed, err);
 }
 
@@ -371,6 +408,7 @@ static void lloyd_clear(lloyd *l)
     void *const blocks[] = {l->assign, l->dist,  l->points, l->found, l->limit, l->results,
                             l->order,  l->start, l->sums,   l->size,  l->spread};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) ki_free(l->allocator, blocks[i]);
+    ki_sieve_free(l->sieve);
     ki_filter_free(l->filter);
     ki_map_free(l->map);
     ki_nearest_clear(&l->nearest);

@@ -40,6 +40,7 @@ void ki_kmeans_scale(float *centroid, size_t dim, size_t j)
 
 typedef struct assign_job {
     const ki_nearest *nearest;
+    const ki_sieve *sieve; /* or NULL */
     const float *x;
     size_t n, block_size;
     const kith_run *run;
@@ -59,13 +60,17 @@ static void assign_block(void *ctx, size_t block, size_t worker)
     if (job->run && kith_cancel_raised(job->run->cancel)) return;
     const float *x = job->x + first * dim;
     uint32_t *assign = job->assign + first;
-    if (ki_nearest_find(nearest, x, n, assign) != KITH_OK) {
+    float *dist = job->dist ? job->dist + first : NULL;
+    int sieved = 0;
+    kith_status status = KITH_OK;
+    if (job->sieve) status = ki_sieve_argmin(NULL, job->sieve, x, n, 0, assign, dist, &sieved, NULL);
+    if (status == KITH_OK && !sieved) status = ki_nearest_find(nearest, x, n, assign);
+    if (status != KITH_OK) {
         __atomic_store_n(&job->no_memory, 1, __ATOMIC_RELAXED);
         return;
     }
-    for (size_t i = 0; i < n && job->dist; i++)
-        job->dist[first + i] =
-            nearest->kernels->l2sq_f32(x + i * dim, nearest->centroids + assign[i] * dim, dim);
+    for (size_t i = 0; i < n && dist && !sieved; i++)
+        dist[i] = nearest->kernels->l2sq_f32(x + i * dim, nearest->centroids + assign[i] * dim, dim);
     uint64_t done = __atomic_add_fetch(&job->done, n, __ATOMIC_RELAXED);
     if (worker == 0) ki_stage_report(job->stage, done);
 }
@@ -84,7 +89,13 @@ kith_status kith_kmeans_assign(const float *x, size_t n, size_t dim, const float
     assign_job job = {.nearest = &nearest, .x = x, .n = n, .run = run, .assign = assign, .dist = dist};
     job.stage = &stage;
     job.block_size = ki_nearest_block(dim, k);
+    ki_sieve *sieve = NULL;
     kith_status status = ki_nearest_init(&nearest, dim, k, allocator, err);
+    if (status == KITH_OK && ki_sieve_pays(k, dim)) {
+        job.block_size = (job.block_size / KI_SIEVE_BLOCK + 1) * KI_SIEVE_BLOCK;
+        status = ki_sieve_create(centroids, k, dim, allocator, &sieve, err);
+        job.sieve = sieve;
+    }
     if (status == KITH_OK) {
         ki_nearest_set(&nearest, centroids);
         ki_pool_run(ki_run_pool(run), (n + job.block_size - 1) / job.block_size, assign_block, &job);
@@ -93,6 +104,7 @@ kith_status kith_kmeans_assign(const float *x, size_t n, size_t dim, const float
     if (status == KITH_OK && job.no_memory)
         status = ki_fail(err, KITH_NOMEM, "out of memory for the distances of a block");
     if (status == KITH_OK) ki_stage_report(&stage, n);
+    ki_sieve_free(sieve);
     ki_nearest_clear(&nearest);
     return status;
 }

@@ -6,6 +6,7 @@
 
 #include "base/run.h"
 #include "math/product.h"
+#include "math/sieve.h"
 #include "simd/kernels.h"
 
 /* The arguments that training and assigning share; whether rows are finite (`name` is the argument's). KITH_INVALID. */

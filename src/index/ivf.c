@@ -59,7 +59,7 @@
  *                     iterations x sample x (b + n / b) x dim, and the sample once more in memory
  *              add    rows x n x dim multiply-adds, and the encoding
  *              search n x dim + scored x (dim, or segments) ; reads n x dim x 4 bytes of centroids
- *              memory 4 + code_size + 4 x factors bytes a row; centroids twice and a quarter
+ *              memory 4 + code_size + 4 x factors bytes a row; centroids twice and a quarter, or two once rows were added
  *              open   each slot number is looked at once (4 bytes a row), mapped or not
  * Sections:    those of HNSW where there is a graph; "ivf.centroids", "ivf.origins" (where cells were split), "ivf.training", "ivf.radii", "ivf.spread", "ivf.sizes", "ivf.slots", "ivf.codes", "ivf.factors".
  */
@@ -149,6 +149,7 @@ void ki_ivf_reset(ki_ivf *ivf)
     ki_packed_free(ivf->nearest);
     ki_packed_free(ivf->probing);
     ki_screen_free(ivf->screen);
+    ki_sieve_free(ivf->sieve);
     ki_coarse_free(ivf->coarse);
     ki_postings_clear(&ivf->lists);
     ki_ivf_cells_clear(ivf);
@@ -156,6 +157,7 @@ void ki_ivf_reset(ki_ivf *ivf)
     ivf->split = 0;
     ivf->nearest = ivf->probing = NULL;
     ivf->screen = NULL;
+    ivf->sieve = NULL;
     ivf->coarse = NULL;
 }
 
@@ -193,6 +195,28 @@ static kith_status alloc_centroids(ki_ivf *ivf, kith_error *err)
     return ivf->centroids ? KITH_OK : ki_fail_nomem(err, ivf->n_cells * env->dim * sizeof *ivf->centroids);
 }
 
+/* Before rows are filed. */
+static kith_status use_sieve(ki_ivf *ivf, kith_error *err)
+{
+    const ki_structure_env *env = ivf->base.env;
+    if (ivf->sieve || !ki_sieve_pays(ivf->n_cells, env->dim)) return KITH_OK;
+    return ki_sieve_create(ivf->centroids, ivf->n_cells, env->dim, env->allocator, &ivf->sieve, err);
+}
+
+/* The cell of each of x[n][dim]: by bytes first, and by the product alone where these are too rough (*rough becomes 1, and is
+ * 0 before the first call). */
+static kith_status file_rows(const ki_ivf *ivf, const float *x, size_t n, int *rough, const kith_run *run,
+                             uint32_t *cells, kith_error *err)
+{
+    if (ivf->sieve && !*rough) {
+        int done;
+        KI_TRY(ki_sieve_argmin(ki_run_pool(run), ivf->sieve, x, n, 0, cells, NULL, &done, err));
+        if (done) return KITH_OK;
+        *rough = 1;
+    }
+    return ki_product_argmin(ki_run_pool(run), x, ivf->base.env->dim, n, ivf->nearest, cells, NULL, err);
+}
+
 /* Train the codec on residuals (or plain rows) of a sample of x[n][dim]. */
 static kith_status train_codec(ki_ivf *ivf, const float *x, size_t n, const kith_run *run, kith_error *err)
 {
@@ -212,9 +236,8 @@ static kith_status train_codec(ki_ivf *ivf, const float *x, size_t n, const kith
         cell = ki_alloc(env->allocator, count, sizeof *cell);
         if (!residual) residual = ki_alloc(env->allocator, count, env->dim * sizeof *residual);
         if (!cell || !residual) status = ki_fail_nomem(err, count * env->dim * sizeof *residual);
-        if (status == KITH_OK)
-            status =
-                ki_product_argmin(ki_run_pool(run), from, env->dim, count, ivf->nearest, cell, NULL, err);
+        int rough = 0;
+        if (status == KITH_OK) status = file_rows(ivf, from, count, &rough, run, cell, err);
         for (size_t i = 0; status == KITH_OK && i < count; i++)
             env->kernels->sub_f32(residual + i * env->dim, from + i * env->dim,
                                   ivf->centroids + (size_t)cell[i] * env->dim, env->dim);
@@ -233,7 +256,8 @@ static kith_status measure_spread(ki_ivf *ivf, const float *x, size_t n, const k
     const ki_structure_env *env = ivf->base.env;
     uint32_t *cell = ki_alloc(env->allocator, n, sizeof *cell);
     if (!cell) return ki_fail_nomem(err, n * sizeof *cell);
-    kith_status status = ki_product_argmin(ki_run_pool(run), x, env->dim, n, ivf->nearest, cell, NULL, err);
+    int rough = 0;
+    kith_status status = file_rows(ivf, x, n, &rough, run, cell, err);
     double sum = 0;
     for (size_t i = 0; status == KITH_OK && i < n; i++)
         sum +=
@@ -263,6 +287,7 @@ static kith_status ivf_train(ki_structure *structure, const ki_input *input, con
     if (status == KITH_OK) status = ki_ivf_ready(ivf, err);
     if (status == KITH_OK && ivf->coarse)
         status = ki_coarse_build(ivf->coarse, ivf->centroids, ivf->n_cells, run, err);
+    if (status == KITH_OK) status = use_sieve(ivf, err);
     if (status == KITH_OK) status = measure_spread(ivf, x, n < SPREAD_ROWS ? n : SPREAD_ROWS, run, err);
     if (status == KITH_OK) status = train_codec(ivf, x, n, run, err);
     ki_free(env->allocator, sample);
@@ -361,12 +386,13 @@ static kith_status assign(const ki_ivf *ivf, const ki_input *input, add_block *b
                           uint32_t *cells, kith_error *err)
 {
     ki_stage stage;
+    int rough = 0;
     ki_stage_begin(&stage, run, "assigning", input->n);
     for (size_t first = 0; first < input->n; first += b->rows) {
         size_t n = input->n - first < b->rows ? input->n - first : b->rows;
         KI_TRY(ki_run_check(run, err));
         const float *x = ki_input_block(input, first, n, b->x);
-        KI_TRY(ki_product_argmin(ki_run_pool(run), x, input->dim, n, ivf->nearest, cells + first, NULL, err));
+        KI_TRY(file_rows(ivf, x, n, &rough, run, cells + first, err));
         ki_stage_report(&stage, first + n);
     }
     return KITH_OK;
@@ -402,6 +428,7 @@ static kith_status ivf_add(ki_structure *structure, const ki_input *input, const
     ki_ivf *ivf = (ki_ivf *)structure;
     const ki_structure_env *env = structure->env;
     add_block block = {0};
+    KI_TRY(use_sieve(ivf, err));
     uint32_t *cells = ki_alloc(env->allocator, input->n, sizeof *cells);
     uint32_t *count = ki_alloc_zero(env->allocator, ivf->n_cells, sizeof *count);
     float *radius = ki_alloc(env->allocator, ivf->n_cells, sizeof *radius); /* as they were */
@@ -583,6 +610,7 @@ static uint64_t ivf_bytes(const ki_structure *structure)
     bytes += ki_packed_bytes(ivf->nearest) + (ivf->probing ? ki_packed_bytes(ivf->probing) : 0);
     bytes += ivf->n_cells * (sizeof *ivf->radius + (ivf->spread ? sizeof *ivf->spread : 0));
     bytes += ivf->screen ? ki_screen_bytes(ivf->screen) : 0;
+    bytes += ivf->sieve ? ki_sieve_bytes(ivf->sieve) : 0;
     bytes += ivf->coarse ? ki_coarse_bytes(ivf->coarse) : 0;
     return bytes + ki_postings_bytes(&ivf->lists);
 }

@@ -7,6 +7,7 @@
 #include "index/postings.h"
 #include "math/product.h"
 #include "math/screen.h"
+#include "math/sieve.h"
 
 #define KI_IVF_MAX_CELLS ((uint64_t)1 << 24) /* arbitrary: 8 GB of 128-d centroids */
 #define KI_IVF_NOWHERE UINT32_MAX            /* in the cells of slots: no row */
@@ -37,6 +38,7 @@ typedef struct ki_ivf {
     ki_packed *nearest; /* the centroids under L2SQ: which cell is a row's, and near which is a query */
     ki_packed *probing; /* the centroids under DOT, for queries of that metric; else NULL */
     ki_screen *screen;  /* the centroids once more, a byte a component; NULL where it would not pay */
+    ki_sieve *sieve;    /* and again for filing rows; NULL where it would not pay, or none were filed yet */
     ki_coarse *coarse;  /* the graph over the centroids of IVF<n>_HNSW<M>, else NULL */
     ki_postings lists;
     float *radius; /* [n_cells] no row of the cell is farther from its centroid */

@@ -141,9 +141,17 @@ typedef struct ki_qg_query {
     float bias, scale, unit;
 } ki_qg_query;
 
+/* --- Rows in bytes (math/sieve.c) --- */
+#define KI_SIEVE_ROWS 14 /* of a tile */
+typedef struct ki_sieve_sums {
+    float error2;    /* of the squares of what rounding left */
+    int32_t squares; /* of the whole numbers */
+} ki_sieve_sums;
+
 typedef struct ki_kernels {
     kith_simd level;
     size_t product_mr;
+    int sieves; /* 1: sieve_tile is several times as fast as product_argmin */
 #define KI_KERNEL(name, type, params) type(*name) params;
 #include "simd/kernels.def"
 #undef KI_KERNEL
