@@ -77,7 +77,7 @@ void put_collection(request *r)
     json_t *json = http_json(r);
     if (!json) return;
     if (take_dim(r, json, &dim) && take_metric(r, json, &metric)) {
-        if (shelf_create(r->server->shelf, r->args[0], dim, metric, &err) == KITH_OK)
+        if (shelf_create(r->server->shelf, r->args[0], dim, metric, NULL, &err) == KITH_OK)
             http_reply_json(r, 201,
                             json_pack("{ss sI ss}", "name", r->args[0], "dim", (json_int_t)dim, "metric",
                                       kith_metric_name(metric)));

@@ -107,20 +107,30 @@ static int furnish(mv_call *c)
     return status == KITH_OK;
 }
 
-static int fill_new(mv_call *c, const json_t *kept)
+typedef struct new_collection {
+    mv_call *call;
+    const json_t *kept;
+} new_collection;
+
+/* What it is made of is there when the first other request sees it. Why it failed is in the call. */
+static kith_status fill_new(kith_collection *collection, void *ctx, kith_error *err)
 {
-    kith_status status = shelf_borrow(c->server->shelf, c->file, LOAN_WRITE, &c->loan, &c->err);
-    c->collection = c->loan.collection;
-    if (status == KITH_OK) status = kith_collection_begin(c->collection, &c->err);
-    if (status != KITH_OK) {
-        mv_fail_engine(c);
-        return 0;
-    }
+    const new_collection *of = ctx;
+    mv_call *c = of->call;
+    c->collection = collection;
     mv_schema_clear(&c->schema);
-    if (!mv_schema_parse(c, json_deep_copy(kept), &c->schema) || !furnish(c) || !mv_schema_save(c)) return 0;
-    json_t *done = mv_commit(c);
+    json_t *done = NULL;
+    kith_status status = kith_collection_begin(collection, &c->err);
+    if (status != KITH_OK)
+        mv_fail_engine(c);
+    else if (mv_schema_parse(c, json_deep_copy(of->kept), &c->schema) && furnish(c) && mv_schema_save(c))
+        done = mv_commit(c);
+    if (!done && status == KITH_OK) status = c->err.code != KITH_OK ? c->err.code : KITH_INVALID;
     json_decref(done);
-    return done != NULL;
+    kith_collection_rollback(collection);
+    c->collection = NULL;
+    if (err) err->code = status;
+    return status;
 }
 
 /* A second create of what is there already succeeds, as with Milvus. */
@@ -153,18 +163,18 @@ json_t *mv_collections_create(mv_call *c)
     }
     const mv_field *main = schema.fields;
     while (!main->main) main++;
+    new_collection new = {c, kept};
+    shelf_filling filling = {fill_new, &new};
     kith_status status =
-        shelf_create(c->server->shelf, c->file, main->dim, metric_of(c, &schema, main), &c->err);
-    if (status == KITH_EXISTS) {
-        done = compare(c, name, kept);
-    } else if (status != KITH_OK) {
-        mv_fail_engine(c);
-    } else if (fill_new(c, kept)) {
+        shelf_create(c->server->shelf, c->file, main->dim, metric_of(c, &schema, main), &filling, &c->err);
+    if (status == KITH_OK)
         done = json_object();
-    } else {
-        shelf_return(c->server->shelf, &c->loan);
-        (void)shelf_drop(c->server->shelf, c->file, NULL);
-    }
+    else if (c->code != MV_OK) /* said already */
+        done = NULL;
+    else if (status == KITH_EXISTS)
+        done = compare(c, name, kept);
+    else
+        mv_fail_engine(c);
     mv_schema_clear(&schema);
     json_decref(kept);
     return done;

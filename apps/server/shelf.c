@@ -31,6 +31,7 @@ typedef struct book {
     handle *writer;       /* NULL: not open yet, or borrowed */
     int writing;          /* the writer is borrowed */
     size_t loans, owners; /* all loans; those of LOAN_OWN */
+    int making;           /* it is not finished: whoever asks for it waits */
     int leaving;          /* it is being dropped or renamed: nobody borrows any more */
     int pictures;         /* its readers are galleries, all opened with the shelf */
 } book;
@@ -179,6 +180,14 @@ static void take_book(shelf *s, const book *b)
     while (s->books[i] != b) i++;
     s->n--;
     memmove(s->books + i, s->books + i + 1, (s->n - i) * sizeof(book *));
+}
+
+/* With the lock: the book of a name, once it is finished. NULL: there is none, or it came to nothing. */
+static book *finished_book(shelf *s, const char *name)
+{
+    book *b;
+    while ((b = find_book(s, name)) && b->making) pthread_cond_wait(&s->returned, &s->lock);
+    return b;
 }
 
 /* ---- Opening the shelf ---- */
@@ -344,7 +353,7 @@ kith_status shelf_borrow(shelf *s, const char *name, loan_kind kind, loan *out, 
 {
     *out = (loan){0};
     pthread_mutex_lock(&s->lock);
-    book *b = find_book(s, name);
+    book *b = finished_book(s, name);
     if (!b || b->leaving) {
         pthread_mutex_unlock(&s->lock);
         return common_fail(err, KITH_NOTFOUND, "there is no collection of this name");
@@ -399,7 +408,7 @@ char **shelf_names(shelf *s, size_t *n)
     char **names = calloc(s->n + 1, sizeof *names);
     *n = 0;
     for (size_t i = 0; names && i < s->n; i++) {
-        if (s->books[i]->leaving) continue;
+        if (s->books[i]->making || s->books[i]->leaving) continue;
         names[*n] = strdup(s->books[i]->name);
         if (names[*n]) {
             ++*n;
@@ -421,7 +430,7 @@ void shelf_free_names(char **names, size_t n)
 int shelf_has(shelf *s, const char *name)
 {
     pthread_mutex_lock(&s->lock);
-    const book *b = find_book(s, name);
+    const book *b = finished_book(s, name);
     int has = b && !b->leaving;
     pthread_mutex_unlock(&s->lock);
     return has;
@@ -494,42 +503,75 @@ static kith_status check_folder(const shelf *s, kith_error *err)
                      : KITH_OK;
 }
 
-static kith_status check_new_name(const shelf *s, const char *name, kith_error *err)
+/* With the lock. One that is about to leave is waited for: whoever drops a collection may make it anew at once. */
+static kith_status check_new_name(shelf *s, const char *name, kith_error *err)
 {
+    const book *b;
     kith_status status = check_folder(s, err);
     if (status != KITH_OK) return status;
     if (!shelf_name_is_good(name)) return common_fail(err, KITH_INVALID, "a name has %s", SHELF_NAME_RULE);
-    return find_book(s, name) ? common_fail(err, KITH_EXISTS, "there is a collection of this name") : KITH_OK;
+    while ((b = finished_book(s, name)) && b->leaving) pthread_cond_wait(&s->returned, &s->lock);
+    return b ? common_fail(err, KITH_EXISTS, "there is a collection of this name") : KITH_OK;
 }
 
-/* With the lock. */
-static kith_status create_book(shelf *s, const char *name, size_t dim, kith_metric metric, kith_error *err)
+/* With the lock: a book of a name that was free, which is being made from now on. */
+static kith_status begin_book(shelf *s, const char *name, book **out, kith_error *err)
 {
+    *out = NULL;
     kith_status status = check_new_name(s, name, err);
     if (status != KITH_OK) return status;
     char *path = join(s->folder, name, ENDING);
     book *b = path ? book_new(path) : NULL;
-    handle *h = calloc(1, sizeof *h);
-    struct stat st;
-    if (!b || !h) status = common_fail_nomem(err);
-    /* What a collection of this name has left behind must not be taken for a part of the new one. */
-    if (status == KITH_OK && lstat(path, &st) != 0 && errno == ENOENT && remove_rest(path) != 0)
-        status = common_fail(err, KITH_IO, "%s: what was left of an older one cannot be removed", name);
-    if (status == KITH_OK) status = kith_collection_create(path, dim, metric, NULL, &h->collection, err);
     free(path);
-    if (status == KITH_OK) {
-        b->writer = h;
-        return put_book(s, b, err);
-    }
-    free(h);
-    book_free(b);
+    if (!b) return common_fail_nomem(err);
+    b->making = 1;
+    status = put_book(s, b, err);
+    if (status == KITH_OK) *out = b;
     return status;
 }
 
-kith_status shelf_create(shelf *s, const char *name, size_t dim, kith_metric metric, kith_error *err)
+/* The files of a book, and what is to be in them from the first. On failure there are none. */
+static kith_status make_files(book *b, size_t dim, kith_metric metric, const shelf_filling *filling,
+                              kith_error *err)
 {
+    struct stat st;
+    handle *h = calloc(1, sizeof *h);
+    if (!h) return common_fail_nomem(err);
+    kith_status status = KITH_OK;
+    /* What a collection of this name has left behind must not be taken for a part of the new one. */
+    if (lstat(b->path, &st) != 0 && errno == ENOENT && remove_rest(b->path) != 0)
+        status = common_fail(err, KITH_IO, "%s: what was left of an older one cannot be removed", b->name);
+    if (status == KITH_OK) status = kith_collection_create(b->path, dim, metric, NULL, &h->collection, err);
+    if (status != KITH_OK) {
+        free(h);
+        return status;
+    }
+    if (filling) status = filling->fill(h->collection, filling->ctx, err);
+    if (status == KITH_OK) {
+        b->writer = h;
+        return KITH_OK;
+    }
+    handle_close(h);
+    (void)shelf_remove_files(b->path, NULL);
+    return status;
+}
+
+kith_status shelf_create(shelf *s, const char *name, size_t dim, kith_metric metric,
+                         const shelf_filling *filling, kith_error *err)
+{
+    book *b;
     pthread_mutex_lock(&s->lock);
-    kith_status status = create_book(s, name, dim, metric, err);
+    kith_status status = begin_book(s, name, &b, err);
+    pthread_mutex_unlock(&s->lock);
+    if (status != KITH_OK) return status;
+    status = make_files(b, dim, metric, filling, err); /* others go on meanwhile: it waits for the disk */
+    pthread_mutex_lock(&s->lock);
+    b->making = 0;
+    if (status != KITH_OK) {
+        take_book(s, b);
+        book_free(b);
+    }
+    pthread_cond_broadcast(&s->returned);
     pthread_mutex_unlock(&s->lock);
     return status;
 }
@@ -538,7 +580,7 @@ kith_status shelf_create(shelf *s, const char *name, size_t dim, kith_metric met
 static kith_status clear_book(shelf *s, const char *name, book **out, kith_error *err)
 {
     *out = NULL;
-    book *b = find_book(s, name);
+    book *b = finished_book(s, name);
     if (!b || b->leaving) return common_fail(err, KITH_NOTFOUND, "there is no collection of this name");
     if (b->owners > 0) return common_fail(err, KITH_BUSY, "a job or an import is at work on it");
     b->leaving = 1;
@@ -570,6 +612,7 @@ kith_status shelf_drop(shelf *s, const char *name, kith_error *err)
 {
     pthread_mutex_lock(&s->lock);
     kith_status status = drop_book(s, name, err);
+    pthread_cond_broadcast(&s->returned);
     pthread_mutex_unlock(&s->lock);
     return status;
 }
@@ -610,7 +653,7 @@ static kith_status rename_book(shelf *s, const char *from, const char *to, kith_
 {
     kith_status status = check_new_name(s, to, err);
     if (status != KITH_OK) return status;
-    book *b = find_book(s, from);
+    book *b = finished_book(s, from);
     if (b && b->pictures)
         return common_fail(err, KITH_UNSUPPORTED,
                            "a collection of pictures keeps its name while it is served");
@@ -622,9 +665,9 @@ static kith_status rename_book(shelf *s, const char *from, const char *to, kith_
         status = common_fail(err, KITH_EXISTS, "there is a file of this name");
     if (status == KITH_OK) status = clear_book(s, from, &b, err);
     if (status == KITH_OK) {
-        b->leaving = 0;
         status = check_new_name(s, to, err); /* somebody may have made it while this one waited */
         if (status == KITH_OK) status = move_book(s, b, name, path, err);
+        b->leaving = 0;
         if (status == KITH_OK) return KITH_OK;
     }
     free(path);
@@ -636,6 +679,7 @@ kith_status shelf_rename(shelf *s, const char *from, const char *to, kith_error 
 {
     pthread_mutex_lock(&s->lock);
     kith_status status = rename_book(s, from, to, err);
+    pthread_cond_broadcast(&s->returned);
     pthread_mutex_unlock(&s->lock);
     return status;
 }

@@ -65,11 +65,19 @@ void shelf_free_names(char **names, size_t n);
 /* Whether there is one of this name. */
 int shelf_has(shelf *s, const char *name);
 
-/* Make an empty collection NAME.kith in the folder. dim 0: not known yet.
- * In:       name, of SHELF_NAME_RULE.
+/* What a new collection holds from the first: nobody sees it before. */
+typedef struct shelf_filling {
+    kith_status (*fill)(kith_collection *collection, void *ctx, kith_error *err);
+    void *ctx;
+} shelf_filling;
+
+/* Make a collection NAME.kith in the folder. dim 0: not known yet. Whoever asks for it meanwhile waits; when filling it
+ * fails there is none.
+ * In:       name, of SHELF_NAME_RULE; filling, NULL: it stays empty.
  * Errors:   KITH_EXISTS; KITH_INVALID; KITH_READONLY one collection is served, not a folder; those of
- *           kith_collection_create. */
-kith_status shelf_create(shelf *s, const char *name, size_t dim, kith_metric metric, kith_error *err);
+ *           kith_collection_create and of fill. */
+kith_status shelf_create(shelf *s, const char *name, size_t dim, kith_metric metric,
+                         const shelf_filling *filling, kith_error *err);
 
 #define SHELF_NAME_RULE "1 to 200 letters, digits and _ . - of ASCII, the first no . and no -"
 int shelf_name_is_good(const char *name);

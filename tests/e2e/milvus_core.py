@@ -6,6 +6,7 @@ import math
 import os
 import random
 import sys
+import threading
 import urllib.error
 import urllib.request
 
@@ -113,6 +114,51 @@ for metric, measure, sign in [("L2", l2, 1), ("IP", ip, -1), ("COSINE", cosine, 
     check(many["data"][:4], truth[:4])
     fails(1100, "entities/search", {"collectionName": name, "data": [query],
                                     "searchParams": {"metricType": "L2" if metric != "L2" else "IP"}})
+
+# ---- many make the same collection at once, and use it as soon as they are answered; one who did not wait finds all of it, or nothing ----
+def at_once(works):
+    failed = []
+
+    def guarded(work):
+        try:
+            work()
+        except Exception as fault:
+            failed.append(fault)
+
+    threads = [threading.Thread(target=guarded, args=(work,)) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed, failed
+
+
+SCHEMA = {"fields": [{"fieldName": "name", "dataType": "VarChar", "isPrimary": True, "elementTypeParams": {"max_length": 40}},
+                     {"fieldName": "at", "dataType": "FloatVector", "elementTypeParams": {"dim": 2}},
+                     {"fieldName": "beside", "dataType": "FloatVector", "elementTypeParams": {"dim": 3}},
+                     {"fieldName": "year", "dataType": "Int64"}]}
+for turn in range(8):
+    name = f"raced{turn}"
+
+    def make(i):
+        data("collections/create", {"collectionName": name, "schema": SCHEMA})
+        data("entities/insert", {"collectionName": name,
+                                 "data": [{"name": f"n{i}", "at": [i, 1], "beside": [0, i, 1], "year": 1990 + i}]})
+
+    def look():
+        for _ in range(20):
+            status, answer = ask("collections/describe", {"collectionName": name})
+            assert status == 200 and (answer["code"] == 100 or [f["name"] for f in answer["data"]["fields"]] == ["name", "at", "beside", "year"]), answer
+
+    at_once([look] + [lambda i=i: make(i) for i in range(4)] + [look])
+    assert data("collections/get_stats", {"collectionName": name})["rowCount"] == 4
+
+    def replace():  # gone, and there again
+        data("collections/drop", {"collectionName": name})
+        data("collections/create", {"collectionName": name, "schema": SCHEMA})
+
+    at_once([replace] * 3 if turn == 0 else [])
+    data("collections/drop", {"collectionName": name})
 
 # ---- numbers come back as they were ----
 name = "quick_L2"
