@@ -216,7 +216,7 @@ static void run(mv_call *c, const mv_route *found)
 int milvus_admit(request *r)
 {
     mv_call c = {.request = r, .server = r->server, .milvus = r->server->milvus};
-    if (mv_knows(&c)) return 1;
+    if (mv_may_be_known(&c)) return 1;
     reply_failed(r, 401, c.code, c.message);
     return 0;
 }

@@ -3,6 +3,7 @@
 #define KITH_SERVER_MILVUS_STATE_H
 
 #include <pthread.h>
+#include <time.h>
 
 #include "milvus_call.h"
 
@@ -16,6 +17,8 @@ struct milvus {
      * not for each request. */
     unsigned char known[MV_KNOWN][MV_HASH];
     size_t n_known;
+    time_t guessed; /* the second of the last slow hash */
+    int guesses;    /* slow hashes in it */
 };
 
 /* Read the body, whatever its Content-Type says: a client of the field sends text/plain. An empty one is {}. 0: failed. */
@@ -26,6 +29,9 @@ void mv_reply(request *r, unsigned status, json_t *value);
 
 /* Whether the one who asks is known, or nobody need be; sets c->role and c->user. 0: failed. */
 int mv_knows(mv_call *c);
+
+/* The same as far as it can be told at once, by the thread that reads requests: a password is not looked at. */
+int mv_may_be_known(mv_call *c);
 
 /* Whether he may do what needs this role with the collection of the body. 0: failed. */
 int mv_may(mv_call *c, role needed);

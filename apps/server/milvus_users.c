@@ -4,16 +4,25 @@
  * Nobody is asked for a password unless the server has tokens (--token-file). Then a request names a token of the
  * file, or "user:password" of a user that was made here. A user may do what the privileges of his roles come to:
  * reading, writing, or everything, each for one collection or for all. Passwords are kept as PBKDF2-SHA-256: some
- * ten milliseconds a guess, and not more, for a stranger may have them spent. */
+ * ten milliseconds a guess, and not more, for a stranger may have them spent: by a worker, never by the thread that reads
+ * requests, and only so many in a second. */
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <gnutls/crypto.h>
 #include <gnutls/gnutls.h>
 
 #include "milvus_state.h"
 
-enum { SALT = 16, ROUNDS = 20000, LEAST_PASSWORD = 6, MOST_PASSWORD = 72, MOST_HEADER = 1024 };
+enum {
+    SALT = 16,
+    ROUNDS = 20000,
+    LEAST_PASSWORD = 6,
+    MOST_PASSWORD = 72,
+    MOST_HEADER = 1024,
+    GUESSES_A_SECOND = 20
+};
 
 /* ---- Passwords ---- */
 
@@ -88,10 +97,23 @@ static int fingerprint(const json_t *user, const char *words, unsigned char hash
     return good;
 }
 
+/* Whether one more slow hash may be made in this second. */
+static int may_guess(milvus *m)
+{
+    time_t now = time(NULL);
+    pthread_mutex_lock(&m->lock);
+    if (m->guessed != now) m->guesses = 0;
+    m->guessed = now;
+    int may = m->guesses < GUESSES_A_SECOND;
+    m->guesses += may;
+    pthread_mutex_unlock(&m->lock);
+    return may;
+}
+
 /* ---- Who asks ---- */
 
-/* "user:password". */
-static int log_in(mv_call *c, const char *words)
+/* "user:password". soon: a user who is there is believed for now. */
+static int log_in(mv_call *c, const char *words, int soon)
 {
     unsigned char hash[MV_HASH];
     const char *colon = strchr(words, ':');
@@ -101,8 +123,10 @@ static int log_in(mv_call *c, const char *words)
     c->user[n] = 0;
     json_t *user = mv_is_identifier(c->user) ? mv_record_get(c, "user", "", c->user) : NULL;
     int right = user && fingerprint(user, words, hash);
-    if (right && !was_right(c->milvus, hash, 0)) {
-        right = is_password(user, colon + 1);
+    if (right && !soon && !was_right(c->milvus, hash, 0)) {
+        right = may_guess(c->milvus);
+        if (!right) mv_fail(c, MV_OVERLOADED, "too many passwords to be looked at; try again in a second");
+        if (right) right = is_password(user, colon + 1);
         if (right) (void)was_right(c->milvus, hash, 1);
     }
     json_decref(user);
@@ -128,7 +152,7 @@ static void read_header(request *r, char given[MOST_HEADER])
     gnutls_free(plain.data);
 }
 
-int mv_knows(mv_call *c)
+static int is_known(mv_call *c, int soon)
 {
     const tokens *known = &c->server->tokens;
     char bearer[MOST_HEADER];
@@ -136,9 +160,19 @@ int mv_knows(mv_call *c)
     c->role = known->n > 0                  ? tokens_role(known, bearer, strlen(bearer))
               : c->server->options.writable ? ROLE_ADMIN
                                             : ROLE_READ;
-    if (c->role != ROLE_NONE || log_in(c, bearer)) return 1;
-    mv_fail(c, MV_NEEDS_LOGIN, "user hasn't authenticated");
+    if (c->role != ROLE_NONE || log_in(c, bearer, soon)) return 1;
+    if (c->code == MV_OK) mv_fail(c, MV_NEEDS_LOGIN, "user hasn't authenticated");
     return 0;
+}
+
+int mv_may_be_known(mv_call *c)
+{
+    return is_known(c, 1);
+}
+
+int mv_knows(mv_call *c)
+{
+    return is_known(c, 0);
 }
 
 /* ---- What he may ---- */

@@ -8,10 +8,10 @@ fail() { echo "milvus.sh: line ${BASH_LINENO[0]}: $*" >&2; exit 1; }
 cd "$scratch"
 mkdir folder
 
-# serve: start a server of the folder on a free port; sets `base` and `pid`.
+# serve [OPTION...]: start a server of the folder on a free port; sets `base` and `pid`.
 serve() {
     : >address
-    kith serve folder --write --port 0 --quiet >address 2>errors &
+    kith serve folder "${@:---write}" --port 0 --quiet >address 2>errors &
     pid=$!
     for _ in {1..200}; do
         base=$(head -n 1 address)
@@ -66,4 +66,26 @@ ask entities/insert '{"collectionName":"foreign","data":[{"vector":[1,2,3],"word
 ask entities/delete '{"collectionName":"foreign","filter":"word == \"new\" or id == 1"}' >answer
 ask collections/get_stats '{"collectionName":"foreign"}' >answer
 [ "$(cat answer)" = '{"code":0,"data":{"rowCount":49}}' ] || fail "$(cat answer)"
+stop
+
+# Passwords are guessed at so many times a second at the most; a user who was known stays so.
+kith serve --make-token --role admin >new
+admin=$(head -n 1 new)
+tail -n 1 new >tokens
+serve --token-file tokens
+curl -s -H "Authorization: Bearer $admin" -d '{"userName":"ann","password":"secret1"}' "$base/v2/vectordb/users/create" >/dev/null
+known() { curl -s -H "Authorization: Bearer $1" -d '{}' "$base/v2/vectordb/collections/list"; }
+known ann:secret1 | grep -q '^{"code":0,' || fail "$(known ann:secret1)"
+known bob:secret1 | grep -q '^{"code":1800,' || fail "$(known bob:secret1)"
+python3 - "$base" <<'END'
+import http.client, json, sys, time, urllib.parse
+c = http.client.HTTPConnection(urllib.parse.urlsplit(sys.argv[1]).netloc)
+codes, began = [], time.monotonic()
+for i in range(200):
+    c.request("POST", "/v2/vectordb/collections/list", "{}", {"Authorization": f"Bearer ann:wrong{i}"})
+    codes.append(json.loads(c.getresponse().read())["code"])
+seconds = time.monotonic() - began
+assert set(codes) <= {1800, 4} and codes.count(1800) <= 20 * (seconds + 2), (seconds, {code: codes.count(code) for code in codes})
+END
+known ann:secret1 | grep -q '^{"code":0,' || fail "$(known ann:secret1)"
 stop
