@@ -2,12 +2,13 @@
  *
  * The text is from anybody. jansson refuses what is no JSON or UTF-8, duplicate names and numbers beyond double; here each
  * member is compared with the list of those there are, and with its type and range. Names and filters stay in the tree
- * that jansson made; components are copied out of it. */
+ * that jansson made; components are read before it (engine/request_vectors.h), or copied out of it. */
 #include <kith/request.h>
 
 #include <kith/fusion.h>
 
 #include "engine/engine.h"
+#include "engine/request_vectors.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -19,6 +20,7 @@
 struct kith_request {
     const kith_allocator *allocator;
     json_t *root;
+    ki_request_vectors vectors; /* what was taken out of the text; in root their places stand for them */
     kith_collection_query query;
     kith_fused_part parts[KITH_COLLECTION_MAX_FUSED];
     size_t n_parts;    /* 0: like and unlike */
@@ -112,14 +114,18 @@ static kith_status take_array(const json_t *root, const char *name, size_t most,
 
 /* ---- What is searched by ---- */
 
-/* The components of a part, from x[room] on. */
-static kith_status take_vector(const json_t *object, kith_fused_part *part, float *x, size_t room,
-                               kith_error *err)
+/* The components of a part, to x[room] when they are still to be read. */
+static kith_status take_vector(const kith_request *r, const json_t *object, kith_fused_part *part, float *x,
+                               size_t room, kith_error *err)
 {
-    const json_t *vector;
+    const json_t *vector = json_object_get(object, "vector");
     size_t dim;
-    KI_TRY(take_array(object, "vector", KITH_COLLECTION_MAX_DIM, &vector, &dim, err));
     KI_TRY(take_text(object, "field", &part->field, err));
+    if (part->field && !*part->field) part->field = NULL;
+    if (json_is_integer(vector))
+        part->vector = ki_request_vectors_at(&r->vectors, json_integer_value(vector), &part->dim);
+    if (part->vector) return KITH_OK;
+    KI_TRY(take_array(object, "vector", KITH_COLLECTION_MAX_DIM, &vector, &dim, err));
     if (dim == 0 || dim > room) return ki_fail(err, KITH_INVALID, "request: vector is missing");
     for (size_t d = 0; d < dim; d++) {
         const json_t *component = json_array_get(vector, d);
@@ -130,7 +136,6 @@ static kith_status take_vector(const json_t *object, kith_fused_part *part, floa
     }
     part->vector = x;
     part->dim = dim;
-    if (part->field && !*part->field) part->field = NULL;
     return KITH_OK;
 }
 
@@ -148,9 +153,9 @@ static kith_status take_parts(kith_request *r, const json_t *list, size_t n, kit
         if (!json_is_object(object))
             return ki_fail(err, KITH_INVALID, "request: element %zu of vectors is no object", i);
         KI_TRY(check_members(object, part_members, err));
-        KI_TRY(take_vector(object, part, r->components + used, room - used, err));
+        KI_TRY(take_vector(r, object, part, r->components + used, room - used, err));
         KI_TRY(take_number(object, "weight", 1e-300, 1e300, &part->weight, err));
-        used += part->dim;
+        used += json_array_size(json_object_get(object, "vector"));
     }
     r->n_parts = n;
     return KITH_OK;
@@ -211,7 +216,7 @@ static kith_status take_what(kith_request *r, kith_error *err)
     size_t room = json_array_size(vector);
     r->components = ki_alloc(r->allocator, room + 1, sizeof *r->components);
     if (!r->components) return ki_fail_nomem(err, room * sizeof *r->components);
-    KI_TRY(take_vector(r->root, &r->parts[0], r->components, room, err));
+    KI_TRY(take_vector(r, r->root, &r->parts[0], r->components, room, err));
     r->n_parts = 1;
     return KITH_OK;
 }
@@ -275,31 +280,35 @@ static kith_status take_all(kith_request *r, kith_error *err)
     return KITH_OK;
 }
 
+/* The tree of the text without its vectors. Where that is no JSON all of the text is looked at, for the place of the fault. */
+static kith_status take_root(kith_request *r, const char *text, size_t size, kith_error *err)
+{
+    if (r->vectors.n > 0)
+        r->root = json_loadb(r->vectors.text, r->vectors.size, JSON_REJECT_DUPLICATES, NULL);
+    if (!r->root) {
+        ki_request_vectors_clear(&r->vectors, r->allocator);
+        KI_TRY(ki_json_parse("request: it", text, size, &r->root, err));
+    }
+    return json_is_object(r->root) ? KITH_OK : ki_fail(err, KITH_INVALID, "request: no object");
+}
+
 kith_status kith_request_parse(const char *text, size_t size, const kith_allocator *allocator,
                                kith_request **request, kith_error *err)
 {
-    json_t *root = NULL;
     if (!request) return ki_fail(err, KITH_INVALID, "request is NULL");
     *request = NULL;
     if (!text || size > KITH_REQUEST_MAX_BYTES)
         return ki_fail(err, KITH_INVALID, "request: has %zu bytes, allowed up to %u", text ? size : 0,
                        KITH_REQUEST_MAX_BYTES);
-    KI_TRY(ki_json_parse("request: it", text, size, &root, err));
-    if (!json_is_object(root)) {
-        json_decref(root);
-        return ki_fail(err, KITH_INVALID, "request: no object");
-    }
     kith_request *r = ki_alloc_zero(allocator, 1, sizeof *r);
-    if (!r) {
-        json_decref(root);
-        return ki_fail_nomem(err, sizeof *r);
-    }
+    if (!r) return ki_fail_nomem(err, sizeof *r);
     r->allocator = allocator;
-    r->root = root;
+    kith_status status = ki_request_vectors_read(text, size, allocator, &r->vectors, err);
+    if (status == KITH_OK) status = take_root(r, text, size, err);
     r->group_size = 1;
     kith_collection_query_init(&r->query);
     kith_fusion_options_init(&r->fusion);
-    kith_status status = take_all(r, err);
+    if (status == KITH_OK) status = take_all(r, err);
     if (status == KITH_OK)
         *request = r;
     else
@@ -317,6 +326,7 @@ void kith_request_free(kith_request *r)
     ki_free(r->allocator, r->distances);
     ki_free(r->allocator, r->values);
     ki_free(r->allocator, r->groups);
+    ki_request_vectors_clear(&r->vectors, r->allocator);
     json_decref(r->root);
     ki_free(r->allocator, r);
 }

@@ -4,6 +4,9 @@
 #include <kith/fusion.h>
 #include <kith/request.h>
 
+#include "engine/request_vectors.h"
+
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -206,10 +209,102 @@ static void damaged_requests_are_harmless(void **state)
         }
 }
 
+/* ---- Vectors are read before the rest ---- */
+
+/* What is left of a text, and its components; "": it is left as it is. */
+static void leaves(const char *text, const char *wanted, const float *x, size_t n)
+{
+    ki_request_vectors v;
+    assert_ok(ki_request_vectors_read(text, strlen(text), NULL, &v, &err), &err);
+    if (!*wanted) assert_int_equal(v.n, 0);
+    if (*wanted) {
+        assert_true(v.n > 0);
+        assert_int_equal(v.size, strlen(wanted));
+        assert_memory_equal(v.text, wanted, v.size);
+        assert_int_equal(v.ends[v.n - 1], n);
+        assert_memory_equal(v.x, x, n * sizeof *x);
+    }
+    ki_request_vectors_clear(&v, NULL);
+}
+
+#define LEAVES(text, wanted, ...) \
+    leaves(text, wanted, (const float[]){__VA_ARGS__}, sizeof((const float[]){__VA_ARGS__}) / sizeof(float))
+
+static void vectors_are_taken_out(void **state)
+{
+    (void)state;
+    LEAVES("{\"vector\":[1,-2.5,3e2],\"k\":3}", "{\"vector\":0,\"k\":3}", 1, -2.5f, 300);
+    LEAVES(" { \"vector\" : [ 1 ,\t2\n] } ", " { \"vector\":0 } ", 1, 2);
+    LEAVES("{\"a\":\"\\\"vector\\\":[1]\",\"vector\":[7]}", "{\"a\":\"\\\"vector\\\":[1]\",\"vector\":0}", 7);
+    LEAVES("[{\"vector\":[1]},{\"vector\":[2,3]}]", "[{\"vector\":0},{\"vector\":1}]", 1, 2, 3);
+    LEAVES("{\"vector\":[-0,0.0,1E-3,0.5e+1]}", "{\"vector\":0}", 0, 0, 0.001f, 5);
+    static const char *const left[] = {
+        "",
+        "{\"k\":1}",
+        "[\"vector\",[1]]",
+        "{\"vector\":[]}",
+        "{\"vector\":[1,]}",
+        "{\"vector\":[,1]}",
+        "{\"vector\":[01]}",
+        "{\"vector\":[1.]}",
+        "{\"vector\":[.5]}",
+        "{\"vector\":[+1]}",
+        "{\"vector\":[1e]}",
+        "{\"vector\":[1e+]}",
+        "{\"vector\":[-]}",
+        "{\"vector\":[1 2]}",
+        "{\"vector\":[1}",
+        "{\"vector\":[1",
+        "{\"vector\":[",
+        "{\"vector\":",
+        "{\"vector\"",
+        "{\"vector\":3}",
+        "{\"vector\":[\"1\"]}",
+        "{\"vector\":[[1]]}",
+        "{\"vector\":[null]}",
+        "{\"vector\":[NaN]}",
+        "{\"vector\":[1e39]}",
+        "{\"vector\":[1e-45]}",
+        "{\"vector\":[99999999999999999999]}",
+        "{\"vector\":[1],\"\\u0076ector\":[2]}",
+        "{\"vector\":[1],\"k",
+        "{\"vector\":[1],\"k\\",
+    };
+    for (size_t i = 0; i < sizeof left / sizeof *left; i++) leaves(left[i], "", NULL, 0);
+}
+
+/* A number is the float that the C library makes of it, or is left alone, which few are. */
+static void numbers_are_read_as_the_library_reads_them(void **state)
+{
+    (void)state;
+    static const char *const forms[] = {"%.9g", "%.17g", "%.6f", "%.25g", "%.3e", "%.0f", "%g"};
+    uint64_t chance = test_seed();
+    size_t taken = 0, all = 0;
+    for (size_t i = 0; i < 200000; i++) {
+        char text[400], number[360];
+        chance = chance * 6364136223846793005u + 1442695040888963407u;
+        double x = ldexp((double)(int32_t)(chance >> 32), (int)(chance >> 20 & 63) - 60);
+        if (i % 3 == 0)
+            x = (double)(float)x + ldexp((double)(float)x, -25); /* next to a half between floats */
+        snprintf(number, sizeof number, forms[i % 7], x);
+        snprintf(text, sizeof text, "{\"vector\":[%s]}", number);
+        ki_request_vectors v;
+        assert_ok(ki_request_vectors_read(text, strlen(text), NULL, &v, &err), &err);
+        float wanted = (float)strtod(number, NULL);
+        if (v.n && v.x[0] != wanted) fail_msg("%s is read as %.9g", number, (double)v.x[0]);
+        taken += v.n;
+        all += i % 3 != 0;
+        ki_request_vectors_clear(&v, NULL);
+    }
+    if (taken < all * 9 / 10) fail_msg("only %zu numbers of %zu were read", taken, all);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(requests_are_searches),
+        cmocka_unit_test(vectors_are_taken_out),
+        cmocka_unit_test(numbers_are_read_as_the_library_reads_them),
         cmocka_unit_test(fields_are_fused),
         cmocka_unit_test(what_is_no_request_is_refused),
         cmocka_unit_test(collections_refuse_what_they_have_not),
