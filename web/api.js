@@ -47,12 +47,23 @@ async function search(path, options) {
   return answer;
 }
 
+const json = (value) => ({ method: "POST", body: JSON.stringify(value), headers: { "Content-Type": "application/json" } });
+const file = (blob) => ({ method: "POST", body: blob, headers: { "Content-Type": "application/octet-stream" } });
+
 export const searchPicture = (collection, blob, k, filter) =>
-  search(`${base(collection)}/search/picture?k=${k}${filter ? `&filter=${encodeURIComponent(filter)}` : ""}`, { method: "POST", body: blob, headers: { "Content-Type": "application/octet-stream" } });
+  search(`${base(collection)}/search/picture?k=${k}${filter ? `&filter=${encodeURIComponent(filter)}` : ""}`, file(blob));
+
+// How the collection sees a picture.
+export const pictureVector = async (collection, blob) => (await ask(`${base(collection)}/search/picture?k=1&vector=1`, file(blob))).vector;
+
+export const searchVector = (collection, vector, k, filter) => search(`${base(collection)}/search`, json({ vector, k, ...(filter ? { filter } : {}) }));
+
+// The vectors of rows, undefined for those that are gone.
+export const vectors = async (collection, keys) =>
+  keys.length > 0 ? (await ask(`${base(collection)}/rows/get`, json({ keys, with_vector: true }))).rows.map((row) => row?.vector) : [];
 
 export const searchRows = (collection, like, unlike, k, filter) =>
-  search(`${base(collection)}/search`,
-    { method: "POST", body: JSON.stringify({ like, k, ...(unlike.length > 0 ? { unlike } : {}), ...(filter ? { filter } : {}) }), headers: { "Content-Type": "application/json" } });
+  search(`${base(collection)}/search`, json({ like, k, ...(unlike.length > 0 ? { unlike } : {}), ...(filter ? { filter } : {}) }));
 
 export const duplicates = (collection, bits) => ask(`${base(collection)}/duplicates?bits=${bits}`);
 export const stats = (collection) => ask(`${base(collection)}/stats`);
@@ -62,7 +73,7 @@ export const row = (collection, key) => ask(`${base(collection)}/rows/${encodeUR
 export const jobs = () => ask("v1/jobs");
 export const cancel = (id) => ask(`v1/jobs/${id}`, { method: "DELETE" });
 export const begin = (collection, kind) =>
-  ask(`${base(collection)}/jobs`, { method: "POST", body: JSON.stringify({ kind }), headers: { "Content-Type": "application/json" } });
+  ask(`${base(collection)}/jobs`, json({ kind }));
 
 // The counters of /metrics, by name and label.
 export async function metrics() {

@@ -10,8 +10,7 @@ const NEAR = 10; // bits of the perceptual hash, as for `kith dups`
 
 const state = {
   collection: "",
-  picture: undefined,   // a Blob that was dropped, and the part of it that is searched for
-  part: undefined,
+  pictures: [],         // {blob, part, minus, vector}: what was dropped, the part of it that counts, whether to keep away from it
   like: [], unlike: [], // rows {key, path}
   k: PAGE,
   results: [],
@@ -57,15 +56,14 @@ function chip(source, name, minus, remove) {
 }
 
 let all = []; // the collections that are served
-let shown; // the object URL of the chip
+let shown = []; // the object URLs of chips
 function drawQuery() {
-  const chips = [];
-  if (shown) URL.revokeObjectURL(shown);
-  shown = undefined;
-  if (state.picture) {
-    shown = URL.createObjectURL(state.part ?? state.picture);
-    chips.push(chip(shown, say.your, false, () => { state.picture = state.part = undefined; search(); }));
-  }
+  shown.forEach((url) => URL.revokeObjectURL(url));
+  shown = state.pictures.map((picture) => URL.createObjectURL(picture.part ?? picture.blob));
+  const chips = state.pictures.map((picture, i) => chip(shown[i], say.your, picture.minus, () => {
+    state.pictures = state.pictures.filter((other) => other !== picture);
+    search();
+  }));
   for (const list of ["like", "unlike"])
     for (const row of state[list])
       chips.push(chip(api.thumbnail(state.collection, row.key), row.path, list === "unlike", () => {
@@ -74,15 +72,21 @@ function drawQuery() {
       }));
   $("chips").replaceChildren(...chips);
   $("query").hidden = chips.length === 0;
-  $("crop").hidden = !state.picture;
+  $("crop").hidden = state.pictures.length === 0;
 }
 
-function searchPicture(blob) {
+const isAsked = () => state.like.length > 0 || state.pictures.some((picture) => !picture.minus);
+const onlyRows = (like) => ({ pictures: [], like, unlike: [], k: PAGE });
+
+// Search for a picture; how: "like" or "unlike", as one more example.
+function searchPicture(blob, how) {
   if (!blob || !blob.type.startsWith("image/")) {
     report(say.noPicture, true);
     return;
   }
-  Object.assign(state, { picture: blob, part: undefined, like: [], unlike: [], k: PAGE });
+  if (!how) Object.assign(state, onlyRows([]));
+  state.pictures.push({ blob, minus: how === "unlike" });
+  state.k = PAGE;
   search();
 }
 
@@ -101,7 +105,7 @@ const rowsOf = (text) => (text ?? "").split(",").filter((key) => /^[1-9]\d*$/.te
 
 function readAddress() {
   const parts = new URLSearchParams(location.hash.slice(1));
-  Object.assign(state, { picture: undefined, part: undefined, like: rowsOf(parts.get("like")), unlike: rowsOf(parts.get("unlike")), k: PAGE });
+  Object.assign(state, onlyRows(rowsOf(parts.get("like"))), { unlike: rowsOf(parts.get("unlike")) });
   $("filter").value = parts.get("filter") ?? "";
   state.view = document.querySelector(`#tabs [data-view="${CSS.escape(parts.get("view") ?? "")}"]`)?.dataset.view ?? "search";
   return parts.get("in");
@@ -119,29 +123,53 @@ addEventListener("popstate", fromAddress);
 function searchFrom(row) {
   state.view = "search";
   drawView();
-  Object.assign(state, { picture: undefined, part: undefined, like: [row], unlike: [], k: PAGE });
+  Object.assign(state, onlyRows([row]));
   search();
   window.scrollTo({ top: 0 });
 }
 
-// An example more. Rows are what examples are: a picture that was dropped gives way to them.
+// An example more, beside the pictures that were dropped.
 function addExample(list, row) {
   const other = list === "like" ? "unlike" : "like";
   state[other] = state[other].filter((r) => r.key !== row.key);
   if (!state[list].some((r) => r.key === row.key)) state[list].push(row);
-  if (state.like.length === 0) { // something to be like is needed: the best of the others
+  if (!isAsked()) { // something to be like is needed: the best of the others
     const best = state.results.find((r) => r.key !== row.key);
     if (best) state.like.push(best);
   }
-  Object.assign(state, { picture: undefined, part: undefined, k: PAGE });
+  state.k = PAGE;
   search();
+}
+
+const meanOf = (list) => list[0].map((_, d) => list.reduce((sum, x) => sum + x[d], 0) / list.length);
+
+// Of pictures and rows together: what is looked for is the mean of those to be like, moved away from the mean of the others, as the
+// server does it for rows alone.
+async function searchMixed(k, filter) {
+  const rows = [...state.like, ...state.unlike], vectors = await api.vectors(state.collection, rows.map((row) => row.key));
+  for (const picture of state.pictures) picture.vector ??= await api.pictureVector(state.collection, picture.part ?? picture.blob);
+  const of = (minus, list) => state.pictures.filter((p) => p.minus === minus).map((p) => p.vector)
+    .concat(vectors.filter((v, i) => v && list.includes(rows[i])));
+  const like = of(false, state.like), unlike = of(true, state.unlike);
+  if (like.length === 0) return { results: [] }; // the rows are gone
+  const to = meanOf(like), from = unlike.length > 0 ? meanOf(unlike) : to;
+  const examples = new Set(rows.map((row) => row.key));
+  const answer = await api.searchVector(state.collection, to.map((x, d) => 2 * x - from[d]), Math.min(k + examples.size, state.most), filter);
+  return { results: answer.results.filter((row) => !examples.has(row.key)).slice(0, k) };
+}
+
+function ask(k, filter) {
+  const rows = state.like.length + state.unlike.length, [picture] = state.pictures;
+  if (!picture) return api.searchRows(state.collection, state.like.map((r) => r.key), state.unlike.map((r) => r.key), k, filter);
+  if (state.pictures.length > 1 || rows > 0) return searchMixed(k, filter);
+  return api.searchPicture(state.collection, picture.part ?? picture.blob, k, filter);
 }
 
 async function search(replace = false) {
   const turn = ++state.turn;
   drawQuery();
   keepAddress(replace);
-  if (!state.picture && state.like.length === 0) {
+  if (!isAsked()) {
     state.results = [];
     report("");
     drawResults();
@@ -150,9 +178,7 @@ async function search(replace = false) {
   const k = Math.min(state.k, state.most), filter = $("filter").value.trim();
   report(say.searching);
   try {
-    const answer = state.picture
-      ? await api.searchPicture(state.collection, state.part ?? state.picture, k, filter)
-      : await api.searchRows(state.collection, state.like.map((r) => r.key), state.unlike.map((r) => r.key), k, filter);
+    const answer = await ask(k, filter);
     if (turn !== state.turn) return;
     state.results = answer.results;
     drawResults();
@@ -233,7 +259,7 @@ function drawResults() {
     li.dataset.score = `${row.score} ${row.copies}`;
     return li;
   }));
-  if (state.picture || state.like.length > 0) report(rows.length > 0 ? say.found(rows.length) : say.none);
+  if (isAsked()) report(rows.length > 0 ? say.found(rows.length) : say.none);
 }
 
 // More results when the end of the grid comes into sight.
@@ -245,13 +271,17 @@ new IntersectionObserver((entries) => {
 
 // ---- the controls ----
 
-for (const [button, input] of [["choose", "file"], ["photograph", "camera"]]) {
-  $(button).addEventListener("click", () => $(input).click());
+let chosenFor; // what the picture that is being chosen is
+for (const [button, input, use] of [["choose", "file"], ["photograph", "camera"], ["addLike", "file", "like"], ["addUnlike", "file", "unlike"]])
+  $(button).addEventListener("click", () => {
+    chosenFor = use;
+    $(input).click();
+  });
+for (const input of ["file", "camera"])
   $(input).addEventListener("change", () => {
-    if ($(input).files[0]) searchPicture($(input).files[0]);
+    if ($(input).files[0]) searchPicture($(input).files[0], chosenFor);
     $(input).value = "";
   });
-}
 for (const type of ["dragover", "dragenter"])
   document.addEventListener(type, (event) => {
     event.preventDefault();
@@ -272,12 +302,13 @@ $("similarity").addEventListener("input", () => {
   drawResults();
 });
 $("crop").addEventListener("click", async () => {
-  const part = await crop(state.picture).catch((error) => {
+  const picture = state.pictures.at(-1); // the last one
+  const part = await crop(picture.blob).catch((error) => {
     report(error.message, true);
     return "cancel";
   });
   if (part === "cancel") return;
-  state.part = part === "whole" ? undefined : part;
+  Object.assign(picture, { part: part === "whole" ? undefined : part, vector: undefined });
   state.k = PAGE;
   search();
 });
@@ -321,7 +352,7 @@ $("tabs").addEventListener("click", (event) => {
 
 $("copy").addEventListener("click", () => copy(similarEnough().map((row) => row.path).join("\n")));
 $("again").addEventListener("click", () => {
-  Object.assign(state, { picture: undefined, part: undefined, like: [], unlike: [], k: PAGE });
+  Object.assign(state, onlyRows([]));
   $("similarity").value = 0;
   $("least").textContent = "0.00";
   search();
@@ -331,7 +362,7 @@ function choose(collection, replace = false) {
   if (collection.name !== state.collection) $("grid").replaceChildren(); // keys mean other rows there
   state.collection = collection.name;
   $("about").textContent = say.holds(collection.rows, collection.features || `${collection.dim}-d, ${collection.metric}`);
-  $("drop").hidden = !collection.pictures;
+  for (const id of ["drop", "addLike", "addUnlike"]) $(id).hidden = !collection.pictures;
   state.picked.clear();
   $("download").disabled = true;
   search(replace);
@@ -346,7 +377,7 @@ async function begin() {
     $("collection").replaceChildren(...all.map((c) => new Option(c.name, c.name)));
     $("collection").disabled = all.length < 2;
     $("collection").addEventListener("change", () => {
-      Object.assign(state, { picture: undefined, part: undefined, like: [], unlike: [], k: PAGE });
+      Object.assign(state, onlyRows([]));
       choose(all[$("collection").selectedIndex]);
     });
     if (all.length > 0) fromAddress();

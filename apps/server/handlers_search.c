@@ -38,7 +38,7 @@ static void write_hit(size_t rank, const kith_gallery_hit *hit, text *out)
     text_put(out, "}");
 }
 
-static void reply_hits(request *r, const kith_gallery_answer *answer)
+static void reply_hits(request *r, const kith_gallery_answer *answer, int with_vector)
 {
     text out = {0};
     text_put(&out, "{\"results\":[");
@@ -47,6 +47,10 @@ static void reply_hits(request *r, const kith_gallery_answer *answer)
     text_int(&out, answer->width);
     text_put(&out, ",\"height\":");
     text_int(&out, answer->height);
+    if (with_vector) {
+        text_put(&out, ",\"vector\":");
+        text_floats(&out, answer->vector, answer->dim);
+    }
     text_put(&out, "}");
     http_reply_text(r, 200, &out);
 }
@@ -54,14 +58,14 @@ static void reply_hits(request *r, const kith_gallery_answer *answer)
 void post_search_picture(request *r)
 {
     loan l;
-    uint64_t k;
+    uint64_t k, with_vector;
     double min_score;
     kith_error err = {0};
     kith_gallery_answer *answer;
     kith_gallery_query query;
     kith_gallery_query_init(&query);
     if (!http_count(r, "k", 1, r->server->options.max_k, USUAL_K, &k) ||
-        !http_number(r, "min_score", 0, 1, 0, &min_score))
+        !http_number(r, "min_score", 0, 1, 0, &min_score) || !http_count(r, "vector", 0, 1, 0, &with_vector))
         return;
     if (r->body_size == 0) {
         http_problem(r, 400, "the body is empty: send the bytes of a picture");
@@ -79,7 +83,7 @@ void post_search_picture(request *r)
         http_fail(r, &err);
         return;
     }
-    reply_hits(r, answer);
+    reply_hits(r, answer, (int)with_vector);
     kith_gallery_answer_free(answer);
 }
 
@@ -244,18 +248,19 @@ static kith_status check_limits(const request *r, kith_collection_query *q, kith
     return KITH_OK;
 }
 
-/* One state answers all of it: rows and dim may change between two reads. */
+/* One state answers all of it: rows and dim may change between two reads. Beginning and ending the read counts as search. */
 static kith_status run_json(request *r, searching *s, kith_request *q, kith_collection *c, text *out,
                             kith_error *err)
 {
     kith_collection_query *query = kith_request_query(q);
+    uint64_t began = thread_ns();
     kith_status status = kith_collection_pin(c, err);
     if (status != KITH_OK) return status;
     if (s->shown.explain) query->plan = &s->plan;
     s->field = query->field;
     s->metric = metric_of(c, s->field);
-    uint64_t began = thread_ns();
     status = kith_request_search(c, q, &s->found, err);
+    if (!s->shown.payload && !s->shown.vector) kith_collection_unpin(c); /* nothing more is read */
     atomic_fetch_add(&r->server->search_ns, thread_ns() - began);
     if (s->found.scored) query->plan = NULL; /* one plan cannot tell of several searches */
     return status == KITH_OK ? write_answer(s, query, c, out, err) : status;

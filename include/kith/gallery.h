@@ -227,6 +227,8 @@ typedef struct kith_gallery_answer {
     uint32_t width, height;   /* of the query picture */
     const uint8_t *thumbnail; /* of the query picture, when thumbnails were asked for */
     size_t thumbnail_size;
+    const float *vector; /* [dim]: how the collection sees the query picture */
+    size_t dim;
 } kith_gallery_answer;
 
 /* The pictures most like one.

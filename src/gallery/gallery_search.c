@@ -171,7 +171,8 @@ static kith_status answer_picture(kith_gallery *g, const ki_picture *picture, co
         memcpy(vector, picture->vector, picture->dim * sizeof *vector);
         status = find_rows(g, vector, query, block, err);
     }
-    ki_free(g->allocator, vector);
+    block->answer.vector = vector;
+    block->answer.dim = picture->dim;
     block->answer.width = picture->width;
     block->answer.height = picture->height;
     if (status == KITH_OK && query->thumbnails) {
@@ -267,6 +268,7 @@ void kith_gallery_answer_free(kith_gallery_answer *answer)
     for (size_t i = 0; i < answer->n; i++) ki_gallery_clear_hit(allocator, &answer->hits[i]);
     ki_free(allocator, answer->hits);
     ki_free(allocator, (void *)answer->thumbnail);
+    ki_free(allocator, (void *)answer->vector);
     ki_free(allocator, block);
 }
 

@@ -57,6 +57,20 @@ const [cropped] = await Promise.all([page.waitForResponse((r) => r.url().include
 const part = await cropped.json();
 assert.ok(cropped.ok() && part.results[0].score < 1, "the crop was not searched for");
 
+// A second picture to be like, one to be unlike, and a row beside them.
+for (const [button, chips] of [["#addLike", 2], ["#addUnlike", 3]]) {
+  const [chooser] = await Promise.all([page.waitForEvent("filechooser"), page.click(button)]);
+  const [mixed] = await Promise.all([page.waitForResponse((r) => r.url().endsWith("/search")), chooser.setFiles(picture)]);
+  assert.ok(mixed.ok(), await mixed.text());
+  await until(page, (n) => document.querySelectorAll("#chips li").length === n, chips);
+}
+assert.equal(await page.locator("#chips li.minus").count(), 1);
+const [beside] = await Promise.all([page.waitForResponse((r) => r.url().endsWith("/search")), page.locator("#grid .like").nth(1).click()]);
+assert.ok(beside.ok(), await beside.text());
+await told(page, `${whole - 1} pictures`);
+assert.equal(await page.locator("#chips li").count(), 4);
+await page.screenshot({ path: `${shots}/several.png` });
+
 // Click through to a result, and add an example of what is not wanted; Back goes back.
 await page.locator("#grid .picture").nth(2).click();
 await told(page, `${whole - 1} pictures`);
