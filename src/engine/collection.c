@@ -6,6 +6,7 @@
 #include "engine/budget.h"
 #include "engine/expiry.h"
 #include "engine/fields.h"
+#include "engine/recent.h"
 #include "engine/rowset.h"
 #include "engine/spaces.h"
 #include "engine/vectors.h"
@@ -74,6 +75,7 @@ void kith_collection_close(kith_collection *c)
     ki_rowsets_free(c);
     ki_fields_clear(c);
     ki_expired_clear(c);
+    ki_recent_free(c);
     ki_db_close(c);
     ki_buffer *buffers[] = {&c->payload,   &c->vector,  &c->attachment, &c->meta_name, &c->meta_value,
                             &c->canonical, &c->aligned, &c->text_key,   &c->part_name, &c->field_vector};

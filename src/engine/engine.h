@@ -119,6 +119,7 @@ struct kith_collection {
     struct ki_fields *fields;   /* declared fields: engine/fields.h; NULL: not read yet */
     struct ki_spaces *spaces;   /* vector fields: engine/spaces.h; NULL: not read yet */
     struct ki_space *at;        /* the vector field that a call is about; NULL: that of the record */
+    struct ki_recent *recent;   /* what was read of rows lately: engine/recent.h; NULL: nothing yet */
     struct ki_expired *expired; /* rows past their time: engine/expiry.h; NULL: not read yet */
     struct ki_rowset *collects; /* where kith_collect puts keys: engine/rowset.c */
     ki_buffer payload, vector, attachment, meta_name, meta_value; /* what the last read returned */

@@ -2,6 +2,7 @@
  * length, a component that is not finite or a payload that is not JSON. */
 #include "engine/engine.h"
 #include "engine/expiry.h"
+#include "engine/recent.h"
 
 #include <string.h>
 
@@ -42,6 +43,17 @@ kith_status ki_row_vector(kith_collection *c, sqlite3_stmt *stmt, int column, in
     return KITH_OK;
 }
 
+static kith_status show_payload(kith_collection *c, const void *text, size_t size, kith_row *row,
+                                kith_error *err)
+{
+    c->payload.size = 0;
+    KI_TRY(ki_buffer_append(&c->payload, text, size, c->allocator, err));
+    KI_TRY(ki_buffer_append(&c->payload, "", 1, c->allocator, err));
+    row->payload = (const char *)c->payload.data;
+    row->payload_size = size;
+    return KITH_OK;
+}
+
 /* Copy the payload of a stepped statement into the handle, prove that it is JSON. */
 static kith_status take_payload(kith_collection *c, sqlite3_stmt *stmt, int column, kith_row *row,
                                 kith_error *err)
@@ -50,7 +62,7 @@ static kith_status take_payload(kith_collection *c, sqlite3_stmt *stmt, int colu
     size_t size = (size_t)sqlite3_column_bytes(stmt, column);
     if (!text && sqlite3_errcode(c->db) == SQLITE_NOMEM) return ki_fail_nomem(err, size);
     if (!text) return ki_corrupt(c, err, "the payload of row %lld cannot be read", (long long)row->key);
-    c->payload.size = c->canonical.size = 0;
+    c->canonical.size = 0;
     kith_error why;
     kith_status status = ki_payload_canonical(text, size, &c->canonical, c->allocator, &why);
     if (status == KITH_INVALID) return ki_corrupt(c, err, "row %lld: %s", (long long)row->key, why.message);
@@ -58,11 +70,7 @@ static kith_status take_payload(kith_collection *c, sqlite3_stmt *stmt, int colu
         if (err) *err = why;
         return status;
     }
-    KI_TRY(ki_buffer_append(&c->payload, text, size, c->allocator, err));
-    KI_TRY(ki_buffer_append(&c->payload, "", 1, c->allocator, err));
-    row->payload = (const char *)c->payload.data;
-    row->payload_size = size;
-    return KITH_OK;
+    return show_payload(c, text, size, row, err);
 }
 
 static kith_status take_attachment(kith_collection *c, int64_t slot, kith_row *row, kith_error *err)
@@ -138,6 +146,23 @@ kith_status ki_record_find(kith_collection *c, enum ki_sql which, int64_t key, u
     return status;
 }
 
+/* The row of a key, whose payload may have been read lately. */
+static kith_status find_row(kith_collection *c, enum ki_sql which, int64_t key, unsigned parts, int *found,
+                            kith_row *row, kith_error *err)
+{
+    const void *text;
+    size_t size;
+    int kept = which == KI_SQL_RECORD_GET && parts == KITH_ROW_PAYLOAD;
+    if (kept && ki_recent_get(c, KI_RECENT_PAYLOAD, key, &text, &size)) {
+        *found = 1;
+        row->key = key;
+        return show_payload(c, text, size, row, err);
+    }
+    KI_TRY(ki_record_find(c, which, key, parts, found, row, err));
+    if (kept && *found) ki_recent_put(c, KI_RECENT_PAYLOAD, key, row->payload, row->payload_size);
+    return KITH_OK;
+}
+
 /* Rows past their time are passed over. */
 static kith_status read_row(kith_collection *c, enum ki_sql which, int64_t key, unsigned parts, int *found,
                             kith_row *row, kith_error *err)
@@ -145,7 +170,7 @@ static kith_status read_row(kith_collection *c, enum ki_sql which, int64_t key, 
     const ki_keyset *expired;
     KI_TRY(ki_read_begin(c, err));
     kith_status status = ki_expired_load(c, &expired, err);
-    if (status == KITH_OK) status = ki_record_find(c, which, key, parts, found, row, err);
+    if (status == KITH_OK) status = find_row(c, which, key, parts, found, row, err);
     while (status == KITH_OK && expired && *found && ki_keyset_has(expired, row->key)) {
         key = row->key;
         *row = (kith_row){0};

@@ -2,7 +2,7 @@
  *
  * A row's own key stays a number: slots, segments, sets of rows and the change log know no other. A text is an entry of a
  * table beside, unique, that comes with a put and goes with its row. */
-#include "engine/engine.h"
+#include "engine/recent.h"
 
 #include <string.h>
 
@@ -75,12 +75,28 @@ static kith_status take_text(kith_collection *c, int64_t key, const char **text,
     return status;
 }
 
+/* The same, which may have been read lately: a text with its 0, nothing where there is none. */
+static kith_status recent_text(kith_collection *c, int64_t key, const char **text, kith_error *err)
+{
+    const void *bytes;
+    size_t size;
+    if (!ki_recent_get(c, KI_RECENT_TEXT, key, &bytes, &size)) {
+        KI_TRY(take_text(c, key, text, err));
+        ki_recent_put(c, KI_RECENT_TEXT, key, *text, *text ? strlen(*text) + 1 : 0);
+        return KITH_OK;
+    }
+    c->text_key.size = 0;
+    if (size > 0) KI_TRY(ki_buffer_append(&c->text_key, bytes, size, c->allocator, err));
+    if (size > 0) *text = (const char *)c->text_key.data;
+    return KITH_OK;
+}
+
 kith_status kith_collection_text_of(kith_collection *c, int64_t key, const char **text, kith_error *err)
 {
     const char *found = NULL;
     if (!text) return ki_fail(err, KITH_INVALID, "text is NULL");
     KI_TRY(ki_read_begin(c, err));
-    kith_status status = take_text(c, key, &found, err);
+    kith_status status = recent_text(c, key, &found, err);
     ki_read_end(c);
     if (status == KITH_OK) *text = found;
     return status;
