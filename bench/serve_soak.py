@@ -91,10 +91,14 @@ def state():
     return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024, len(os.listdir(f"/proc/{server.pid}/fd"))
 
 
-main = Connection()
-main.ask("PUT", NAME, {"dim": DIM}, expect=(201,), timed=False)
+def ask(*what, **how):
+    """On a connection of its own: the server closes those that are silent for long."""
+    return Connection().ask(*what, timed=False, **how)
+
+
+ask("PUT", NAME, {"dim": DIM}, expect=(201,))
 for begin in range(0, rows, 1000):
-    main.ask("POST", NAME + "/rows", {"rows": [row(key, 0) for key in range(begin, min(begin + 1000, rows))]}, timed=False)
+    ask("POST", NAME + "/rows", {"rows": [row(key, 0) for key in range(begin, min(begin + 1000, rows))]})
 model[:] = [0] * rows
 threads = [threading.Thread(target=guarded, args=(n,)) for n in range(connections)]
 for thread in threads:
@@ -110,13 +114,13 @@ while not ending.wait(window):
     windows.append((memory, descriptors, p99))
     print(f"{(time.monotonic() - began) / 60:7.1f} min {len(taken):8d} requests  p50 {p50:6.2f} ms  p99 {p99:7.2f} ms  {memory:7.1f} MB  {descriptors} descriptors", flush=True)
     if len(windows) % 5 == 1:
-        main.ask("POST", NAME + "/jobs", {"kind": "index", "always": True}, expect=(202, 503), timed=False)
+        ask("POST", NAME + "/jobs", {"kind": "index", "always": True}, expect=(202, 503))
     if time.monotonic() - began > minutes * 60:
         ending.set()
 for thread in threads:
     thread.join()
 live = sum(version is not None for version in model)
-count = main.ask("GET", NAME + "/count", timed=False)[1]["count"]
+count = ask("GET", NAME + "/count")[1]["count"]
 server.terminate()
 code = server.wait(60)
 check = subprocess.run(["kith", "verify", f"{folder}/soak.kith"], capture_output=True, text=True)
