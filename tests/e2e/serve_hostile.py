@@ -148,6 +148,9 @@ for request in heads:
     assert status in (0, 400, 401, 403, 404, 405, 413, 414, 431, 501, 505, 200), f"{request[:60]}: {status}"
     assert status != 200 or request.startswith((b"GET / HTTP", b"GET http")), f"{request[:60]}: {status}"
 
+for size, status in ((7500, 200), (10500, 431)):  # --max-head 8
+    assert raw(b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"y" * size + b"\r\nConnection: close\r\n\r\n", wait=4, read_all=True) == status, size
+
 # ---- slow connections ----
 slow = []
 for i in range(60):
