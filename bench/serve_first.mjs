@@ -25,7 +25,7 @@ const drop = (base64) => new Promise((resolve) => {
     times.result = performance.now() - began;
     const seen = () => resolve({ ...times, thumbnail: performance.now() - began });
     if (image.complete) seen();
-    else image.addEventListener("load", seen);
+    else for (const event of ["load", "error"]) image.addEventListener(event, seen);
   }).observe(grid, { childList: true });
   document.dispatchEvent(new DragEvent("drop", { dataTransfer: transfer, bubbles: true, cancelable: true }));
 });

@@ -154,8 +154,9 @@ static enum MHD_Result on_end(request *r)
         answer_refused(r);
     } else if (r->import) {
         if (!import_finish(r)) return MHD_YES;
-    } else if (r->route && r->route->kind == ROUTE_LATER) {
-        if (work_push(r->server->work, r)) return MHD_YES;
+    } else if (r->route && (r->route->kind == ROUTE_LATER || r->route->kind == ROUTE_WRITE)) {
+        server *s = r->server;
+        if (work_push(r->route->kind == ROUTE_WRITE ? s->writing : s->work, r)) return MHD_YES;
         r->refused = 503;
         answer_refused(r);
     } else {

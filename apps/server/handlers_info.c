@@ -62,6 +62,11 @@ void get_metrics(request *r)
     write_gauge(out, "kith_resident_bytes", "gauge", "Memory of the process.", (double)resident_bytes());
     write_gauge(out, "kith_search_cpu_seconds_total", "counter",
                 "Processor time spent in searches of vectors.", (double)atomic_load(&s->search_ns) * 1e-9);
+    uint64_t batches, commits;
+    shelf_written(s->shelf, &batches, &commits);
+    write_gauge(out, "kith_write_batches_total", "counter", "Requests that wrote rows.", (double)batches);
+    write_gauge(out, "kith_write_commits_total", "counter", "Commits that made them durable.",
+                (double)commits);
     fclose(out);
     http_reply_bytes(r, "text/plain; version=0.0.4", page, size, NULL);
     free(page);

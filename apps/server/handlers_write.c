@@ -29,6 +29,8 @@ static kith_status put_all(kith_collection *c, void *ctx, kith_error *err)
     size_t i;
     json_t *row;
     row_scratch scratch = {0};
+    p->keys.size = 0; /* it may be called again */
+    text_put(&p->keys, "{\"keys\":[");
     kith_status status = KITH_OK;
     json_array_foreach(p->rows, i, row)
     {
@@ -48,18 +50,9 @@ static kith_status put_all(kith_collection *c, void *ctx, kith_error *err)
 /* Put the rows and answer with their keys and the version that has them. */
 static void put_and_reply(request *r, putting *p)
 {
-    loan l;
     uint64_t version = 0;
     kith_error err = {0};
-    text_put(&p->keys, "{\"keys\":[");
-    if (!borrow_named(r, LOAN_WRITE, &l)) {
-        text_clear(&p->keys);
-        return;
-    }
-    kith_status status = in_batch(l.collection, put_all, p, &err);
-    if (status == KITH_OK) status = kith_collection_version(l.collection, &version, &err);
-    shelf_return(r->server->shelf, &l);
-    if (status == KITH_OK) {
+    if (shelf_write(r->server->shelf, r->args[0], put_all, p, &version, &err) == KITH_OK) {
         text_put(&p->keys, "],\"version\":");
         text_int(&p->keys, (int64_t)version);
         text_put(&p->keys, "}");
@@ -131,6 +124,7 @@ static kith_status delete_all(kith_collection *c, void *ctx, kith_error *err)
     deleting *d = ctx;
     size_t i;
     json_t *item;
+    d->rows = 0; /* it may be called again */
     if (!d->keys) return kith_collection_delete_where(c, d->filter, &d->rows, err);
     json_array_foreach(d->keys, i, item)
     {
@@ -145,13 +139,9 @@ static kith_status delete_all(kith_collection *c, void *ctx, kith_error *err)
 
 static void delete_and_reply(request *r, deleting *d)
 {
-    loan l;
     uint64_t version = 0;
     kith_error err = {0};
-    if (!borrow_named(r, LOAN_WRITE, &l)) return;
-    kith_status status = in_batch(l.collection, delete_all, d, &err);
-    if (status == KITH_OK) status = kith_collection_version(l.collection, &version, &err);
-    shelf_return(r->server->shelf, &l);
+    kith_status status = shelf_write(r->server->shelf, r->args[0], delete_all, d, &version, &err);
     reply_or_fail(r, status,
                   json_pack("{sI sI}", "deleted", (json_int_t)d->rows, "version", (json_int_t)version), &err);
 }
@@ -169,19 +159,28 @@ void post_rows_delete(request *r)
     json_decref(json);
 }
 
+typedef struct named_row {
+    const char *text; /* NULL: known by its key */
+    int64_t key;
+} named_row;
+
 static kith_status delete_one(kith_collection *c, void *ctx, kith_error *err)
 {
-    return kith_collection_delete(c, *(int64_t *)ctx, err);
+    const named_row *row = ctx;
+    int64_t key = row->key;
+    if (row->text && kith_collection_key_of(c, row->text, &key, NULL) != KITH_OK)
+        return common_fail(err, KITH_NOTFOUND, "there is no row of this text");
+    return kith_collection_delete(c, key, err);
 }
 
 void delete_row(request *r)
 {
-    loan l;
     kith_error err = {0};
-    if (!borrow_named(r, LOAN_WRITE, &l)) return;
-    int64_t key = named_key(r, l.collection);
-    kith_status status = key ? in_batch(l.collection, delete_one, &key, &err) : KITH_OK;
-    shelf_return(r->server->shelf, &l);
-    if (key && status == KITH_OK) http_reply_nothing(r);
-    if (status != KITH_OK) http_fail(r, &err);
+    named_row row = {.text = r->args[1][0] == '=' ? r->args[1] + 1 : NULL};
+    if (!row.text) row.key = named_key(r, NULL);
+    if (!row.text && !row.key) return;
+    if (shelf_write(r->server->shelf, r->args[0], delete_one, &row, NULL, &err) == KITH_OK)
+        http_reply_nothing(r);
+    else
+        http_fail(r, &err);
 }

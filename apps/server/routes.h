@@ -5,7 +5,7 @@
 #include "http.h"
 #include "tokens.h"
 
-typedef enum route_kind { ROUTE_NOW, ROUTE_LATER, ROUTE_STREAM } route_kind;
+typedef enum route_kind { ROUTE_NOW, ROUTE_LATER, ROUTE_WRITE, ROUTE_STREAM } route_kind;
 
 typedef struct route {
     const char *method, *path;

@@ -16,7 +16,11 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { DRAIN_SECONDS = 10, HEAD_OF_ANSWER = 2 << 10 };
+enum {
+    DRAIN_SECONDS = 10,
+    HEAD_OF_ANSWER = 2 << 10,
+    WRITERS = 16 /* threads that write rows; arbitrary: so many may share a commit */
+};
 
 uint64_t server_now_ns(void)
 {
@@ -124,6 +128,7 @@ kith_status server_start(const server_options *options, server **out, kith_error
     if (status == KITH_OK) status = shelf_open(&how, &s->shelf, err);
     if (status == KITH_OK) status = milvus_open(shelf_folder(s->shelf), &s->milvus, err);
     if (status == KITH_OK) status = work_start(options->threads, &s->work, err);
+    if (status == KITH_OK) status = work_start(WRITERS, &s->writing, err);
     if (status == KITH_OK) status = jobs_start(s, &s->jobs, err);
     if (status == KITH_OK) status = watch_start(options, &s->watch, err);
     if (status == KITH_OK) status = start_daemon(s, err);
@@ -146,6 +151,7 @@ void server_stop(server *s)
     atomic_store(&s->stopping, 1);
     jobs_stop(s->jobs);
     work_stop(s->work);
+    work_stop(s->writing);
     if (s->daemon) MHD_stop_daemon(s->daemon);
     watch_stop(s->watch);
     jobs_free(s->jobs);

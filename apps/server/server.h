@@ -23,8 +23,9 @@ typedef struct server_options {
     const char *token_file;        /* NULL: no tokens, everybody on this machine may read */
     int writable;                  /* without tokens: everybody on this machine may write, too */
     const char *certificate, *key; /* PEM files for TLS, both or none (NULL) */
-    unsigned threads; /* that read requests and answer searches; as many again do what takes longer */
-    FILE *log;        /* a JSON line a request; NULL: none */
+    unsigned
+        threads; /* that read requests and answer searches; as many again do what takes longer, and some write rows */
+    FILE *log; /* a JSON line a request; NULL: none */
     /* Limits. */
     unsigned connections;  /* at once; those beyond are answered 503 */
     size_t max_head;       /* bytes of a request's head, with what is noted of each header */

@@ -27,8 +27,8 @@ struct milvus;
 struct server {
     server_options options;
     shelf *shelf;
-    tokens tokens; /* none: everybody on this machine may ask */
-    work *work;
+    tokens tokens;        /* none: everybody on this machine may ask */
+    work *work, *writing; /* for ROUTE_LATER, for ROUTE_WRITE */
     jobs *jobs;
     watch *watch;
     struct milvus *milvus;

@@ -26,9 +26,11 @@ typedef struct handle {
 
 typedef struct book {
     char *name, *path;
-    handle *free;         /* to be borrowed for reading */
-    size_t n_open;        /* readers there are, borrowed ones among them */
-    handle *writer;       /* NULL: not open yet, or borrowed */
+    handle *free;   /* to be borrowed for reading */
+    size_t n_open;  /* readers there are, borrowed ones among them */
+    handle *writer; /* NULL: not open yet, or borrowed */
+    handle *shared; /* for shelf_write, with its writers; NULL: not open yet */
+    kith_writers *writers;
     int writing;          /* the writer is borrowed */
     size_t loans, owners; /* all loans; those of LOAN_OWN */
     int making;           /* it is not finished: whoever asks for it waits */
@@ -111,6 +113,10 @@ static void book_close(book *b)
         handle_close(b->free);
         b->free = next;
     }
+    kith_writers_free(b->writers);
+    handle_close(b->shared);
+    b->writers = NULL;
+    b->shared = NULL;
     handle_close(b->writer); /* the last, so that it moves the log into the database */
     b->writer = NULL;
     b->n_open = 0;
@@ -390,6 +396,48 @@ void shelf_return(shelf *s, loan *l)
     put_back(s, l->book, l->kind, l->kind == LOAN_OWN ? NULL : l->handle);
     pthread_mutex_unlock(&s->lock);
     *l = (loan){0};
+}
+
+/* With the lock: what shelf_write works with. */
+static kith_status open_writers(book *b, kith_error *err)
+{
+    if (b->writers) return KITH_OK;
+    kith_status status = b->shared ? KITH_OK : handle_open(b->path, 0, &b->shared, err);
+    return status == KITH_OK ? kith_writers_create(b->shared->collection, &b->writers, err) : status;
+}
+
+kith_status shelf_write(shelf *s, const char *name, kith_change change, void *ctx, uint64_t *version,
+                        kith_error *err)
+{
+    pthread_mutex_lock(&s->lock);
+    book *b = finished_book(s, name);
+    if (!b || b->leaving) {
+        pthread_mutex_unlock(&s->lock);
+        return common_fail(err, KITH_NOTFOUND, "there is no collection of this name");
+    }
+    kith_status status = open_writers(b, err);
+    b->loans++; /* it stays until it is written */
+    pthread_mutex_unlock(&s->lock);
+    if (status == KITH_OK) status = kith_writers_write(b->writers, change, ctx, version, err);
+    pthread_mutex_lock(&s->lock);
+    b->loans--;
+    pthread_cond_broadcast(&s->returned);
+    pthread_mutex_unlock(&s->lock);
+    return status;
+}
+
+void shelf_written(shelf *s, uint64_t *batches, uint64_t *commits)
+{
+    *batches = *commits = 0;
+    pthread_mutex_lock(&s->lock);
+    for (size_t i = 0; i < s->n; i++) {
+        kith_writers_stats stats = {.struct_size = sizeof stats};
+        kith_writers *writers = s->books[i]->writers;
+        if (!writers || kith_writers_get_stats(writers, &stats, NULL) != KITH_OK) continue;
+        *batches += stats.batches;
+        *commits += stats.commits;
+    }
+    pthread_mutex_unlock(&s->lock);
 }
 
 /* ---- Which there are ---- */

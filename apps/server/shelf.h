@@ -14,6 +14,7 @@
 #include <stddef.h>
 
 #include <kith/gallery.h>
+#include <kith/writers.h>
 
 typedef struct shelf shelf;
 
@@ -49,6 +50,17 @@ typedef struct loan {
  *           collection can neither be dropped nor renamed.
  * Errors:   KITH_NOTFOUND; KITH_READONLY the file cannot be written; those of kith_collection_open. */
 kith_status shelf_borrow(shelf *s, const char *name, loan_kind kind, loan *out, kith_error *err);
+
+/* Write a batch of rows to the collection of a name: what `change` does, called in this thread. Those who write at the same time share
+ * the sync of the disk (kith/writers.h), so `change` may be called again; each has a batch of its own, and is on the disk when this
+ * returns. It is for small batches: the handle is none of the loans'.
+ * Out:      *version, of the collection with this batch.
+ * Errors:   KITH_NOTFOUND, KITH_READONLY as shelf_borrow; those of kith_writers_write. */
+kith_status shelf_write(shelf *s, const char *name, kith_change change, void *ctx, uint64_t *version,
+                        kith_error *err);
+
+/* How many batches were written so, and by how many commits, to the collections that are there. */
+void shelf_written(shelf *s, uint64_t *batches, uint64_t *commits);
 
 /* Give it back: pins and batches that are open are undone. Nothing happens for one that was not borrowed (zeroed). */
 void shelf_return(shelf *s, loan *l);

@@ -5,6 +5,7 @@ import math
 import random
 import struct
 import sys
+import threading
 import time
 import urllib.parse
 
@@ -54,6 +55,9 @@ key = found["results"][0]["key"]
 assert len(found["results"]) == 3 and found["results"][0]["distance"] < 1e-6 and found["width"] > 0
 ask("POST", f"/v1/collections/{album}/search/picture", b"no picture", status=415, kind="application/octet-stream")
 ask("POST", f"/v1/collections/{album}/search/picture?filter={urllib.parse.quote('width >')}", data, status=400, kind="application/octet-stream")
+seen = ask("POST", f"/v1/collections/{album}/search/picture?k=1&vector=1", data, kind="application/octet-stream")["vector"]
+assert len(seen) == ask("GET", f"/v1/collections/{album}")["dim"]
+assert ask("POST", f"/v1/collections/{album}/search", {"vector": seen, "k": 1})["results"][0]["key"] == key
 none = ask("POST", f"/v1/collections/{album}/search/picture?filter={urllib.parse.quote('width < 0')}", data, kind="application/octet-stream")
 assert none["results"] == []
 ask("GET", f"/v1/collections/{album}/rows/{key}/thumbnail")
@@ -117,6 +121,33 @@ ask("POST", rows_of, {"rows": [{"key": 7, "payload": {"only": True}}]})
 row = ask("GET", rows_of + "/7?vector=1")
 assert row["payload"] == {"only": True} and "vector" not in row
 ask("POST", rows_of, {"rows": [model[7]]})
+
+# Many write at once and share commits: each batch is there, a bad one among them alone is not.
+def write_often(number, failed):
+    own = Client(base)
+    try:
+        for i in range(12):
+            first = 100_000 + 1000 * number + 2 * i
+            version = own.ask("POST", rows_of, {"rows": [{"key": first, "payload": {"by": number}}, {"key": first + 1, "vector": [i] * DIM}]})["version"]
+            own.ask("POST", rows_of, {"rows": [{"key": first, "payload": {"by": -1}}, {"key": first, "vector": [1]}]}, status=400)
+            assert own.ask("GET", f"{rows_of}/{first}")["payload"] == {"by": number}
+            assert own.ask("POST", rows_of + "/delete", {"keys": [first + 1]})["version"] > version
+            own.ask("DELETE", f"{rows_of}/{first + 1}", status=404)
+    except Exception as fault:
+        failed.append(fault)
+
+
+before, failed = ask("GET", rows_of[:-5] + "/count")["count"], []
+writers = [threading.Thread(target=write_often, args=(number, failed)) for number in range(8)]
+for thread in writers:
+    thread.start()
+for thread in writers:
+    thread.join()
+assert not failed, failed
+assert ask("GET", rows_of[:-5] + "/count")["count"] == before + 8 * 12
+counters = dict(line.split() for line in client.fetch("GET", "/metrics")[2].decode().splitlines() if line.startswith("kith_write"))
+assert 8 * 24 <= float(counters["kith_write_batches_total"]) >= float(counters["kith_write_commits_total"]) > 0, counters
+assert ask("POST", rows_of + "/delete", {"filter": "$key >= 100000 and $key < 200000"})["deleted"] == 8 * 12
 
 # All or nothing; what is wrong is named.
 for bad in ({"vector": vector()[:-1]}, {"vector": ["a"] * DIM}, {"vector": 7}, {"key": 0}, {"key": 1.5}, {"key": "x"}, {"key": 1, "text": "a"},
