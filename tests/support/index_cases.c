@@ -151,10 +151,10 @@ int case_calls_matter(const family_case *family)
     return 0;
 }
 
-static void run_case(const family_case *family, kith_metric metric, kith_simd level,
+static void run_case(const family_case *family, kith_metric metric, kith_simd level, int lower,
                      void (*test)(const index_case *c))
 {
-    index_case c = {family, metric, level, ""};
+    index_case c = {family, metric, level, "", lower};
     now_metric = metric;
     now_dim = CASE_DIM;
     case_spec(family, CASE_DIM / 4, c.spec);
@@ -202,7 +202,7 @@ void for_each_case(int breadth, void (*test)(const index_case *c))
                 int has_turn = m == (f + turn + (size_t)level) % n;
                 if (!kith_simd_has((kith_simd)level) || (breadth & CASES_IN_TURN && !has_turn)) continue;
                 if ((kith_simd)level != best && (!(breadth & CASES_LEVELS) || !has_turn)) continue;
-                run_case(&families[f], known[m], (kith_simd)level, test);
+                run_case(&families[f], known[m], (kith_simd)level, (kith_simd)level != best, test);
             }
         }
     }

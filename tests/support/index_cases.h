@@ -31,6 +31,7 @@ typedef struct index_case {
     kith_metric metric;
     kith_simd level;
     char spec[64];
+    int lower; /* the level is below the one that the others run at */
 } index_case;
 
 /* Call test for every family x metric that it knows, at the SIMD level in use. What is being tested is printed when an

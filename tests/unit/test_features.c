@@ -77,7 +77,7 @@ static int make_samples(void **state)
     sampler = create(KITH_FEATURES_CLASSIC, 1);
     trained = create(KITH_FEATURES_CLASSIC, 1);
     for (size_t i = 0; i < N; i++) {
-        kith_image image = draw(i, 4000, 10); /* a strip has few patches: training on strips is quick */
+        kith_image image = draw(i, 2000, 10); /* a strip has few patches: training on strips is quick */
         if (kith_features_sample(sampler, &image, &samples[i], &sizes[i], &err) != KITH_OK) return -1;
         drop(&image);
     }
