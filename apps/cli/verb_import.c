@@ -3,6 +3,7 @@
  * Rows are put in batches. With each batch the collection keeps, as a named value, how far the source has been read: so an
  * import that was interrupted, killed even, goes on where the last durable batch ended, and no row comes twice. */
 #include "rows.h"
+#include "rows_settle.h"
 #include "rows_source.h"
 
 #include <errno.h>
@@ -26,6 +27,8 @@ typedef struct importing {
     rows_reading reading;
     rows_source *source;
     rows_target target;
+    rows_settler settler;
+    uint64_t bytes; /* of the batch at hand, about */
     kith_collection *collection;
     uint64_t done, first; /* rows imported, and when this run began */
     int ended;            /* the source has no more */
@@ -130,6 +133,7 @@ static int put_rows(cli_context *cli, importing *m)
         if (m->ended) break;
         if (rows_put(&m->target, &item, &err) != KITH_OK)
             return cli_fail(cli, cli->args[0], "row %" PRIu64 " of %s: %s", m->done, m->path, err.message);
+        m->bytes += item.row.payload_size + item.row.dim * sizeof(float) + 64;
         m->done++;
     }
     return CLI_OK;
@@ -145,6 +149,8 @@ static int import_batch(cli_context *cli, importing *m)
         (keep_place(m, &err) != KITH_OK || kith_collection_commit(m->collection, &err) != KITH_OK))
         status = cli_fail_message(cli, cli->args[0], &err);
     kith_collection_rollback(m->collection);
+    if (status == CLI_OK) rows_settler_wake(&m->settler, m->bytes);
+    m->bytes = 0;
     return status;
 }
 
@@ -174,6 +180,7 @@ static int open_collection(cli_context *cli, importing *m)
     kith_collection_options_init(&how);
     how.max_bytes = (uint64_t)m->o->max_bytes;
     how.wait_ms = cli->wait_ms;
+    how.log_bytes = (uint64_t)256 << 20; /* a thread works it in: rows_settle.h */
     kith_status status = kith_collection_open(cli->args[0], &how, &m->collection, &err);
     if (status == KITH_NOTFOUND) {
         if (m->o->metric) (void)kith_metric_parse(m->o->metric, &metric, NULL);
@@ -247,7 +254,9 @@ static int import_source(cli_context *cli, importing *m)
     if (status == CLI_OK) status = find_place(cli, m);
     struct timespec begin, end;
     clock_gettime(CLOCK_MONOTONIC, &begin);
+    if (status == CLI_OK && !m->ended) rows_settler_start(&m->settler, cli->args[0]);
     if (status == CLI_OK) status = import_all(cli, m);
+    rows_settler_stop(&m->settler);
     clock_gettime(CLOCK_MONOTONIC, &end);
     double seconds = (double)(end.tv_sec - begin.tv_sec) + (double)(end.tv_nsec - begin.tv_nsec) * 1e-9;
     if (status == CLI_OK) status = declare(cli, m, 1);

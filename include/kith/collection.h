@@ -69,6 +69,9 @@ typedef struct kith_collection_options {
                          * page cache of 16 MiB, and mapped segments, which the system may drop, are apart). Indexes are chosen
                          * to fit; where vectors do not, they are read from the database for each search; what cannot
                          * be done within it is refused with KITH_NOMEM, before it begins where that can be known */
+    uint64_t
+        log_bytes; /* a commit that leaves about so much in the write-ahead log moves it into the file, which takes
+                         * time; 16 MiB. See kith_collection_settle */
 } kith_collection_options;
 
 static inline void kith_collection_options_init(kith_collection_options *options)
@@ -80,6 +83,7 @@ static inline void kith_collection_options_init(kith_collection_options *options
     options->wait_ms = 5000;
     options->exact_rows = 20000;
     options->max_bytes = 0;
+    options->log_bytes = (uint64_t)16 << 20;
 }
 
 /* ---- Create, open, close ---- */
@@ -618,6 +622,14 @@ KITH_API kith_status kith_collection_fold(kith_collection *collection, const kit
  * kept part of the log from being moved (no harm: the next writer does it). */
 KITH_API kith_status kith_collection_optimize(kith_collection *collection, const kith_fold_options *options,
                                               kith_error *err);
+
+/* Move what is in the write-ahead log into the file, as far as no reader needs it there; nobody is kept from reading or writing
+ * meanwhile. Commits do it themselves whenever the log has grown by log_bytes: who writes much may give a larger one, and hand over
+ * a thread, with a handle of its own, that does this behind each commit. The log begins again from its start with a batch
+ * that begins when all of it has been moved.
+ * Out:      *left, may be NULL: bytes of the log that could not be moved, because they are read, or another is at it.
+ * Errors:   KITH_READONLY; KITH_INVALID inside a batch and while pinned; KITH_IO; KITH_NOMEM. Nothing is lost. */
+KITH_API kith_status kith_collection_settle(kith_collection *collection, uint64_t *left, kith_error *err);
 
 /* ---- What it is and whether it is sound ---- */
 

@@ -54,6 +54,7 @@ kith_status ki_handle_create(const char *path, const kith_collection_options *gi
     c->read_only = options.read_only != 0;
     c->wait_ms = options.wait_ms;
     c->exact_rows = options.exact_rows;
+    c->log_bytes = options.log_bytes;
     c->path = ki_strdup(c->allocator, path);
     c->folder = joined(c->allocator, path, ".d");
     if (!c->path || !c->folder) {

@@ -106,6 +106,7 @@ struct kith_collection {
     int broken;               /* an I/O error in commit: nothing more is done with this handle */
     unsigned wait_ms;
     size_t exact_rows;
+    uint64_t log_bytes;
     int half;   /* a copy that is not finished may be opened by this handle */
     int adopts; /* changes are not logged: the log of another collection is taken over after them */
     int schema; /* version of the file's tables; KI_SCHEMA_VERSION when it may be written */
@@ -167,6 +168,10 @@ void ki_db_reset(kith_collection *c, enum ki_sql which);
 kith_status ki_corrupt(const kith_collection *c, kith_error *err, const char *fmt, ...) KI_PRINTF(3, 4);
 
 /* ---- schema.c ---- */
+
+/* Bytes of a page of a database that was made here. 16 KiB: several rows of a few kilobytes to a page. With 4 KiB a 960-d vector
+ * would take two pages. */
+#define KI_PAGE_BYTES 16384
 
 /* The version of the schema that this library writes. */
 #define KI_SCHEMA_VERSION 3

@@ -607,6 +607,25 @@ static kith_status work_log_in(kith_collection *c, int *busy, kith_error *err)
     return KITH_OK;
 }
 
+kith_status kith_collection_settle(kith_collection *c, uint64_t *left, kith_error *err)
+{
+    sqlite3_stmt *stmt;
+    int row;
+    if (c->mode != KI_IDLE)
+        return ki_fail(err, KITH_INVALID, "the collection is %s",
+                       c->mode == KI_PINNED ? "pinned" : "in a batch");
+    if (c->read_only) return ki_fail(err, KITH_READONLY, "%s: was opened for reading only", c->path);
+    if (c->broken)
+        return ki_fail(err, KITH_IO, "%s: an earlier commit failed to reach the disk; open it anew", c->path);
+    KI_TRY(ki_db_prepare(c, KI_SQL_SETTLE, &stmt, err));
+    KI_TRY(ki_db_step(c, KI_SQL_SETTLE, &row, err));
+    /* Pages that are in the log, and those of them that are in the file, too; -1: another is at it. */
+    int64_t pages = row ? sqlite3_column_int64(stmt, 1) : 0, moved = row ? sqlite3_column_int64(stmt, 2) : 0;
+    if (row) ki_db_reset(c, KI_SQL_SETTLE);
+    if (left) *left = pages > moved ? (uint64_t)(pages - moved) * KI_PAGE_BYTES : 0;
+    return KITH_OK;
+}
+
 kith_status kith_collection_optimize(kith_collection *c, const kith_fold_options *options, kith_error *err)
 {
     int busy;

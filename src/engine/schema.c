@@ -134,8 +134,9 @@ kith_status ki_schema_create(kith_collection *c, kith_error *err)
 {
     char pragma[64];
     snprintf(pragma, sizeof pragma, "PRAGMA application_id=%d", c->half ? KI_PART_ID : KI_APPLICATION_ID);
-    /* 16 KiB: several rows of a few kilobytes to a page. With 4 KiB a 960-d vector would take two pages. */
-    KI_TRY(ki_db_exec(c, "PRAGMA page_size=16384; BEGIN", "cannot be made", err));
+    char begin[64];
+    snprintf(begin, sizeof begin, "PRAGMA page_size=%d; BEGIN", KI_PAGE_BYTES);
+    KI_TRY(ki_db_exec(c, begin, "cannot be made", err));
     KI_TRY(ki_db_exec(c, pragma, "cannot be made", err));
     KI_TRY(migrate(c, 0, KI_SCHEMA_VERSION, err));
     KI_TRY(ki_db_exec(c, "INSERT INTO collection VALUES(1, randomblob(16), 0, 0, 0, 1, 0, 0, 0, 0, 0, 0)",

@@ -119,14 +119,16 @@ static kith_status configure(kith_collection *c, kith_error *err)
     sqlite3_limit(c->db, SQLITE_LIMIT_ATTACHED, 0);
     sqlite3_limit(c->db, SQLITE_LIMIT_LENGTH, (int)KITH_COLLECTION_MAX_META + (1 << 20));
     ki_db_patience(c, c->wait_ms);
-    char pragmas[256];
+    char pragmas[320];
+    uint64_t pages = c->log_bytes / KI_PAGE_BYTES;
+    pages = pages < 1 ? 1 : pages > INT32_MAX ? INT32_MAX : pages;
     /* secure_delete=FAST: Debian's library zeroes every freed page by default, which doubles the writing of a
      * delete; FAST zeroes where a page is written anyway. */
     snprintf(
         pragmas, sizeof pragmas,
         "PRAGMA cell_size_check=ON; PRAGMA mmap_size=0; PRAGMA synchronous=FULL; PRAGMA secure_delete=FAST;"
-        "PRAGMA temp_store=MEMORY; PRAGMA cache_size=-%d; PRAGMA query_only=%d",
-        CACHE_KIB, c->read_only != 0);
+        "PRAGMA temp_store=MEMORY; PRAGMA cache_size=-%d; PRAGMA query_only=%d; PRAGMA wal_autocheckpoint=%d",
+        CACHE_KIB, c->read_only != 0, (int)pages);
     return ki_db_exec(c, pragmas, "cannot be opened", err);
 }
 

@@ -586,6 +586,7 @@ static kith_status tune(const kith_collection_options *options, outcome *out, ki
     bounded.exact_rows = 20;
     kith_status status = kith_collection_open(path, &bounded, &c, err);
     if (status == KITH_OK) status = kith_collection_tune(c, &tuning, &tuned, err);
+    if (status == KITH_OK) status = kith_collection_settle(c, NULL, err);
     if (status == KITH_OK) status = kith_collection_get_tuning(c, NULL, &tuned, err);
     if (status == KITH_OK) assert_true(tuned.target_recall == 0.95);
     if (status == KITH_OK) status = kith_collection_plan_fold(c, NULL, &plan, err);

@@ -475,6 +475,42 @@ static void a_second_writer_waits(void **state)
 }
 
 /* Two processes read while one writes: each sees whole batches only. Every batch moves all rows of one value. */
+/* What the log holds goes into the file, beside those who read it; of what they read, the rest later. */
+static void logs_are_settled(void **state)
+{
+    (void)state;
+    kith_error err;
+    uint64_t left = 1, rows;
+    float x[200 * 4] = {0};
+    kith_collection_options options;
+    kith_collection *c = test_collection("settled.kith", 4, KITH_L2SQ), *reader, *other;
+    kith_collection_options_init(&options);
+    options.read_only = 1;
+    assert_ok(kith_collection_open(test_path("settled.kith"), &options, &reader, &err), &err);
+    assert_ok(kith_collection_open(test_path("settled.kith"), NULL, &other, &err), &err);
+    test_put_rows(c, 1, 100, x, 4);
+    assert_ok(kith_collection_pin(reader, &err), &err);
+    refuse(kith_collection_settle(reader, &left, &err), KITH_INVALID, &err, "pinned");
+    test_put_rows(c, 101, 100, x, 4);
+    assert_ok(kith_collection_settle(other, &left, &err), &err);
+    assert_true(left > 0);
+    assert_ok(kith_collection_begin(c, &err), &err);
+    refuse(kith_collection_settle(c, &left, &err), KITH_INVALID, &err, "in a batch");
+    kith_collection_rollback(c);
+    assert_ok(kith_collection_count(reader, &rows, NULL, &err), &err);
+    assert_int_equal(rows, 100);
+    kith_collection_unpin(reader);
+    refuse(kith_collection_settle(reader, &left, &err), KITH_READONLY, &err, "reading only");
+    assert_ok(kith_collection_settle(other, &left, &err), &err);
+    assert_int_equal(left, 0);
+    assert_ok(kith_collection_settle(c, NULL, &err), &err);
+    assert_ok(kith_collection_count(reader, &rows, NULL, &err), &err);
+    assert_int_equal(rows, 200);
+    kith_collection_close(other);
+    kith_collection_close(reader);
+    kith_collection_close(c);
+}
+
 static void readers_see_whole_batches(void **state)
 {
     (void)state;
@@ -910,6 +946,7 @@ int main(void)
         cmocka_unit_test(batches_are_whole_or_nothing),
         cmocka_unit_test(a_second_writer_waits),
         cmocka_unit_test(readers_see_whole_batches),
+        cmocka_unit_test(logs_are_settled),
         cmocka_unit_test(vectors_can_be_replaced_as_a_whole),
         cmocka_unit_test(bad_rows_are_refused),
         cmocka_unit_test(creating_and_opening),
