@@ -61,7 +61,7 @@ const family_case families[] = {
     {"RKDForest4,Flat", 0, 1, 0.9},
     {"RPForest8,Flat", 0, 1, 0.9},
     {"RPForest8,PQ@x6,RFlat", 0, 1, 0.8},
-    {"NNDescent40,Flat", 0, 1, 0.95},
+    {"NNDescent24,Flat", 0, 1, 0.95},
     {"NSG24,Flat", 0, 1, 0.95},
     {"Vamana24,SQ8,RFlat", 0, 1, 0.95},
     {"NSW32,Flat", 0, 1, 0.95},
