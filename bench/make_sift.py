@@ -73,14 +73,17 @@ def main():
     sift = cv2.SIFT_create(nfeatures=4000, contrastThreshold=0.02)
     if not os.path.exists(os.path.join(folder, "query.bvecs")):
         queries = [descriptors(sift, os.path.join(photos, n), QUERIES // len(asked) + 1) for n in sorted(asked)]
-        with open(os.path.join(folder, "query.bvecs"), "wb") as out:
+        with open(os.path.join(folder, "query.part"), "wb") as out:
             write(out, np.concatenate(queries)[:QUERIES])
+        os.rename(os.path.join(folder, "query.part"), os.path.join(folder, "query.bvecs"))
     left = [n for n in names if n not in asked]
     with open(os.path.join(folder, "base.bvecs"), "ab") as out, open(os.path.join(folder, "photos.tsv"), "a+") as journal:
         journal.seek(0)
         whole = [line for line in journal if line.endswith("\n")]
         journal.truncate(len("".join(whole).encode()))
         given = [int(line.split("\t")[1]) for line in whole]
+        if [line.split("\t")[0] for line in whole] != left[:len(given)]:
+            sys.exit(f"{folder}: begun with other photographs")
         done = sum(given)
         out.truncate(done * 132)
         for i, name in enumerate(left[len(given):], len(given)):
