@@ -7,7 +7,7 @@ enum {
     RING = 2 << 20, /* bytes kept; arbitrary: the payloads of some ten thousand rows */
     LONGEST = 4096, /* of one */
     SETS = 16384,   /* of PLACES entries each */
-    PLACES = 2      /* that a row may be found at */
+    PLACES = 4      /* that a row may be found at */
 };
 
 /* Bytes have the number at which they were put, counted from the first: those of the last RING are in the ring. */
