@@ -67,6 +67,7 @@ typedef struct kith_writers_stats {
     uint64_t commits;   /* that made them durable */
     uint64_t largest;   /* batches of one of them */
     uint64_t repeated;  /* batches that were made once more */
+    uint64_t waiting;   /* calls that wait for their turn just now */
 } kith_writers_stats;
 
 /* What has been written so far, from any thread. KITH_INVALID for a struct_size that is not known. */

@@ -317,6 +317,7 @@ kith_status kith_writers_get_stats(kith_writers *w, kith_writers_stats *stats, k
                        stats ? stats->struct_size : 0, sizeof *stats);
     pthread_mutex_lock(&w->lock);
     *stats = w->stats;
+    stats->waiting = w->waiting.n;
     pthread_mutex_unlock(&w->lock);
     stats->struct_size = sizeof *stats;
     return KITH_OK;

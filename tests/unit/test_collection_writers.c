@@ -101,16 +101,16 @@ static void write_in_order(writing *list, size_t n)
     for (size_t i = 0; i < n; i++) {
         assert_int_equal(pthread_create(&threads[i], NULL, write_one, &list[i]), 0);
         while (i == 0 && !atomic_load(&list[0].begun)) usleep(100);
-        usleep(
-            20000); /* nothing tells from outside that it waits; if it does not yet, the order differs and the test fails */
+        while (i > 0 && stats_of(list[0].writers).waiting < i) usleep(100);
     }
     atomic_store(&gate, 1);
     for (size_t i = 0; i < n; i++) pthread_join(threads[i], NULL);
 }
 
-static void one_commit_for_all(void **state)
+/* Returns 1 when it was one commit. On a machine so busy that the batches take longer than a group is open they are several, which is
+ * as it should be, but shows less: whoever asks tries again. */
+static int write_five(void)
 {
-    (void)state;
     kith_writers *writers;
     kith_collection *c = test_collection("group.kith", DIM, KITH_L2SQ), *reader;
     writing list[5] = {{.key = 1}, {.key = 10}, {.key = 20}, {.key = 30}, {.key = 40}};
@@ -123,15 +123,26 @@ static void one_commit_for_all(void **state)
     }
     kith_writers_stats stats = stats_of(writers);
     assert_int_equal(stats.batches, 5);
-    assert_int_equal(stats.commits, 1);
-    assert_int_equal(stats.largest, 5);
+    assert_true(stats.commits > 1 || stats.largest == 5);
     assert_int_equal(stats.repeated, 0);
+    assert_int_equal(stats.waiting, 0);
     assert_ok(kith_collection_open(test_path("group.kith"), NULL, &reader, &err), &err);
     assert_int_equal(count(reader), 10);
     assert_ok(kith_collection_check(reader, NULL, &err), &err);
     kith_collection_close(reader);
     kith_writers_free(writers);
     kith_collection_close(c);
+    return stats.commits == 1;
+}
+
+enum { TRIES = 50 };
+
+static void one_commit_for_all(void **state)
+{
+    (void)state;
+    int tries = 0;
+    while (!write_five())
+        if (++tries == TRIES) fail_msg("five batches were never one commit");
 }
 
 /* Each way of failing, in the midst of others: they are there as if it had never been. */
@@ -166,7 +177,6 @@ static void who_fails_fails_alone(void **state)
             assert_int_equal(list[j].begun, 1);
         }
         kith_writers_stats stats = stats_of(writers);
-        assert_int_equal(stats.commits, 1);
         assert_int_equal(stats.batches, ways[i].way == GOOD ? 4 : 3);
         assert_int_equal(list[4].version, 2 * stats.batches);
         kith_writers_free(writers);
@@ -179,29 +189,36 @@ static void who_fails_fails_alone(void **state)
 }
 
 /* A batch whose failure takes the transaction along: those before it are made again, once and each by itself. */
-static void who_is_taken_along_comes_again(void **state)
+static int write_and_lose(void)
 {
-    (void)state;
     kith_writers *writers;
     kith_collection *c = test_collection("again.kith", DIM, KITH_L2SQ);
     writing list[5] = {{.key = 1}, {.key = 10}, {.key = 20, .way = LOSES_ALL}, {.key = 30}, {.key = 40}};
     assert_ok(kith_writers_create(c, &writers, &err), &err);
     for (size_t j = 0; j < 5; j++) list[j].writers = writers;
     write_in_order(list, 5);
+    kith_writers_stats stats = stats_of(writers);
     for (size_t j = 0; j < 5; j++) {
-        assert_int_equal(list[j].begun, j < 2 ? 2 : 1);
+        if (stats.repeated == 2) assert_int_equal(list[j].begun, j < 2 ? 2 : 1);
         if (j != 2) assert_ok(list[j].status, &list[j].err);
         if (j != 2) assert_int_equal(list[j].version, j < 2 ? 2 * (j + 1) : 2 * j);
     }
     assert_int_equal(list[2].status, KITH_IO);
-    kith_writers_stats stats = stats_of(writers);
     assert_int_equal(stats.batches, 4);
-    assert_int_equal(stats.commits, 3); /* two of one batch, one of the two behind */
-    assert_int_equal(stats.repeated, 2);
+    assert_true(stats.repeated < 2 || stats.commits >= 3); /* two of one batch, one of the two behind */
     kith_writers_free(writers);
     assert_int_equal(count(c), 8);
     assert_ok(kith_collection_check(c, NULL, &err), &err);
     kith_collection_close(c);
+    return stats.repeated == 2;
+}
+
+static void who_is_taken_along_comes_again(void **state)
+{
+    (void)state;
+    int tries = 0;
+    while (!write_and_lose())
+        if (++tries == TRIES) fail_msg("there was never one that took others along");
 }
 
 /* ---- Many, in whatever order ---- */
@@ -259,7 +276,7 @@ static void others_are_waited_for(void **state)
     kith_collection *other = test_collection("busy.kith", DIM, KITH_L2SQ), *c;
     kith_collection_options options;
     kith_collection_options_init(&options);
-    options.wait_ms = 300;
+    options.wait_ms = 1000;
     assert_ok(kith_collection_open(test_path("busy.kith"), &options, &c, &err), &err);
     assert_ok(kith_writers_create(c, &writers, &err), &err);
     assert_ok(kith_collection_begin(other, &err), &err);
@@ -275,7 +292,7 @@ static void others_are_waited_for(void **state)
         assert_int_equal(list[i].status, KITH_BUSY);
         assert_int_equal(list[i].begun, 0);
     }
-    assert_true(ki_now_ns() - begun < 1100000000u); /* they wait at the same time, not one behind the other */
+    assert_true(ki_now_ns() - begun < 3900000000u); /* they wait at the same time: four in turn take 4 s */
     kith_collection_rollback(other);
     write_one(&list[0]);
     assert_ok(list[0].status, &list[0].err);
