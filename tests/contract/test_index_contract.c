@@ -675,7 +675,7 @@ static void target_recall(const index_case *c)
 static void test_target_recall(void **state)
 {
     (void)state;
-    for_each_case(0, target_recall);
+    for_each_case(CASES_IN_TURN, target_recall);
 }
 
 static void bad_searches(const index_case *c)
