@@ -53,8 +53,8 @@ kith_status ki_db_fail(const kith_collection *c, int rc, kith_error *err, const 
     const char *text =
         c->db && sqlite3_errcode(c->db) != SQLITE_OK ? sqlite3_errmsg(c->db) : sqlite3_errstr(rc);
     if (status == KITH_BUSY)
-        ki_fail(err, status, "%s: %s: another process was writing for all of the %u ms waited", c->path, what,
-                c->wait_ms);
+        ki_fail(err, status, "%s: %s: another handle or process was writing for all of the %u ms waited",
+                c->path, what, c->wait_ms);
     else if (status == KITH_FORMAT)
         ki_fail(err, status, "%s is not a collection", c->path);
     else

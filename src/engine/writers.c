@@ -5,7 +5,8 @@
  *     WAITING -> AT_WORK -> JOINED -> DONE
  *
  * waiting for its turn in the order of the calls; at work, alone in having the handle; joined to the batches that the next
- * commit will make durable. Whoever ends his turn gives it to the next member, or commits when there is none, for all who
+ * commit will make durable. A member whose batch failed joins, too, when there are others: it may have failed for what they wrote,
+ * and nobody is told of that before it is on the disk. Whoever ends his turn gives it to the next member, or commits when there is none, for all who
  * joined. So the handle and its transaction go from thread to thread, no thread is needed for the commit itself, and what a
  * batch does is done by the thread whose batch it is.
  *
@@ -15,9 +16,9 @@
  *
  *   W1  at most one member is AT_WORK, and only while working is 1; the handle is his, without the lock.
  *   W2  a transaction is open (collection->shared) exactly while members are JOINED, or one is AT_WORK.
- *   W3  members that JOINED have a batch in that transaction, in the order of the list. When it is lost they wait again, in front
- *       of all others and in that order, each with a commit of its own. */
-#include <kith/writers.h>
+ *   W3  members that JOINED have a batch in that transaction, in the order of the list, or have failed behind one that has; the
+ *       first has one. When it is lost they wait again, in front of all others and in that order, each with a commit of its own. */
+#include "engine/writers.h"
 
 #include "base/run.h"
 #include "engine/engine.h"
@@ -43,7 +44,7 @@ typedef struct member {
     member_state state;
     int alone; /* it has been undone for another's sake: its commit is its own */
     uint64_t arrived_ns, version;
-    kith_status status;
+    kith_status status; /* of its batch, then of the call */
     kith_error err;
 } member;
 
@@ -62,10 +63,13 @@ struct kith_writers {
     int working;        /* somebody has the handle, or is about to give it on */
     unsigned turns;     /* that this group has had */
     unsigned usual;     /* that the last one had */
+    uint64_t group_ns;  /* how long a group takes more members */
     uint64_t begun_ns;  /* when the first of the group joined */
     uint64_t linger_ns; /* until when its commit waits; 0: it has not begun to */
     uint64_t commit_ns; /* how long the last commit took */
     kith_writers_stats stats;
+    uint64_t
+        denied_ns; /* of who is at work: since when another has had the writer's lock; 0: not, as far as is known */
 };
 
 /* ---- Lines ---- */
@@ -120,6 +124,8 @@ kith_status kith_writers_create(kith_collection *collection, kith_writers **writ
     if (!w) return ki_fail_nomem(err, sizeof *w);
     w->collection = collection;
     w->allocator = collection->owner;
+    w->group_ns = GROUP_NS;
+    w->stats.broken = collection->broken != 0;
     line_clear(&w->waiting);
     line_clear(&w->joined);
     int failed = pthread_mutex_init(&w->lock, NULL);
@@ -176,19 +182,23 @@ static void repeat(kith_writers *w)
     line_clear(&w->joined);
 }
 
+/* The commit has answered: those of the group are told, who failed what he failed with. */
 static void acknowledge(kith_writers *w, kith_status status, const kith_error *err)
 {
-    if (status == KITH_OK) {
-        w->stats.batches += w->joined.n;
-        w->stats.commits++;
-        if (w->joined.n > w->stats.largest) w->stats.largest = w->joined.n;
-    }
+    unsigned made = 0;
     while (w->joined.n > 0) {
         member *m = line_take(&w->joined);
-        m->status = status;
-        if (status != KITH_OK) m->err = *err;
+        if (status != KITH_OK) {
+            m->status = status;
+            m->err = *err;
+        }
+        made += m->status == KITH_OK;
         put(m, DONE);
     }
+    if (status != KITH_OK) return;
+    w->stats.batches += made;
+    w->stats.commits++;
+    if (made > w->stats.largest) w->stats.largest = made;
 }
 
 /* End the group; the lock is let go meanwhile. */
@@ -204,6 +214,7 @@ static void commit(kith_writers *w)
     uint64_t took = ki_now_ns() - begun;
     pthread_mutex_lock(&w->lock);
     w->commit_ns = took;
+    w->stats.broken = c->broken != 0;
     /* What failed for many may be possible for each. But of a handle that is broken nobody knows what is on the disk. */
     if (status == KITH_OK || w->joined.n == 1 || c->broken)
         acknowledge(w, status, &err);
@@ -216,7 +227,7 @@ static int takes_more(const kith_writers *w)
 {
     if (w->joined.n == 0) return 1;
     return !w->joined.first->alone && !w->waiting.first->alone && w->turns < KITH_WRITERS_MOST &&
-           ki_now_ns() - w->begun_ns < GROUP_NS;
+           ki_now_ns() - w->begun_ns < w->group_ns;
 }
 
 /* Nobody waits: give those who may be about to come the time to. Returns 0 when it is time to commit. */
@@ -235,13 +246,13 @@ static int linger(kith_writers *w)
 /* A member's batch has been made, or has failed: give the turn on, or commit. */
 static void end_turn(kith_writers *w, member *m)
 {
-    if (m->status == KITH_OK) {
+    if (m->status == KITH_OK || w->joined.n > 0) {
         m->state = JOINED;
         line_append(&w->joined, m);
         if (w->joined.n == 1) w->begun_ns = ki_now_ns();
-    } else {
-        m->state = DONE;
         if (!w->collection->shared) repeat(w);
+    } else {
+        m->state = DONE; /* it saw nothing but what is on the disk */
     }
     do {
         if (w->waiting.n > 0 && takes_more(w)) {
@@ -256,12 +267,17 @@ static void end_turn(kith_writers *w, member *m)
 
 /* ---- Writing ---- */
 
-/* How long others may still be waited for: wait_ms from the call on, not from the turn. */
-static unsigned patience(const kith_writers *w, const member *m)
+/* Get the writer's lock. Of the wait_ms for which others are waited for, the time counts for which one of these members has asked
+ * for the lock in vain since this one came; not that which they took to write. */
+static kith_status begin_group(kith_writers *w, member *m)
 {
-    uint64_t waited = (ki_now_ns() - m->arrived_ns) / 1000000;
-    unsigned wait_ms = w->collection->wait_ms;
-    return waited < wait_ms ? wait_ms - (unsigned)waited : 0;
+    kith_collection *c = w->collection;
+    uint64_t now = ki_now_ns();
+    if (w->denied_ns == 0) w->denied_ns = now;
+    uint64_t waited = (now - (w->denied_ns > m->arrived_ns ? w->denied_ns : m->arrived_ns)) / 1000000;
+    kith_status status = ki_share_begin(c, waited < c->wait_ms ? c->wait_ms - (unsigned)waited : 0, &m->err);
+    if (status != KITH_BUSY) w->denied_ns = 0;
+    return status;
 }
 
 /* Make the batch, in the turn of the member; without the lock. */
@@ -269,7 +285,7 @@ static void make_batch(kith_writers *w, member *m, kith_change change, void *ctx
 {
     kith_collection *c = w->collection;
     ki_error_clear(&m->err);
-    m->status = c->shared ? KITH_OK : ki_share_begin(c, patience(w, m), &m->err);
+    m->status = c->shared ? KITH_OK : begin_group(w, m);
     if (m->status == KITH_OK) m->status = ki_share_batch(c, &m->err);
     if (m->status != KITH_OK) return;
     kith_status status = change(c, ctx, &m->err);
@@ -307,6 +323,13 @@ kith_status kith_writers_write(kith_writers *w, kith_change change, void *ctx, u
     if (m.status != KITH_OK && err) *err = m.err;
     if (m.status == KITH_OK && version) *version = m.version;
     return m.status;
+}
+
+void ki_writers_set_group_ns(kith_writers *w, uint64_t ns)
+{
+    pthread_mutex_lock(&w->lock);
+    w->group_ns = ns;
+    pthread_mutex_unlock(&w->lock);
 }
 
 kith_status kith_writers_get_stats(kith_writers *w, kith_writers_stats *stats, kith_error *err)
