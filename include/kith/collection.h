@@ -25,7 +25,8 @@
  * for each thread that works at the same time. A handle must not be used on both sides of a fork.
  *
  * Memory: the handle's own memory comes from the allocator of the options; SQLite and jansson use theirs. The
- * first search reads the vectors that no segment covers into memory and keeps them (4 * dim bytes each).
+ * first search reads the vectors that no segment covers into memory and keeps them (4 * dim bytes each). From the first payload or
+ * text of a row that is read, a handle without max_bytes keeps those read lately, in some 4 MB.
  */
 #ifndef KITH_COLLECTION_H
 #define KITH_COLLECTION_H
@@ -627,7 +628,8 @@ KITH_API kith_status kith_collection_optimize(kith_collection *collection, const
  * meanwhile. Commits do it themselves whenever the log has grown by log_bytes: who writes much may give a larger one, and hand over
  * a thread, with a handle of its own, that does this behind each commit. The log begins again from its start with a batch
  * that begins when all of it has been moved.
- * Out:      *left, may be NULL: bytes of the log that could not be moved, because they are read, or another is at it.
+ * Out:      *left, may be NULL: bytes of the log, about, that could not be moved, because they are read; UINT64_MAX when another is
+ *           moving them, and nothing was done here.
  * Errors:   KITH_READONLY; KITH_INVALID inside a batch and while pinned; KITH_IO; KITH_NOMEM. Nothing is lost. */
 KITH_API kith_status kith_collection_settle(kith_collection *collection, uint64_t *left, kith_error *err);
 

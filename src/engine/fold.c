@@ -619,10 +619,11 @@ kith_status kith_collection_settle(kith_collection *c, uint64_t *left, kith_erro
         return ki_fail(err, KITH_IO, "%s: an earlier commit failed to reach the disk; open it anew", c->path);
     KI_TRY(ki_db_prepare(c, KI_SQL_SETTLE, &stmt, err));
     KI_TRY(ki_db_step(c, KI_SQL_SETTLE, &row, err));
-    /* Pages that are in the log, and those of them that are in the file, too; -1: another is at it. */
+    /* Pages that are in the log, and those of them that are in the file, too; while another is at it, neither. */
+    int other = row && sqlite3_column_int(stmt, 0) != 0;
     int64_t pages = row ? sqlite3_column_int64(stmt, 1) : 0, moved = row ? sqlite3_column_int64(stmt, 2) : 0;
     if (row) ki_db_reset(c, KI_SQL_SETTLE);
-    if (left) *left = pages > moved ? (uint64_t)(pages - moved) * KI_PAGE_BYTES : 0;
+    if (left) *left = other ? UINT64_MAX : pages > moved ? (uint64_t)(pages - moved) * KI_PAGE_BYTES : 0;
     return KITH_OK;
 }
 

@@ -5,10 +5,10 @@
  *     WAITING -> AT_WORK -> JOINED -> DONE
  *
  * waiting for its turn in the order of the calls; at work, alone in having the handle; joined to the batches that the next
- * commit will make durable. A member whose batch failed joins, too, when there are others: it may have failed for what they wrote,
- * and nobody is told of that before it is on the disk. Whoever ends his turn gives it to the next member, or commits when there is none, for all who
- * joined. So the handle and its transaction go from thread to thread, no thread is needed for the commit itself, and what a
- * batch does is done by the thread whose batch it is.
+ * commit will make durable. A member whose batch failed joins, too, when there are others: it may have failed for what they
+ * wrote, and nobody is told of that before it is on the disk. Whoever ends his turn gives it to the next member, or commits when
+ * there is none, for all who joined. So the handle and its transaction go from thread to thread, no thread is needed for
+ * the commit itself, and what a batch does is done by the thread whose batch it is.
  *
  * Without more the commits would alternate: while one is under way all the others come to wait, and the thread that it wakes
  * finds itself at the end of them, alone, or in front of them when it is quicker. So a commit waits (lingers) until it has as
@@ -68,8 +68,8 @@ struct kith_writers {
     uint64_t linger_ns; /* until when its commit waits; 0: it has not begun to */
     uint64_t commit_ns; /* how long the last commit took */
     kith_writers_stats stats;
-    uint64_t
-        denied_ns; /* of who is at work: since when another has had the writer's lock; 0: not, as far as is known */
+    /* Of who is AT_WORK, without the lock: since when another has had the writer's; 0: none is known to. */
+    uint64_t denied_ns;
 };
 
 /* ---- Lines ---- */

@@ -1,6 +1,7 @@
 /* Collections: what is put comes back, batches are whole or nothing, bad input is refused by name. */
 #include "collections.h"
 
+#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -474,7 +475,9 @@ static void a_second_writer_waits(void **state)
     kith_collection_close(first);
 }
 
-/* Two processes read while one writes: each sees whole batches only. Every batch moves all rows of one value. */
+/* Of NAME.kith-shm: whoever works the log in has locked it (sqlite.org/walformat.html). */
+enum { CHECKPOINT_BYTE = 121 };
+
 /* What the log holds goes into the file, beside those who read it; of what they read, the rest later. */
 static void logs_are_settled(void **state)
 {
@@ -501,6 +504,13 @@ static void logs_are_settled(void **state)
     assert_int_equal(rows, 100);
     kith_collection_unpin(reader);
     refuse(kith_collection_settle(reader, &left, &err), KITH_READONLY, &err, "reading only");
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = CHECKPOINT_BYTE, .l_len = 1};
+    int fd = open(test_path("settled.kith-shm"), O_RDWR | O_CLOEXEC);
+    assert_int_equal(fcntl(fd, F_OFD_SETLK, &lock), 0);
+    assert_ok(kith_collection_settle(other, &left, &err), &err);
+    assert_true(left == UINT64_MAX);
+    lock.l_type = F_UNLCK;
+    assert_int_equal(fcntl(fd, F_OFD_SETLK, &lock), 0);
     assert_ok(kith_collection_settle(other, &left, &err), &err);
     assert_int_equal(left, 0);
     assert_ok(kith_collection_settle(c, NULL, &err), &err);
@@ -509,8 +519,10 @@ static void logs_are_settled(void **state)
     kith_collection_close(other);
     kith_collection_close(reader);
     kith_collection_close(c);
+    close(fd); /* not before: it takes SQLite's own locks of the file along */
 }
 
+/* Two processes read while one writes: each sees whole batches only. Every batch moves all rows of one value. */
 static void readers_see_whole_batches(void **state)
 {
     (void)state;
