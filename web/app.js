@@ -143,11 +143,19 @@ function addExample(list, row) {
 
 const meanOf = (list) => list[0].map((_, d) => list.reduce((sum, x) => sum + x[d], 0) / list.length);
 
+// The vector of a picture that has none yet. While it is asked for the picture may be cropped: then it is that of another part.
+async function findVector(picture) {
+  while (!picture.vector) {
+    const part = picture.part, vector = await api.pictureVector(state.collection, part ?? picture.blob);
+    if (picture.part === part) picture.vector = vector;
+  }
+}
+
 // Of pictures and rows together: what is looked for is the mean of those to be like, moved away from the mean of the others, as the
 // server does it for rows alone.
 async function searchMixed(k, filter) {
   const rows = [...state.like, ...state.unlike], vectors = await api.vectors(state.collection, rows.map((row) => row.key));
-  for (const picture of state.pictures) picture.vector ??= await api.pictureVector(state.collection, picture.part ?? picture.blob);
+  for (const picture of state.pictures) await findVector(picture);
   const of = (minus, list) => state.pictures.filter((p) => p.minus === minus).map((p) => p.vector)
     .concat(vectors.filter((v, i) => v && list.includes(rows[i])));
   const like = of(false, state.like), unlike = of(true, state.unlike);

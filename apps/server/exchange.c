@@ -114,6 +114,13 @@ static int waits_for_body(request *r)
     return length > 0 && length <= SHORT_BODY;
 }
 
+/* A worker looks at the password; the body waits in the socket until then. 0: not any more. */
+static int prove_later(request *r)
+{
+    watch_enter(r->server->watch, r->watched, WATCH_OURS, 0);
+    return work_push(r->server->work, r);
+}
+
 /* The head has come. */
 static enum MHD_Result on_head(request *r)
 {
@@ -125,6 +132,11 @@ static enum MHD_Result on_head(request *r)
         answer_refused(r);
     else if (routes_admit(r) && is_stream(r))
         import_begin(r);
+    if (r->unproven) {
+        if (prove_later(r)) return MHD_YES; /* it is the worker's now */
+        r->refused = 503;
+        answer_refused(r);
+    }
     return r->response && !waits_for_body(r) ? answer_now(r) : MHD_YES;
 }
 

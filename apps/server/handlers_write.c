@@ -168,9 +168,8 @@ static kith_status delete_one(kith_collection *c, void *ctx, kith_error *err)
 {
     const named_row *row = ctx;
     int64_t key = row->key;
-    if (row->text && kith_collection_key_of(c, row->text, &key, NULL) != KITH_OK)
-        return common_fail(err, KITH_NOTFOUND, "there is no row of this text");
-    return kith_collection_delete(c, key, err);
+    kith_status status = row->text ? kith_collection_key_of(c, row->text, &key, err) : KITH_OK;
+    return status == KITH_OK ? kith_collection_delete(c, key, err) : status;
 }
 
 void delete_row(request *r)

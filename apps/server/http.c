@@ -255,11 +255,27 @@ unsigned http_status_of(const kith_error *err)
     }
 }
 
+const char *http_without_folder(const request *r, const char *message, char words[HTTP_WORDS])
+{
+    const char *folder = shelf_folder(r->server->shelf);
+    size_t length = strlen(folder), n = 0;
+    while (length > 0 && folder[length - 1] == '/') length--;
+    while (*message && n + 1 < HTTP_WORDS) {
+        if (strncmp(message, folder, length) == 0 && message[length] == '/' && (length > 0 || n == 0))
+            message += length + strspn(message + length, "/");
+        else
+            words[n++] = *message++;
+    }
+    words[n] = 0;
+    return words;
+}
+
 void http_fail(request *r, const kith_error *err)
 {
+    char words[HTTP_WORDS];
     unsigned status = http_status_of(err);
     if (status < 500) {
-        http_problem(r, status, "%s", err->message);
+        http_problem(r, status, "%s", http_without_folder(r, err->message, words));
         return;
     }
     snprintf(r->why, sizeof r->why, "%s", err->message);

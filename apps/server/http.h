@@ -16,7 +16,8 @@ struct server;
 struct route;
 struct import;
 
-#define HTTP_ARGS 2 /* variable parts of a path */
+#define HTTP_ARGS 2    /* variable parts of a path */
+#define HTTP_WORDS 500 /* bytes of a message: as many as kith_error has */
 
 typedef struct request {
     struct server *server;
@@ -32,7 +33,8 @@ typedef struct request {
     struct import *import;   /* a body that is worked in as it comes; NULL: it is kept in `body` */
     size_t drained;          /* bytes of a body that is too long, read and dropped */
     int refused;             /* an HTTP status that was settled before the body had come: 413, 503, 0 */
-    int given_away;          /* a worker has it, or had it */
+    int unproven;            /* a password is to be looked at before the body is read */
+    int given_away;          /* a worker has it to answer it, or had it */
     char why[512];           /* for the log: what a 500 or 503 does not say */
     struct request *next;    /* in the queue of the workers */
     struct watched *watched; /* its connection; NULL: it is not watched */
@@ -89,6 +91,9 @@ void http_problem(request *r, unsigned status, const char *detail, ...) __attrib
 
 /* The same for an error of the library; 500 and its like say no more than that to the client. */
 void http_fail(request *r, const kith_error *err);
+
+/* A message of the library as clients may read it, in words[]: without the folder that is served, where it names files in it. */
+const char *http_without_folder(const request *r, const char *message, char words[HTTP_WORDS]);
 
 /* The status that stands for an error of the library. */
 unsigned http_status_of(const kith_error *err);

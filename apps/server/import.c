@@ -329,12 +329,13 @@ int import_finish(request *r)
     }
     pthread_mutex_unlock(&im->lock);
     if (!done) return 0;
+    char words[HTTP_WORDS];
     unsigned status = http_status_of(&im->err);
     if (im->status == KITH_OK)
         http_reply_json(r, 200, json_pack("{sI ss}", "rows", (json_int_t)im->rows, "job", im->id));
     else if (status < 500)
-        http_problem(r, status, "%.400s; %llu rows before it are in", im->err.message,
-                     (unsigned long long)im->rows);
+        http_problem(r, status, "%.400s; %llu rows before it are in",
+                     http_without_folder(r, im->err.message, words), (unsigned long long)im->rows);
     else
         http_fail(r, &im->err);
     return 1;

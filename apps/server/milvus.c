@@ -37,13 +37,15 @@ json_t *mv_fail(mv_call *c, int code, const char *format, ...)
 json_t *mv_fail_engine(mv_call *c)
 {
     request *r = c->request;
+    char words[HTTP_WORDS];
+    const char *said = http_without_folder(r, c->err.message, words);
     switch (c->err.code) {
     case KITH_INVALID:
     case KITH_EXISTS:
     case KITH_UNTRAINED:
     case KITH_UNSUPPORTED:
-    case KITH_READONLY: return mv_fail(c, MV_PARAMETER_INVALID, "%s", c->err.message);
-    case KITH_NOTFOUND: return mv_fail(c, MV_COLLECTION_NOT_FOUND, "%s", c->err.message);
+    case KITH_READONLY: return mv_fail(c, MV_PARAMETER_INVALID, "%s", said);
+    case KITH_NOTFOUND: return mv_fail(c, MV_COLLECTION_NOT_FOUND, "%s", said);
     case KITH_BUSY:
     case KITH_NOMEM:
         snprintf(r->why, sizeof r->why, "%s", c->err.message);
@@ -216,8 +218,8 @@ static void run(mv_call *c, const mv_route *found)
 int milvus_admit(request *r)
 {
     mv_call c = {.request = r, .server = r->server, .milvus = r->server->milvus};
-    if (mv_may_be_known(&c)) return 1;
-    reply_failed(r, 401, c.code, c.message);
+    if (mv_admits(&c)) return 1;
+    reply_failed(r, status_of(c.code), c.code, c.message);
     return 0;
 }
 

@@ -19,7 +19,7 @@ void milvus_close(milvus *m);
 /* Whether a path is the adapter's. */
 int milvus_owns(const char *path);
 
-/* Whether the head of a request lets it in; 0: it was answered. */
+/* Whether the head of a request lets it in, as routes_admit says it. */
 int milvus_admit(request *r);
 
 /* Answer a request that has come whole. */

@@ -170,8 +170,9 @@ static int put_engine(mv_call *c, json_t *id, const char *payload, const float *
         status = kith_collection_put_text(c->collection, id_text(id, digits),
                                           KITH_ROW_PAYLOAD | KITH_ROW_VECTOR, &row, key, &c->err);
     }
+    char words[HTTP_WORDS];
     if (status == KITH_INVALID)
-        mv_fail(c, MV_BAD_ROW, "%s", c->err.message);
+        mv_fail(c, MV_BAD_ROW, "%s", http_without_folder(c->request, c->err.message, words));
     else if (status != KITH_OK)
         mv_fail_engine(c);
     return status == KITH_OK;

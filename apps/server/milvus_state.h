@@ -30,8 +30,8 @@ void mv_reply(request *r, unsigned status, json_t *value);
 /* Whether the one who asks is known, or nobody need be; sets c->role and c->user. 0: failed. */
 int mv_knows(mv_call *c);
 
-/* The same as far as it can be told at once, by the thread that reads requests: a password is not looked at. */
-int mv_may_be_known(mv_call *c);
+/* The same for the head of a request, as routes_admit says it. */
+int mv_admits(mv_call *c);
 
 /* Whether he may do what needs this role with the collection of the body. 0: failed. */
 int mv_may(mv_call *c, role needed);

@@ -65,12 +65,14 @@ static int set_password(mv_call *c, json_t *user, const char *password)
     return 1;
 }
 
+/* Takes as long for NULL, a user who is not there: which there are cannot be told by the time. */
 static int is_password(const json_t *user, const char *password)
 {
     char hash[2 * MV_HASH + 1];
     const char *salt = json_string_value(json_object_get(user, "salt"));
     const char *right = json_string_value(json_object_get(user, "hash"));
-    return salt && right && strlen(right) == 2 * MV_HASH && hash_password(password, salt, hash) &&
+    int made = hash_password(password, salt ? salt : "00000000000000000000000000000000", hash);
+    return made && salt && right && strlen(right) == 2 * MV_HASH &&
            gnutls_memcmp(hash, right, 2 * MV_HASH) == 0;
 }
 
@@ -112,8 +114,16 @@ static int may_guess(milvus *m)
 
 /* ---- Who asks ---- */
 
-/* "user:password". soon: a user who is there is believed for now. */
-static int log_in(mv_call *c, const char *words, int soon)
+/* Look at a password, whether there is a user or not (NULL): neither the answer nor the guesses left tell which. */
+static int is_right(mv_call *c, const json_t *user, const char *password)
+{
+    if (may_guess(c->milvus)) return is_password(user, password);
+    mv_fail(c, MV_OVERLOADED, "too many passwords to be looked at; try again in a second");
+    return 0;
+}
+
+/* "user:password". 1: right; 0: not; -1, only at once: the password would have to be looked at. */
+static int log_in(mv_call *c, const char *words, int at_once)
 {
     unsigned char hash[MV_HASH];
     const char *colon = strchr(words, ':');
@@ -122,12 +132,11 @@ static int log_in(mv_call *c, const char *words, int soon)
     memcpy(c->user, words, n);
     c->user[n] = 0;
     json_t *user = mv_is_identifier(c->user) ? mv_record_get(c, "user", "", c->user) : NULL;
-    int right = user && fingerprint(user, words, hash);
-    if (right && !soon && !was_right(c->milvus, hash, 0)) {
-        right = may_guess(c->milvus);
-        if (!right) mv_fail(c, MV_OVERLOADED, "too many passwords to be looked at; try again in a second");
-        if (right) right = is_password(user, colon + 1);
-        if (right) (void)was_right(c->milvus, hash, 1);
+    int there = user && fingerprint(user, words, hash);
+    int right = there && was_right(c->milvus, hash, 0);
+    if (!right && c->code == MV_OK) {
+        right = at_once ? -1 : is_right(c, there ? user : NULL, colon + 1);
+        if (right > 0) (void)was_right(c->milvus, hash, 1);
     }
     json_decref(user);
     return right;
@@ -152,7 +161,7 @@ static void read_header(request *r, char given[MOST_HEADER])
     gnutls_free(plain.data);
 }
 
-static int is_known(mv_call *c, int soon)
+static int is_known(mv_call *c, int at_once)
 {
     const tokens *known = &c->server->tokens;
     char bearer[MOST_HEADER];
@@ -160,19 +169,21 @@ static int is_known(mv_call *c, int soon)
     c->role = known->n > 0                  ? tokens_role(known, bearer, strlen(bearer))
               : c->server->options.writable ? ROLE_ADMIN
                                             : ROLE_READ;
-    if (c->role != ROLE_NONE || log_in(c, bearer, soon)) return 1;
-    if (c->code == MV_OK) mv_fail(c, MV_NEEDS_LOGIN, "user hasn't authenticated");
-    return 0;
-}
-
-int mv_may_be_known(mv_call *c)
-{
-    return is_known(c, 1);
+    int is = c->role != ROLE_NONE ? 1 : log_in(c, bearer, at_once);
+    if (is == 0 && c->code == MV_OK) mv_fail(c, MV_NEEDS_LOGIN, "user hasn't authenticated");
+    return is;
 }
 
 int mv_knows(mv_call *c)
 {
     return is_known(c, 0);
+}
+
+int mv_admits(mv_call *c)
+{
+    int is = is_known(c, !c->request->unproven);
+    c->request->unproven = is < 0;
+    return is != 0;
 }
 
 /* ---- What he may ---- */

@@ -17,7 +17,8 @@ typedef struct route {
 /* Find the route of a request whose head has come: r->route, r->args. */
 void routes_find(request *r);
 
-/* Whether the head of a request lets it in; 0: it was answered. */
+/* Whether the head of a request lets it in; 0: it was answered. With r->unproven it is not decided yet: looking at a password takes
+ * long, and a worker has to call this once more, before any of the body is kept for somebody who may be a stranger. */
 int routes_admit(request *r);
 
 /* Answer a request that has come whole and was admitted. */

@@ -152,7 +152,10 @@ void server_stop(server *s)
     jobs_stop(s->jobs);
     work_stop(s->work);
     work_stop(s->writing);
-    if (s->daemon) MHD_stop_daemon(s->daemon);
+    if (s->daemon)
+        MHD_stop_daemon(s->daemon); /* until then requests may come to the queues, which refuse them */
+    work_free(s->work);
+    work_free(s->writing);
     watch_stop(s->watch);
     jobs_free(s->jobs);
     if (s->listening >= 0) close(s->listening);

@@ -43,7 +43,7 @@ static void answer_failed(const mv_call *c)
 int vearch_admit(request *r)
 {
     mv_call c = {.request = r, .server = r->server, .milvus = r->server->milvus};
-    if (mv_may_be_known(&c)) return 1;
+    if (mv_admits(&c)) return 1;
     answer_failed(&c);
     return 0;
 }

@@ -8,7 +8,7 @@
 
 #include "milvus_call.h"
 
-/* Whether the head of a request lets it in; 0: it was answered. */
+/* Whether the head of a request lets it in, as routes_admit says it. */
 int vearch_admit(request *r);
 
 /* Answer a request that has come whole. */

@@ -31,7 +31,12 @@ static request *pop(work *w)
 static void *run(void *ctx)
 {
     for (request *r; (r = pop(ctx));) {
-        routes_answer(r);
+        if (r->unproven) {
+            (void)routes_admit(r);
+            watch_enter(r->server->watch, r->watched, WATCH_BODY, 0);
+        } else {
+            routes_answer(r);
+        }
         MHD_resume_connection(r->connection); /* from here on it belongs to the library's thread again */
     }
     return NULL;
@@ -54,13 +59,19 @@ kith_status work_start(size_t threads, work **out, kith_error *err)
 
 void work_stop(work *w)
 {
+    if (!w || !w->threads) return;
+    pthread_mutex_lock(&w->lock);
+    w->ending = 1;
+    pthread_cond_broadcast(&w->pushed);
+    pthread_mutex_unlock(&w->lock);
+    for (size_t i = 0; i < w->n; i++) pthread_join(w->threads[i], NULL);
+    w->n = 0;
+}
+
+void work_free(work *w)
+{
     if (!w) return;
     if (w->threads) {
-        pthread_mutex_lock(&w->lock);
-        w->ending = 1;
-        pthread_cond_broadcast(&w->pushed);
-        pthread_mutex_unlock(&w->lock);
-        for (size_t i = 0; i < w->n; i++) pthread_join(w->threads[i], NULL);
         pthread_mutex_destroy(&w->lock);
         pthread_cond_destroy(&w->pushed);
     }
@@ -74,7 +85,7 @@ int work_push(work *w, request *r)
     pthread_mutex_lock(&w->lock);
     int taken = !w->ending;
     if (taken) {
-        r->given_away = 1;
+        r->given_away = !r->unproven;
         MHD_suspend_connection(r->connection);
         *w->last = r;
         w->last = &r->next;

@@ -132,7 +132,7 @@ static const char *take_array(const char *at, const char *end, ki_request_vector
 static const char *skip_string(const char *at, const char *end)
 {
     for (at++; at < end && *at != '"'; at++)
-        if (*at == '\\') at++;
+        if (*at == '\\' && ++at == end) return NULL;
     return at < end ? at + 1 : NULL;
 }
 

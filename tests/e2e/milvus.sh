@@ -77,15 +77,45 @@ curl -s -H "Authorization: Bearer $admin" -d '{"userName":"ann","password":"secr
 known() { curl -s -H "Authorization: Bearer $1" -d '{}' "$base/v2/vectordb/collections/list"; }
 known ann:secret1 | grep -q '^{"code":0,' || fail "$(known ann:secret1)"
 known bob:secret1 | grep -q '^{"code":1800,' || fail "$(known bob:secret1)"
-python3 - "$base" <<'END'
-import http.client, json, sys, time, urllib.parse
-c = http.client.HTTPConnection(urllib.parse.urlsplit(sys.argv[1]).netloc)
-codes, began = [], time.monotonic()
+python3 - "$base" "$pid" <<'END'
+import http.client, json, re, socket, sys, time, urllib.parse
+at, pid = urllib.parse.urlsplit(sys.argv[1]).netloc, sys.argv[2]
+c = http.client.HTTPConnection(at)
+codes, began = {"ann": [], "nobody": []}, time.monotonic()
 for i in range(200):
-    c.request("POST", "/v2/vectordb/collections/list", "{}", {"Authorization": f"Bearer ann:wrong{i}"})
-    codes.append(json.loads(c.getresponse().read())["code"])
+    name = ("ann", "nobody")[i % 2]  # the answers must not tell which of them there is
+    c.request("POST", "/v2/vectordb/collections/list", "{}", {"Authorization": f"Bearer {name}:wrong{i}"})
+    codes[name].append(json.loads(c.getresponse().read())["code"])
 seconds = time.monotonic() - began
-assert set(codes) <= {1800, 4} and codes.count(1800) <= 20 * (seconds + 2), (seconds, {code: codes.count(code) for code in codes})
+assert all(set(of) == {1800, 4} for of in codes.values()), codes
+assert sum(of.count(1800) for of in codes.values()) <= 20 * (seconds + 2), (seconds, codes)
+
+# The bodies of strangers are not kept, whether the name that they give is there or not.
+def memory():
+    return int(re.search(r"VmRSS:\s+(\d+)", open(f"/proc/{pid}/status").read())[1]) << 10
+MOST, CHUNK = 64 << 20, bytes(1 << 20)
+before, open_ones = memory(), []
+for i in range(8):
+    s = socket.create_connection(at.split(":"))
+    s.settimeout(10)
+    s.sendall(f"POST /v2/vectordb/entities/insert HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {('ann', 'nobody')[i % 2]}:guess{i}\r\n"
+              f"Content-Length: {MOST}\r\n\r\n".encode())
+    try:
+        for _ in range(16):
+            s.sendall(CHUNK)
+    except OSError:
+        pass  # it was shown the door
+    open_ones.append(s)
+assert memory() - before < 32 << 20, memory() - before
+for s in open_ones:
+    s.close()
 END
 known ann:secret1 | grep -q '^{"code":0,' || fail "$(known ann:secret1)"
+stop
+
+# A password that is right, for the first time, may come with a large body.
+serve --token-file tokens
+python3 -c 'print("{\"pad\":\"%s\"}" % ("x" * 9000000))' >large
+curl -s -H 'Authorization: Bearer ann:secret1' -d @large "$base/v2/vectordb/collections/list" | grep -q '^{"code":0,' || fail "$(tail -n 1 errors)"
+curl -s -H 'Authorization: Bearer ann:secret2' -H 'Expect:' -d @large "$base/v2/vectordb/collections/list" | grep -q '^{"code":1800,' || fail "$(tail -n 1 errors)"
 stop
