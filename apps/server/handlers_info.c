@@ -64,7 +64,8 @@ void get_metrics(request *r)
                 "Processor time spent in searches of vectors.", (double)atomic_load(&s->search_ns) * 1e-9);
     uint64_t batches, commits;
     shelf_written(s->shelf, &batches, &commits);
-    write_gauge(out, "kith_write_batches_total", "counter", "Requests that wrote rows.", (double)batches);
+    write_gauge(out, "kith_write_batches_total", "counter", "Batches of rows that shared commits.",
+                (double)batches);
     write_gauge(out, "kith_write_commits_total", "counter", "Commits that made them durable.",
                 (double)commits);
     fclose(out);

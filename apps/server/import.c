@@ -89,7 +89,7 @@ static kith_status put_floats(import *im, const char *bytes, kith_error *err)
 }
 
 /* Put all whole rows of bytes[size] in one batch. Out: how many bytes they took. */
-static kith_status put_rows(import *im, const char *bytes, size_t size, size_t *taken, kith_error *err)
+static kith_status put_batch(import *im, const char *bytes, size_t size, size_t *taken, kith_error *err)
 {
     row_scratch scratch = {0};
     uint64_t rows = 0;
@@ -111,6 +111,16 @@ static kith_status put_rows(import *im, const char *bytes, size_t size, size_t *
     if (status == KITH_OK) status = kith_collection_commit(im->l.collection, err);
     kith_collection_rollback(im->l.collection);
     if (status == KITH_OK) im->rows += rows;
+    return status;
+}
+
+/* The same, taking turns with requests that write. */
+static kith_status put_rows(import *im, const char *bytes, size_t size, size_t *taken, kith_error *err)
+{
+    shelf *s = job_server(im->job)->shelf;
+    shelf_begin_turn(s, &im->l);
+    kith_status status = put_batch(im, bytes, size, taken, err);
+    shelf_end_turn(s, &im->l);
     return status;
 }
 

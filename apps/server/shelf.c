@@ -11,11 +11,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define ENDING ".kith"
 #define LONGEST_NAME 200  /* with endings and the random part of a temporary name a file's name has 255 */
 #define DECODE_SECONDS 10 /* that a picture may take: a thread waits for it */
+#define WAIT_SECONDS 5    /* for others who write: as long as a batch waits for other processes */
 
 typedef struct handle {
     struct handle *next; /* of those that are free */
@@ -29,9 +31,15 @@ typedef struct book {
     handle *free;   /* to be borrowed for reading */
     size_t n_open;  /* readers there are, borrowed ones among them */
     handle *writer; /* NULL: not open yet, or borrowed */
-    handle *shared; /* for shelf_write, with its writers; NULL: not open yet */
+    handle *shared; /* for shelf_write, with its writers; NULL: not open */
     kith_writers *writers;
-    int writing;          /* the writer is borrowed */
+    int opening;      /* somebody opens them */
+    int spoilt;       /* a write of theirs met an I/O error: they are closed when nobody is at it any more */
+    kith_error fault; /* why they could not be opened the last time */
+    int writing;   /* somebody has the turn to write alone: the writer is borrowed, or see shelf_begin_turn */
+    size_t asking; /* who wait for that turn */
+    size_t sharing;       /* calls of shelf_write at work */
+    size_t queued, ahead; /* those that wait; of them, those that are let in before the turn is given again */
     size_t loans, owners; /* all loans; those of LOAN_OWN */
     int making;           /* it is not finished: whoever asks for it waits */
     int leaving;          /* it is being dropped or renamed: nobody borrows any more */
@@ -44,6 +52,7 @@ struct shelf {
     book **books;
     size_t n, room, copies;
     double max_megapixels;
+    uint64_t batches, commits; /* of writers that are no more */
     pthread_mutex_t lock;
     pthread_cond_t returned;
 };
@@ -271,6 +280,16 @@ static kith_status add_folder(shelf *s, kith_error *err)
     return status;
 }
 
+/* A condition whose times are those of server_now_ns. */
+static void init_condition(pthread_cond_t *condition)
+{
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(condition, &attributes);
+    pthread_condattr_destroy(&attributes);
+}
+
 kith_status shelf_open(const shelf_options *options, shelf **out, kith_error *err)
 {
     struct stat st;
@@ -287,7 +306,7 @@ kith_status shelf_open(const shelf_options *options, shelf **out, kith_error *er
                 : !slash   ? strdup(".")
                          : strndup(options->path, (size_t)(slash - options->path) + (slash == options->path));
     pthread_mutex_init(&s->lock, NULL);
-    pthread_cond_init(&s->returned, NULL);
+    init_condition(&s->returned);
     kith_status status = !s->folder  ? common_fail_nomem(err)
                          : s->single ? add_collection(s, options->path, err)
                                      : add_folder(s, err);
@@ -328,10 +347,29 @@ static handle *take_reader(shelf *s, book *b)
     return h;
 }
 
+/* Who writes alone (Milvus' and Vearch's requests, declarations, imports) and those who write together take turns: in the lock of the
+ * database they would find each other by polling, and who polls gets it from those who commit without a pause by luck only. Who
+ * asks for the turn waits for those at work, no others are let in; those who came meanwhile go before the next. */
+
+/* With the lock: wait for the turn to write alone. */
+static void take_turn(shelf *s, book *b)
+{
+    b->asking++;
+    while (b->writing || b->sharing > 0 || b->ahead > 0) pthread_cond_wait(&s->returned, &s->lock);
+    b->asking--;
+    b->writing = 1;
+}
+
+static void end_turn(shelf *s, book *b)
+{
+    b->writing = 0;
+    b->ahead = b->queued;
+    pthread_cond_broadcast(&s->returned);
+}
+
 static handle *take_writer(shelf *s, book *b)
 {
-    while (b->writing) pthread_cond_wait(&s->returned, &s->lock);
-    b->writing = 1;
+    take_turn(s, b);
     handle *h = b->writer;
     b->writer = NULL;
     return h;
@@ -343,8 +381,8 @@ static void put_back(shelf *s, book *b, loan_kind kind, handle *h)
     if (kind == LOAN_OWN) {
         b->owners--;
     } else if (kind == LOAN_WRITE) {
-        b->writing = 0;
         b->writer = h;
+        end_turn(s, b);
     } else if (h) {
         h->next = b->free;
         b->free = h;
@@ -386,24 +424,146 @@ kith_status shelf_borrow(shelf *s, const char *name, loan_kind kind, loan *out, 
     return status;
 }
 
+/* Whether a commit of the handle has failed to reach the disk: then it does nothing any more. */
+static int is_broken(handle *h)
+{
+    uint64_t version;
+    return kith_collection_version(h->collection, &version, NULL) == KITH_IO;
+}
+
 void shelf_return(shelf *s, loan *l)
 {
     if (!l->book) return;
     kith_collection_unpin(l->collection);
     kith_collection_rollback(l->collection);
-    if (l->kind == LOAN_OWN) handle_close(l->handle);
+    handle *h = l->handle;
+    if (l->kind == LOAN_OWN || (l->kind == LOAN_WRITE && is_broken(h))) {
+        handle_close(h);
+        h = NULL;
+    }
     pthread_mutex_lock(&s->lock);
-    put_back(s, l->book, l->kind, l->kind == LOAN_OWN ? NULL : l->handle);
+    put_back(s, l->book, l->kind, h);
     pthread_mutex_unlock(&s->lock);
     *l = (loan){0};
 }
 
-/* With the lock: what shelf_write works with. */
-static kith_status open_writers(book *b, kith_error *err)
+void shelf_begin_turn(shelf *s, const loan *l)
 {
+    pthread_mutex_lock(&s->lock);
+    take_turn(s, l->book);
+    pthread_mutex_unlock(&s->lock);
+}
+
+void shelf_end_turn(shelf *s, const loan *l)
+{
+    pthread_mutex_lock(&s->lock);
+    end_turn(s, l->book);
+    pthread_mutex_unlock(&s->lock);
+}
+
+/* ---- Writing together. All of these with the lock, which they let go while they wait ---- */
+
+/* Whether who wants to write with others has to wait. */
+static int is_barred(const book *b)
+{
+    return b->writing || b->spoilt || (b->asking > 0 && b->ahead == 0);
+}
+
+static kith_status join_writers(shelf *s, book *b, kith_error *err)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += WAIT_SECONDS;
+    int late = 0;
+    b->queued++;
+    while (is_barred(b) && !late) late = pthread_cond_timedwait(&s->returned, &s->lock, &until) == ETIMEDOUT;
+    int barred = is_barred(b);
+    b->queued--;
+    if (b->ahead > 0 && (!barred || b->ahead > b->queued)) b->ahead--;
+    b->sharing += !barred;
+    if (!barred) return KITH_OK;
+    pthread_cond_broadcast(&s->returned); /* others may have waited for this one */
+    return common_fail(err, KITH_BUSY, "somebody has been writing for %d seconds", WAIT_SECONDS);
+}
+
+/* Opening may take long: it upgrades the database, or waits for a lock. One does it, and others go on meanwhile. */
+static kith_status open_writers(shelf *s, book *b, kith_error *err)
+{
+    int waited = b->opening;
+    while (b->opening) pthread_cond_wait(&s->returned, &s->lock);
     if (b->writers) return KITH_OK;
-    kith_status status = b->shared ? KITH_OK : handle_open(b->path, 0, &b->shared, err);
-    return status == KITH_OK ? kith_writers_create(b->shared->collection, &b->writers, err) : status;
+    if (!waited) {
+        handle *h = NULL;
+        kith_writers *writers = NULL;
+        kith_error fault = {0};
+        b->opening = 1;
+        pthread_mutex_unlock(&s->lock);
+        kith_status status = handle_open(b->path, 0, &h, &fault);
+        if (status == KITH_OK) status = kith_writers_create(h->collection, &writers, &fault);
+        if (status != KITH_OK) {
+            handle_close(h);
+            h = NULL;
+        }
+        pthread_mutex_lock(&s->lock);
+        b->opening = 0;
+        b->shared = h;
+        b->writers = writers;
+        b->fault = fault;
+        pthread_cond_broadcast(&s->returned);
+        if (status == KITH_OK) return KITH_OK;
+    }
+    if (err) *err = b->fault;
+    return b->fault.code;
+}
+
+/* What the writers of a book have done is counted when they are gone, too. */
+static void keep_counts(shelf *s, const book *b)
+{
+    kith_writers_stats stats = {.struct_size = sizeof stats};
+    if (!b->writers || kith_writers_get_stats(b->writers, &stats, NULL) != KITH_OK) return;
+    s->batches += stats.batches;
+    s->commits += stats.commits;
+}
+
+/* Take the handles from a book, so that they can be closed without the lock. */
+static book take_handles(shelf *s, book *b, int all)
+{
+    book taken = {.shared = b->shared, .writers = b->writers};
+    keep_counts(s, b);
+    b->shared = NULL;
+    b->writers = NULL;
+    if (!all) return taken;
+    taken.free = b->free;
+    taken.writer = b->writer;
+    b->free = b->writer = NULL;
+    b->n_open = 0;
+    return taken;
+}
+
+/* Writers that met an I/O error may be at an end for ever: those who come find new ones. */
+static void leave_writers(shelf *s, book *b, kith_status status)
+{
+    b->spoilt |= status == KITH_IO && b->writers;
+    b->sharing--;
+    if (b->spoilt && b->sharing == 0) {
+        book taken = take_handles(s, b, 0);
+        pthread_mutex_unlock(&s->lock);
+        book_close(&taken);
+        pthread_mutex_lock(&s->lock);
+        b->spoilt = 0;
+    }
+    pthread_cond_broadcast(&s->returned);
+}
+
+static kith_status write_joined(shelf *s, book *b, kith_change change, void *ctx, uint64_t *version,
+                                kith_error *err)
+{
+    kith_status status = open_writers(s, b, err);
+    if (status != KITH_OK) return status;
+    pthread_mutex_unlock(&s->lock);
+    status = kith_writers_write(b->writers, change, ctx, version, err);
+    pthread_mutex_lock(&s->lock);
+    return status;
 }
 
 kith_status shelf_write(shelf *s, const char *name, kith_change change, void *ctx, uint64_t *version,
@@ -415,11 +575,12 @@ kith_status shelf_write(shelf *s, const char *name, kith_change change, void *ct
         pthread_mutex_unlock(&s->lock);
         return common_fail(err, KITH_NOTFOUND, "there is no collection of this name");
     }
-    kith_status status = open_writers(b, err);
     b->loans++; /* it stays until it is written */
-    pthread_mutex_unlock(&s->lock);
-    if (status == KITH_OK) status = kith_writers_write(b->writers, change, ctx, version, err);
-    pthread_mutex_lock(&s->lock);
+    kith_status status = join_writers(s, b, err);
+    if (status == KITH_OK) {
+        status = write_joined(s, b, change, ctx, version, err);
+        leave_writers(s, b, status);
+    }
     b->loans--;
     pthread_cond_broadcast(&s->returned);
     pthread_mutex_unlock(&s->lock);
@@ -428,8 +589,9 @@ kith_status shelf_write(shelf *s, const char *name, kith_change change, void *ct
 
 void shelf_written(shelf *s, uint64_t *batches, uint64_t *commits)
 {
-    *batches = *commits = 0;
     pthread_mutex_lock(&s->lock);
+    *batches = s->batches;
+    *commits = s->commits;
     for (size_t i = 0; i < s->n; i++) {
         kith_writers_stats stats = {.struct_size = sizeof stats};
         kith_writers *writers = s->books[i]->writers;
@@ -624,7 +786,8 @@ kith_status shelf_create(shelf *s, const char *name, size_t dim, kith_metric met
     return status;
 }
 
-/* With the lock: the book of a name, when nobody is at it any more; it is leaving then and all its handles are closed. */
+/* With the lock, which is let go for as long as that takes: the book of a name, when nobody is at it any more; it is leaving then and
+ * all its handles are closed. */
 static kith_status clear_book(shelf *s, const char *name, book **out, kith_error *err)
 {
     *out = NULL;
@@ -633,9 +796,12 @@ static kith_status clear_book(shelf *s, const char *name, book **out, kith_error
     if (b->owners > 0) return common_fail(err, KITH_BUSY, "a job or an import is at work on it");
     b->leaving = 1;
     while (b->loans > 0) pthread_cond_wait(&s->returned, &s->lock);
+    book taken = take_handles(s, b, 1);
+    pthread_mutex_unlock(&s->lock);
     /* A handle that may write must be the last one: it empties the log, and so takes it away. */
-    if (!b->writer) (void)handle_open(b->path, 0, &b->writer, NULL);
-    book_close(b);
+    if (!taken.writer) (void)handle_open(b->path, 0, &taken.writer, NULL);
+    book_close(&taken);
+    pthread_mutex_lock(&s->lock);
     *out = b;
     return KITH_OK;
 }
@@ -646,7 +812,9 @@ static kith_status drop_book(shelf *s, const char *name, kith_error *err)
     kith_status status = check_folder(s, err);
     if (status == KITH_OK) status = clear_book(s, name, &b, err);
     if (status != KITH_OK) return status;
+    pthread_mutex_unlock(&s->lock); /* whoever makes one of this name waits until it has left */
     status = shelf_remove_files(b->path, err);
+    pthread_mutex_lock(&s->lock);
     if (status != KITH_OK && !b->pictures && access(b->path, F_OK) == 0) {
         b->leaving = 0; /* it is still there, and opened again when it is asked for */
         return status;

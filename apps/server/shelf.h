@@ -53,14 +53,20 @@ kith_status shelf_borrow(shelf *s, const char *name, loan_kind kind, loan *out, 
 
 /* Write a batch of rows to the collection of a name: what `change` does, called in this thread. Those who write at the same time share
  * the sync of the disk (kith/writers.h), so `change` may be called again; each has a batch of its own, and is on the disk when this
- * returns. It is for small batches: the handle is none of the loans'.
+ * returns. It is for small batches: the handle is none of the loans'. It takes turns with who writes alone, and waits 5 s for him.
  * Out:      *version, of the collection with this batch.
- * Errors:   KITH_NOTFOUND, KITH_READONLY as shelf_borrow; those of kith_writers_write. */
+ * Errors:   KITH_NOTFOUND, KITH_READONLY as shelf_borrow; KITH_BUSY; those of kith_writers_write. After KITH_IO the next
+ *           call opens the collection anew. */
 kith_status shelf_write(shelf *s, const char *name, kith_change change, void *ctx, uint64_t *version,
                         kith_error *err);
 
-/* How many batches were written so, and by how many commits, to the collections that are there. */
+/* How many batches were written so, and by how many commits. */
 void shelf_written(shelf *s, uint64_t *batches, uint64_t *commits);
+
+/* A turn to write alone, as who has LOAN_WRITE has it, for a batch of a LOAN_OWN: it need not fight for the lock of the database with those
+ * of shelf_write and LOAN_WRITE, who wait meanwhile. Not to be held for longer than a batch takes. */
+void shelf_begin_turn(shelf *s, const loan *l);
+void shelf_end_turn(shelf *s, const loan *l);
 
 /* Give it back: pins and batches that are open are undone. Nothing happens for one that was not borrowed (zeroed). */
 void shelf_return(shelf *s, loan *l);

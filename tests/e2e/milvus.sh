@@ -87,7 +87,7 @@ for i in range(200):
     c.request("POST", "/v2/vectordb/collections/list", "{}", {"Authorization": f"Bearer {name}:wrong{i}"})
     codes[name].append(json.loads(c.getresponse().read())["code"])
 seconds = time.monotonic() - began
-assert all(set(of) == {1800, 4} for of in codes.values()), codes
+assert all(set(of) <= {1800, 4} for of in codes.values()) and (codes["ann"].count(4) < 10 or 4 in codes["nobody"]), codes
 assert sum(of.count(1800) for of in codes.values()) <= 20 * (seconds + 2), (seconds, codes)
 
 # The bodies of strangers are not kept, whether the name that they give is there or not.

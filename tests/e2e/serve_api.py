@@ -3,6 +3,7 @@ answer held against it. The server serves a folder with the collection ALBUM of 
 import json
 import math
 import random
+import sqlite3
 import struct
 import sys
 import threading
@@ -145,9 +146,69 @@ for thread in writers:
     thread.join()
 assert not failed, failed
 assert ask("GET", rows_of[:-5] + "/count")["count"] == before + 8 * 12
-counters = dict(line.split() for line in client.fetch("GET", "/metrics")[2].decode().splitlines() if line.startswith("kith_write"))
-assert 8 * 24 <= float(counters["kith_write_batches_total"]) >= float(counters["kith_write_commits_total"]) > 0, counters
 assert ask("POST", rows_of + "/delete", {"filter": "$key >= 100000 and $key < 200000"})["deleted"] == 8 * 12
+
+
+def written():
+    lines = (line.split() for line in client.fetch("GET", "/metrics")[2].decode().splitlines() if line.startswith("kith_write_"))
+    return {name: int(value) for name, value in lines}
+
+
+def at_once(n, what):
+    """Run what(number) in n threads."""
+    failed = []
+
+    def one(number):
+        try:
+            what(number)
+        except Exception as fault:
+            failed.append(fault)
+    threads = [threading.Thread(target=one, args=(number,)) for number in range(n)]
+    for thread in threads:
+        thread.start()
+    return threads, failed
+
+
+# Those that wait for another process have one commit when it lets them: the first of them, and all the others with it.
+other = sqlite3.connect("served/cities.kith", isolation_level=None)
+other.execute("BEGIN IMMEDIATE")
+before = written()
+threads, failed = at_once(8, lambda number: Client(base).ask("POST", rows_of, {"rows": [{"key": 100_000 + number}]}))
+time.sleep(0.7)
+assert written() == before
+other.execute("ROLLBACK")
+other.close()
+for thread in threads:
+    thread.join()
+assert not failed, failed
+after = written()
+batches, commits = (after[f"kith_write_{what}_total"] - before[f"kith_write_{what}_total"] for what in ("batches", "commits"))
+assert batches == 8 and 1 <= commits < 8, (batches, commits)
+
+# Who writes alone takes turns with them: nobody is kept out for long.
+ending = threading.Event()
+
+
+def write_on(number):
+    own = Client(base)
+    while not ending.is_set():
+        own.ask("POST", rows_of, {"rows": [{"key": 100_100 + number}]})
+
+
+threads, failed = at_once(6, write_on)
+for i in range(5):
+    began = time.monotonic()
+    ask("PUT", f"/v1/collections/cities/partitions/turn{i}", status=204)
+    ask("DELETE", f"/v1/collections/cities/partitions/turn{i}", status=204)
+    ask("POST", rows_of[:-5] + "/import", b'{"key":100200}\n' * 3, kind="application/x-ndjson")
+    assert time.monotonic() - began < 4, (i, time.monotonic() - began)
+ending.set()
+for thread in threads:
+    thread.join()
+assert not failed, failed
+refused = ask("POST", rows_of, {"rows": [{"key": 100_200}], "mode": "insert"}, status=409)["detail"]
+assert "100200" in refused and "/" not in refused and "served" not in refused, refused
+assert ask("POST", rows_of + "/delete", {"filter": "$key >= 100000 and $key < 200000"})["deleted"] == 8 + 6 + 1
 
 # All or nothing; what is wrong is named.
 for bad in ({"vector": vector()[:-1]}, {"vector": ["a"] * DIM}, {"vector": 7}, {"key": 0}, {"key": 1.5}, {"key": "x"}, {"key": 1, "text": "a"},

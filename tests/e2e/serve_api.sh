@@ -44,4 +44,25 @@ stop
 # One that is written to is folded into its file when the server ends: no log is left.
 [ ! -e empty/new.kith-wal ] || fail "a log is left"
 
+# A commit that does not reach the disk fails, and its handle with it; the next write, when the disk can be written again, has a new one.
+trap '' XFSZ # beyond the limit of a file's size a write fails with EFBIG
+serve empty --write
+status() { curl -s -o body -w '%{http_code}' "$@"; }
+limit() { python3 -c 'import resource, sys; resource.prlimit(int(sys.argv[1]), resource.RLIMIT_FSIZE, (int(sys.argv[2]), -1))' "$pid" "$1"; }
+row() { status -d '{"rows":[{"vector":[3,4]}]}' "$base/v1/collections/new/rows"; }
+partition() { status -X PUT "$base/v1/collections/new/partitions/$1"; }
+[ "$(row)" = 200 ] || fail "a row: $(cat body)"
+[ "$(partition one)" = 204 ] || fail "a partition: $(cat body)"
+limit "$(stat -c %s empty/new.kith-wal)"
+for _ in 1 2; do
+    [ "$(row)" = 500 ] || fail "a row: $(cat body)"
+    [ "$(partition two)" = 500 ] || fail "a partition: $(cat body)"
+done
+if grep -q empty body; then fail "it names the folder: $(cat body)"; fi
+limit -1
+[ "$(row)" = 200 ] || fail "a row: $(cat body)"
+[ "$(partition two)" = 204 ] || fail "a partition: $(cat body)"
+stop
+[ "$(kith count empty/new.kith)" = 3 ] || fail "$(kith count empty/new.kith) rows"
+
 echo "serve_api.sh: all good"
