@@ -114,8 +114,8 @@ static const kith_param_info params[] = {
                            "k-means iterations in the training of the cells"},
     [KI_IVF_TRAIN_ROWS] =
         {"train_rows", KITH_PARAM_INT, KITH_AT_BUILD, 0, 65536, 0,
-         "rows per cell that training takes at most, by a random sample; 0: 256, but from a million "
-         "rows on in all 64"},
+         "rows per cell that training takes at most, by a random sample; 0: 256, fewer where that were "
+         "more than 2^20 in all, 64 at least"},
     [KI_IVF_MINI_BATCH] = {"mini_batch", KITH_PARAM_INT, KITH_AT_BUILD, 0, 1 << 30, 0,
                            "rows that an iteration of k-means looks at, by random batches; 0: all"},
     [KI_IVF_SPHERICAL] = {"spherical", KITH_PARAM_BOOL, KITH_AT_BUILD, 0, 1, 0,

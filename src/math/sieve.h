@@ -44,7 +44,8 @@ void ki_sieve_refill(ki_sieve *sieve, const float *y);
  * Out:      index[n]; dist[n] unless NULL; *done: 0 where bytes are too rough for these rows, so that too many columns were
  *           left over and the rest was not looked at: index and dist are undefined then. It depends on rows and columns alone.
  * Errors:   KITH_NOMEM.
- * Cost:     n * m * dim products of bytes, and some distances a row; memory some 200 KiB and 4 m bytes a thread. */
+ * Cost:     n * m * dim products of bytes, and some distances a row; memory 448 dim + 4 m bytes
+ *           and some 150 KiB a thread. */
 kith_status ki_sieve_argmin(kith_pool *pool, const ki_sieve *sieve, const float *x, size_t n, int guessed,
                             uint32_t *index, float *dist, int *done, kith_error *err);
 
