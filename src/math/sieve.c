@@ -122,8 +122,9 @@ kith_status ki_sieve_create(const float *y, size_t m, size_t dim, const kith_all
     s->squares = ki_alloc_zero(allocator, s->panels * KI_PANEL, sizeof *s->squares);
     s->sums = ki_alloc_zero(allocator, s->panels * KI_PANEL, sizeof *s->sums);
     if (!s->middle || !s->b || !s->squares || !s->sums) {
+        size_t bytes = ki_sieve_bytes(s);
         ki_sieve_free(s);
-        return ki_fail_nomem(err, s->panels * KI_PANEL * 4 * s->quads);
+        return ki_fail_nomem(err, bytes);
     }
     ki_sieve_refill(s, y);
     *out = s;
