@@ -600,8 +600,8 @@ static kith_status ask(const kith_collection_options *options, outcome *out, kit
     (void)out;
     static const char *const texts[] = {
         "{\"vector\":[1,2,3,4],\"k\":3,\"filter\":\"batch > 0\",\"offset\":1}",
-        "{\"vectors\":[{\"vector\":[1,2,3,4]},{\"field\":\"title\",\"vector\":[1,2,3],\"weight\":2}],"
-        "\"fusion\":\"weights\"}",
+        ("{\"vectors\":[{\"vector\":[1,2,3,4]},{\"field\":\"title\",\"vector\":[1,2,3],\"weight\":2}],"
+         "\"fusion\":\"weights\"}"),
         "{\"like\":[1,2],\"unlike\":[3],\"k\":2,\"exact\":true}", "{\"vector\":[1,2,3,4],\"radius\":90000}",
         "{\"vector\":[1,2,3,4],\"group_by\":\"part\",\"group_size\":2,\"k\":2}"};
     kith_collection *c;
