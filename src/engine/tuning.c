@@ -73,7 +73,7 @@ kith_status ki_tuning_load(kith_collection *c, ki_tuning *t, kith_error *err)
     *t = (ki_tuning){.version = c->state.version, .stamp = c->state.stamp};
     name_of(c->at ? c->at->name : NULL, name);
     KI_TRY(ki_db_prepare(c, KI_SQL_NAMED_GET, &stmt, err));
-    sqlite3_bind_text(stmt, 1, name, -1, SQLITE_TRANSIENT);
+    sqlite3_bind_text(stmt, 1, name, -1, SQLITE_STATIC);
     KI_TRY(ki_db_step(c, KI_SQL_NAMED_GET, &row, err));
     kith_status status = KITH_OK;
     if (row) {

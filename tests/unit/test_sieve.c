@@ -181,7 +181,7 @@ static void test_kmeans(void **state)
 {
     (void)state;
     enum { N = 4000, DIM = 64, K = 300 };
-    float *x = test_vectors(N, DIM, 100, 9), *before = malloc(sizeof(float) * K * DIM),
+    float *x = test_vectors(N, DIM, 0, 9), *before = malloc(sizeof(float) * K * DIM),
           *after = malloc(sizeof(float) * K * DIM), *dist = malloc(sizeof(float) * N);
     uint32_t *which = malloc(sizeof(uint32_t) * N);
     size_t compared = 0;
