@@ -279,6 +279,9 @@ kith_status ki_payload_canonical(const char *text, size_t size, ki_buffer *out,
 struct json_t;
 kith_status ki_json_parse(const char *what, const char *text, size_t size, struct json_t **value,
                           kith_error *err);
+/* The text of a value, for ki_free; NULL: no memory. Not json_dumps, which forgets a name of an object where its buffer cannot
+ * grow to hold it, and calls that success. */
+char *ki_json_dump(const struct json_t *value, size_t flags, const kith_allocator *allocator);
 
 /* The payload with a JSON merge patch (RFC 7396) merged into it, in canonical form in *out. Both are JSON objects in
  * canonical form, else KITH_INVALID. Cost: O(both texts), the sorting of names left out. */

@@ -175,6 +175,18 @@ kith_status ki_json_parse(const char *what, const char *text, size_t size, json_
                    fault.text);
 }
 
+char *ki_json_dump(const json_t *value, size_t flags, const kith_allocator *allocator)
+{
+    size_t size = json_dumpb(value, NULL, 0, flags);
+    char *text = size > 0 ? ki_alloc(allocator, size + 1, 1) : NULL;
+    if (text && json_dumpb(value, text, size, flags) == size) {
+        text[size] = 0;
+        return text;
+    }
+    ki_free(allocator, text);
+    return NULL;
+}
+
 /* ---- What is canonical already ---- */
 
 /* Most payloads are: what was exported, what programs write compactly, and all that is read back. To see that costs a tenth

@@ -229,7 +229,7 @@ static kith_status keep(const tuner *t, kith_error *err)
     kith_collection *c = t->m.c;
     char name[KITH_COLLECTION_MAX_FIELD_NAME + 8];
     json_t *root = to_json(t);
-    char *text = json_dumps(root, JSON_COMPACT | JSON_REAL_PRECISION(9));
+    char *text = ki_json_dump(root, JSON_COMPACT | JSON_REAL_PRECISION(9), c->allocator);
     json_decref(root);
     if (!text) return ki_fail_nomem(err, 0);
     name_of(t->m.o.field, name);
@@ -237,7 +237,7 @@ static kith_status keep(const tuner *t, kith_error *err)
     if (status == KITH_OK) status = kith_collection_meta_set(c, name, text, strlen(text), err);
     if (status == KITH_OK) status = kith_collection_commit(c, err);
     kith_collection_rollback(c);
-    free(text);
+    ki_free(c->allocator, text);
     return status;
 }
 
