@@ -97,7 +97,7 @@ static int find_place(cli_context *cli, importing *m)
     if (found != CLI_OK) return found;
     m->done = m->first = (uint64_t)rows;
     if (whole)
-        cli_note(cli, "%s: is in already; --restart imports it again", m->path);
+        cli_note(cli, "%s: was imported before; --restart puts its rows in again", m->path);
     else
         cli_note(cli, "%s: goes on at row %s", m->path, cli_thousands(m->done));
     m->ended = whole;
@@ -231,6 +231,10 @@ static int finish(cli_context *cli, importing *m, double seconds)
     if (m->o->fold && *plan.why)
         cli_note(cli, "%s %s (%s), %s of memory at most", plan.anew ? "trains" : "adds to", plan.spec,
                  plan.why, cli_bytes(plan.peak_bytes));
+    else if (m->o->fold)
+        cli_note(
+            cli,
+            "nothing to build: the index is up to date, or so few rows are compared as fast without one");
     kith_status status = m->o->fold ? kith_collection_optimize(m->collection, &fold, &err) : KITH_OK;
     /* Busy: somebody reads, or folds. The rows are there; the next fold does what was left. */
     if (status != KITH_OK && status != KITH_BUSY) return cli_fail_message(cli, cli->args[0], &err);
