@@ -255,9 +255,9 @@ unsigned http_status_of(const kith_error *err)
     }
 }
 
-const char *http_without_folder(const request *r, const char *message, char words[HTTP_WORDS])
+const char *http_without_folder(const struct server *s, const char *message, char words[HTTP_WORDS])
 {
-    const char *folder = shelf_folder(r->server->shelf);
+    const char *folder = shelf_folder(s->shelf);
     size_t length = strlen(folder), n = 0;
     while (length > 0 && folder[length - 1] == '/') length--;
     while (*message && n + 1 < HTTP_WORDS) {
@@ -275,7 +275,7 @@ void http_fail(request *r, const kith_error *err)
     char words[HTTP_WORDS];
     unsigned status = http_status_of(err);
     if (status < 500) {
-        http_problem(r, status, "%s", http_without_folder(r, err->message, words));
+        http_problem(r, status, "%s", http_without_folder(r->server, err->message, words));
         return;
     }
     snprintf(r->why, sizeof r->why, "%s", err->message);

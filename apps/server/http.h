@@ -93,7 +93,7 @@ void http_problem(request *r, unsigned status, const char *detail, ...) __attrib
 void http_fail(request *r, const kith_error *err);
 
 /* A message of the library as clients may read it, in words[]: without the folder that is served, where it names files in it. */
-const char *http_without_folder(const request *r, const char *message, char words[HTTP_WORDS]);
+const char *http_without_folder(const struct server *s, const char *message, char words[HTTP_WORDS]);
 
 /* The status that stands for an error of the library. */
 unsigned http_status_of(const kith_error *err);

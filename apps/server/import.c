@@ -345,7 +345,7 @@ int import_finish(request *r)
         http_reply_json(r, 200, json_pack("{sI ss}", "rows", (json_int_t)im->rows, "job", im->id));
     else if (status < 500)
         http_problem(r, status, "%.400s; %llu rows before it are in",
-                     http_without_folder(r, im->err.message, words), (unsigned long long)im->rows);
+                     http_without_folder(r->server, im->err.message, words), (unsigned long long)im->rows);
     else
         http_fail(r, &im->err);
     return 1;

@@ -229,7 +229,7 @@ kith_run job_run(job *j)
     return run;
 }
 
-static json_t *to_json(const job *j)
+static json_t *to_json(const jobs *all, const job *j)
 {
     double seconds = (double)((j->at_work ? server_now_ns() : j->ended_ns) - j->began_ns) * 1e-9;
     json_t *json =
@@ -238,7 +238,8 @@ static json_t *to_json(const job *j)
                   (json_int_t)j->total, "began", (json_int_t)j->began, "seconds", seconds);
     if (json && j->result) json_object_set(json, "result", j->result);
     if (json && j->error.code) {
-        json_t *words = json_string(j->error.message);
+        char shown[HTTP_WORDS];
+        json_t *words = json_string(http_without_folder(all->s, j->error.message, shown));
         json_object_set_new(json, "error", words ? words : json_string("(not UTF-8)"));
     }
     return json;
@@ -255,7 +256,7 @@ json_t *jobs_show(jobs *all, const char *id)
 {
     pthread_mutex_lock(&all->lock);
     const job *j = find(all, id);
-    json_t *json = j ? to_json(j) : NULL;
+    json_t *json = j ? to_json(all, j) : NULL;
     pthread_mutex_unlock(&all->lock);
     return json;
 }
@@ -264,7 +265,7 @@ json_t *jobs_list(jobs *all)
 {
     json_t *list = json_array();
     pthread_mutex_lock(&all->lock);
-    for (const job *j = all->newest; j; j = j->next) json_array_append_new(list, to_json(j));
+    for (const job *j = all->newest; j; j = j->next) json_array_append_new(list, to_json(all, j));
     pthread_mutex_unlock(&all->lock);
     return list;
 }

@@ -38,7 +38,7 @@ json_t *mv_fail_engine(mv_call *c)
 {
     request *r = c->request;
     char words[HTTP_WORDS];
-    const char *said = http_without_folder(r, c->err.message, words);
+    const char *said = http_without_folder(c->server, c->err.message, words);
     switch (c->err.code) {
     case KITH_INVALID:
     case KITH_EXISTS:

@@ -172,7 +172,7 @@ static int put_engine(mv_call *c, json_t *id, const char *payload, const float *
     }
     char words[HTTP_WORDS];
     if (status == KITH_INVALID)
-        mv_fail(c, MV_BAD_ROW, "%s", http_without_folder(c->request, c->err.message, words));
+        mv_fail(c, MV_BAD_ROW, "%s", http_without_folder(c->server, c->err.message, words));
     else if (status != KITH_OK)
         mv_fail_engine(c);
     return status == KITH_OK;

@@ -70,9 +70,9 @@ typedef struct kith_collection_options {
                          * page cache of 16 MiB, and mapped segments, which the system may drop, are apart). Indexes are chosen
                          * to fit; where vectors do not, they are read from the database for each search; what cannot
                          * be done within it is refused with KITH_NOMEM, before it begins where that can be known */
-    uint64_t
-        log_bytes; /* a commit that leaves about so much in the write-ahead log moves it into the file, which takes
-                         * time; 16 MiB. See kith_collection_settle */
+    /* A commit that leaves about so much in the write-ahead log moves it into the file, which takes time; 16 MiB. See
+     * kith_collection_settle. */
+    uint64_t log_bytes;
 } kith_collection_options;
 
 static inline void kith_collection_options_init(kith_collection_options *options)

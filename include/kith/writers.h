@@ -79,8 +79,7 @@ typedef struct kith_writers_stats {
     uint64_t largest;   /* batches of one of them */
     uint64_t repeated;  /* batches that were made once more */
     uint64_t waiting;   /* calls that wait for their turn just now */
-    uint64_t
-        broken; /* 1: a commit failed in the disk, and nothing is written any more: see kith_writers_write */
+    uint64_t broken;    /* 1: a commit failed in the disk, see kith_writers_write */
 } kith_writers_stats;
 
 /* What has been written so far, from any thread. KITH_INVALID for a struct_size that is not known. */

@@ -381,7 +381,7 @@ static kith_status lloyd_init(lloyd *l, uint64_t seed, kith_error *err)
     size_t threads = kith_pool_threads(ki_run_pool(l->run));
     l->kernels = ki_kernels_get();
     l->block_size = ki_nearest_block(l->dim, l->k);
-    if (ki_sieve_pays(l->k, l->dim)) l->block_size = (l->block_size / KI_SIEVE_BLOCK + 1) * KI_SIEVE_BLOCK;
+    if (ki_sieve_pays(l->k, l->dim)) l->block_size = ki_sieve_blocks(l->block_size);
     l->n_blocks = (l->n + l->block_size - 1) / l->block_size;
     l->streams = threads == 1 && l->k * l->dim <= STREAM_SUMS;
     l->assign = ki_alloc(allocator, l->n, sizeof *l->assign);

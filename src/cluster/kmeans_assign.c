@@ -92,7 +92,7 @@ kith_status kith_kmeans_assign(const float *x, size_t n, size_t dim, const float
     ki_sieve *sieve = NULL;
     kith_status status = ki_nearest_init(&nearest, dim, k, allocator, err);
     if (status == KITH_OK && ki_sieve_pays(k, dim)) {
-        job.block_size = (job.block_size / KI_SIEVE_BLOCK + 1) * KI_SIEVE_BLOCK;
+        job.block_size = ki_sieve_blocks(job.block_size);
         status = ki_sieve_create(centroids, k, dim, allocator, &sieve, err);
         job.sieve = sieve;
     }

@@ -58,9 +58,9 @@ static void differ_in_row(comparison *x, int64_t key, int there)
 
 static void describe(comparison *x, int side, const json_t *value)
 {
-    char *text = value ? json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_SORT_KEYS) : NULL;
+    char *text = value ? ki_json_dump(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_SORT_KEYS, NULL) : NULL;
     if (text) say(value_of(x, side), VALUE_BYTES, "%s", text);
-    free(text);
+    ki_free(NULL, text);
 }
 
 static void append(char *field, size_t size, const char *fmt, ...) KI_PRINTF(3, 4);

@@ -288,7 +288,7 @@ static size_t look(const ki_sieve *s, scratch *c, sieved *row, double step, cons
     int32_t limit = limit_of(s, row, step, (rough2 > 0 ? sqrt(rough2) : 0) + row->error);
     if (limit < least) limit = least; /* it is not, but by rounding */
     if (limit < row->limit) row->limit = limit;
-    size_t n = s->kernels->sieve_pick(values, columns, row->limit, c->picked), measured = 0, lowest = 0;
+    size_t n = s->kernels->select_le_s32(values, columns, row->limit, c->picked), measured = 0, lowest = 0;
     while (lowest < n && values[c->picked[lowest]] != least) lowest++;
     for (size_t i = 0; i < n; i++) {
         /* That one first, the others in their order. */

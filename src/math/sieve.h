@@ -22,8 +22,13 @@
 typedef struct ki_sieve ki_sieve;
 
 #define KI_SIEVE_DIM 16384 /* components at most */
-#define KI_SIEVE_BLOCK \
-    448 /* rows that share what is read of the columns: callers with blocks of their own take multiples */
+#define KI_SIEVE_BLOCK 448 /* rows that share what is read of the columns */
+
+/* For callers with blocks of their own: about so many rows, in whole blocks of the sieve. */
+static inline size_t ki_sieve_blocks(size_t rows)
+{
+    return (rows / KI_SIEVE_BLOCK + 1) * KI_SIEVE_BLOCK;
+}
 
 /* Whether it is worth its while, on this CPU at the SIMD level in use. */
 int ki_sieve_pays(size_t m, size_t dim);

@@ -7,21 +7,48 @@
 
 #include "simd/target_avx512.h"
 
+/* Positions whose bits are set, into a register and out in whole lanes: a compressing store to memory is microcode on some
+ * CPUs. Returns how many. */
+KI_INLINE size_t put_positions(__mmask16 mask, __m512i position, uint32_t *index)
+{
+    unsigned found = (unsigned)__builtin_popcount(mask);
+    _mm512_mask_storeu_epi32(index, (__mmask16)((1u << found) - 1),
+                             _mm512_maskz_compress_epi32(mask, position));
+    return found;
+}
+
+KI_INLINE __mmask16 of_sixteen(size_t n)
+{
+    return (__mmask16)(n < 16 ? (1u << n) - 1 : 0xffff);
+}
+
+KI_INLINE __m512i positions(void)
+{
+    return _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+}
+
 static size_t select_le_f32(const float *x, size_t n, float limit, uint32_t *index)
 {
     __m512 most = _mm512_set1_ps(limit);
-    __m512i position = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    __m512i position = positions();
     size_t count = 0;
     for (size_t i = 0; i < n; i += 16, position = _mm512_add_epi32(position, _mm512_set1_epi32(16))) {
-        __mmask16 there = (__mmask16)(n - i < 16 ? (1u << (n - i)) - 1 : 0xffff);
+        __mmask16 there = of_sixteen(n - i);
         __mmask16 mask =
             _mm512_mask_cmp_ps_mask(there, _mm512_maskz_loadu_ps(there, x + i), most, _CMP_LE_OQ);
-        if (!mask) continue;
-        /* Into a register and out whole lanes: a compressing store to memory is microcode on some CPUs. */
-        unsigned found = (unsigned)__builtin_popcount(mask);
-        _mm512_mask_storeu_epi32(index + count, (__mmask16)((1u << found) - 1),
-                                 _mm512_maskz_compress_epi32(mask, position));
-        count += found;
+        if (mask) count += put_positions(mask, position, index + count);
+    }
+    return count;
+}
+
+static size_t select_le_s32(const int32_t *x, size_t n, int32_t limit, uint32_t *index)
+{
+    __m512i most = _mm512_set1_epi32(limit), position = positions();
+    size_t count = 0;
+    for (size_t i = 0; i < n; i += 16, position = _mm512_add_epi32(position, _mm512_set1_epi32(16))) {
+        __mmask16 there = of_sixteen(n - i);
+        __mmask16 mask = _mm512_mask_cmple_epi32_mask(there, _mm512_maskz_loadu_epi32(there, x + i), most);
+        if (mask) count += put_positions(mask, position, index + count);
     }
     return count;
 }
@@ -73,6 +100,7 @@ void ki_simd_elementwise_avx512(ki_kernels *table, const ki_cpu *cpu)
 {
     (void)cpu;
     table->select_le_f32 = select_le_f32;
+    table->select_le_s32 = select_le_s32;
     table->transpose_f32 = transpose_f32;
 }
 #endif

@@ -74,15 +74,19 @@ static int finite_f32(const float *x, size_t n)
     return 1;
 }
 
-static size_t select_le_f32(const float *x, size_t n, float limit, uint32_t *index)
-{
-    size_t count = 0;
-    for (size_t i = 0; i < n; i++) {
-        index[count] = (uint32_t)i; /* written always, kept when it counts: no branch to mispredict */
-        count += x[i] <= limit;
+/* A position is written always, and kept when it counts: no branch to mispredict. */
+#define SELECT_LE(name, type)                                                \
+    static size_t name(const type *x, size_t n, type limit, uint32_t *index) \
+    {                                                                        \
+        size_t count = 0;                                                    \
+        for (size_t i = 0; i < n; i++) {                                     \
+            index[count] = (uint32_t)i;                                      \
+            count += x[i] <= limit;                                          \
+        }                                                                    \
+        return count;                                                        \
     }
-    return count;
-}
+SELECT_LE(select_le_f32, float)
+SELECT_LE(select_le_s32, int32_t)
 
 static void transpose_f32(const float *x, size_t ldx, size_t rows, size_t cols, float *out, size_t ldo)
 {
@@ -104,5 +108,6 @@ void ki_simd_elementwise_scalar(ki_kernels *table, const ki_cpu *cpu)
     table->sub_f32 = sub_f32;
     table->finite_f32 = finite_f32;
     table->select_le_f32 = select_le_f32;
+    table->select_le_s32 = select_le_s32;
     table->transpose_f32 = transpose_f32;
 }

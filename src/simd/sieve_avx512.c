@@ -85,24 +85,6 @@ static void sieve_tile(const uint8_t *a, size_t quads, const int8_t *b, size_t p
         least[r] = _mm512_reduce_min_epi32(_mm512_loadu_si512(lanes[r]));
 }
 
-static size_t sieve_pick(const int32_t *x, size_t n, int32_t limit, uint32_t *index)
-{
-    __m512i most = _mm512_set1_epi32(limit);
-    __m512i position = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    size_t count = 0;
-    for (size_t i = 0; i < n; i += 16, position = _mm512_add_epi32(position, _mm512_set1_epi32(16))) {
-        __mmask16 there = (__mmask16)(n - i < 16 ? (1u << (n - i)) - 1 : 0xffff);
-        __mmask16 mask = _mm512_mask_cmple_epi32_mask(there, _mm512_maskz_loadu_epi32(there, x + i), most);
-        if (!mask) continue;
-        /* Into a register and out whole lanes: a compressing store to memory is microcode on some CPUs. */
-        unsigned found = (unsigned)__builtin_popcount(mask);
-        _mm512_mask_storeu_epi32(index + count, (__mmask16)((1u << found) - 1),
-                                 _mm512_maskz_compress_epi32(mask, position));
-        count += found;
-    }
-    return count;
-}
-
 #include "simd/target_end.h"
 
 void ki_simd_sieve_avx512(ki_kernels *table, const ki_cpu *cpu)
@@ -111,6 +93,5 @@ void ki_simd_sieve_avx512(ki_kernels *table, const ki_cpu *cpu)
     table->sieves = 1;
     table->sieve_round = sieve_round;
     table->sieve_tile = sieve_tile;
-    table->sieve_pick = sieve_pick;
 }
 #endif

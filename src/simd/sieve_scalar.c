@@ -34,20 +34,9 @@ static void sieve_tile(const uint8_t *a, size_t quads, const int8_t *b, size_t p
     }
 }
 
-static size_t sieve_pick(const int32_t *x, size_t n, int32_t limit, uint32_t *index)
-{
-    size_t count = 0;
-    for (size_t i = 0; i < n; i++) {
-        index[count] = (uint32_t)i; /* written always, kept when it counts: no branch to mispredict */
-        count += x[i] <= limit;
-    }
-    return count;
-}
-
 void ki_simd_sieve_scalar(ki_kernels *table, const ki_cpu *cpu)
 {
     (void)cpu;
     table->sieve_round = sieve_round;
     table->sieve_tile = sieve_tile;
-    table->sieve_pick = sieve_pick;
 }

@@ -3,33 +3,18 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 scratch=$(mktemp -d -p /dev/shm 2>/dev/null || mktemp -d) # a disk would only be waited for: durability is not tested here
-trap 'kill "${pid:-}" 2>/dev/null || true; rm -rf "$scratch"' EXIT
+pids=()
+trap 'kill "${pids[@]}" 2>/dev/null || true; rm -rf "$scratch"' EXIT
 fail() { echo "milvus.sh: line ${BASH_LINENO[0]}: $*" >&2; exit 1; }
 cd "$scratch"
 mkdir folder
 
-# serve [OPTION...]: start a server of the folder on a free port; sets `base` and `pid`.
-serve() {
-    : >address
-    kith serve folder "${@:---write}" --port 0 --quiet >address 2>errors &
-    pid=$!
-    for _ in {1..200}; do
-        base=$(head -n 1 address)
-        base=${base%/}
-        [ -z "$base" ] || return 0
-        kill -0 "$pid" 2>/dev/null || break
-        sleep 0.05
-    done
-    fail "it does not start: $(cat errors)"
-}
-stop() {
-    kill -TERM "$pid"
-    wait "$pid" || fail "status $? after SIGTERM: $(cat errors)"
-}
+# shellcheck source=tests/e2e/support/server.sh
+source "$here/support/server.sh"
 # ask PATH BODY: the answer.
 ask() { curl -s --max-time 20 -d "$2" "$base/v2/vectordb/$1"; }
 
-serve
+serve folder --write
 python3 "$here/milvus_core.py" "$base" folder
 python3 "$here/vearch.py" "$base"
 
@@ -38,7 +23,7 @@ ask collections/create '{"collectionName":"kept","dimension":2,"metricType":"L2"
 ask aliases/create '{"collectionName":"kept","aliasName":"same"}' >/dev/null
 ask entities/insert '{"collectionName":"kept","data":[{"id":1,"vector":[1,2],"word":"a"}]}' >/dev/null
 stop
-serve
+serve folder --write
 [ "$(ask entities/search '{"collectionName":"same","data":[[1,4]],"outputFields":["word"]}')" = \
     '{"code":0,"data":[{"id":"1","word":"a","distance":4.0}],"topks":[1],"cost":0}' ] ||
     fail "$(ask entities/search '{"collectionName":"same","data":[[1,4]],"outputFields":["word"]}')"
@@ -50,7 +35,7 @@ kith verify folder/kept.kith >/dev/null
 # A collection that was made elsewhere can be asked, by its keys, and written to.
 "$KITH_BUILD/bin/make_vectors" 50 3 1 base.fvecs
 kith import folder/foreign.kith base.fvecs -q
-serve
+serve folder --write
 query='{"collectionName":"foreign","filter":"id >= 7 and id < 9","outputFields":["vector"]}'
 ask entities/query "$query" >answer
 python3 - <<'END' >vector
@@ -72,7 +57,7 @@ stop
 kith serve --make-token --role admin >new
 admin=$(head -n 1 new)
 tail -n 1 new >tokens
-serve --token-file tokens
+serve folder --token-file tokens
 curl -s -H "Authorization: Bearer $admin" -d '{"userName":"ann","password":"secret1"}' "$base/v2/vectordb/users/create" >/dev/null
 known() { curl -s -H "Authorization: Bearer $1" -d '{}' "$base/v2/vectordb/collections/list"; }
 known ann:secret1 | grep -q '^{"code":0,' || fail "$(known ann:secret1)"
@@ -114,7 +99,7 @@ known ann:secret1 | grep -q '^{"code":0,' || fail "$(known ann:secret1)"
 stop
 
 # A password that is right, for the first time, may come with a large body.
-serve --token-file tokens
+serve folder --token-file tokens
 python3 -c 'print("{\"pad\":\"%s\"}" % ("x" * 9000000))' >large
 curl -s -H 'Authorization: Bearer ann:secret1' -d @large "$base/v2/vectordb/collections/list" | grep -q '^{"code":0,' || fail "$(tail -n 1 errors)"
 curl -s -H 'Authorization: Bearer ann:secret2' -H 'Expect:' -d @large "$base/v2/vectordb/collections/list" | grep -q '^{"code":1800,' || fail "$(tail -n 1 errors)"

@@ -88,7 +88,7 @@ static void check_tile(size_t quads, size_t panels, ki_rng *rng)
         assert_memory_equal(least, lowest, sizeof least);
         for (size_t n = 0; n <= columns; n += n < 40 ? 1 : 17) {
             int32_t limit = n % 3 ? want[n % (columns ? columns : 1)] : n % 2 ? INT32_MAX : INT32_MIN;
-            size_t count = k->sieve_pick(want, n, limit, picked), expected = 0;
+            size_t count = k->select_le_s32(want, n, limit, picked), expected = 0;
             for (size_t i = 0; i < n; i++)
                 if (want[i] <= limit) index[expected++] = (uint32_t)i;
             assert_int_equal(count, expected);
