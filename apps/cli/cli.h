@@ -163,7 +163,8 @@ int cli_fail(cli_context *cli, const char *what, const char *why, ...) CLI_PRINT
 /* The same with the message of an error. what NULL: the message alone. */
 int cli_fail_error(cli_context *cli, const char *what, const kith_error *err);
 
-/* The same for a message that may already begin with the path that it is about: it is not said twice. */
+/* The same for a message that may already begin with the path that it is about, this one or another argument: it is not said
+ * twice. */
 int cli_fail_message(cli_context *cli, const char *path, const kith_error *err);
 
 /* The same for wrong usage: returns CLI_USAGE. */

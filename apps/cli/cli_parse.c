@@ -251,7 +251,9 @@ static int complain_unknown(cli_context *cli, const parser *p, const char *word)
 {
     if (optopt > 0 && optopt < LONG_BASE) {
         char letter[3] = {'-', (char)optopt, 0};
-        return cli_usage(cli, letter, "unknown option");
+        bool digit = optopt >= '0' && optopt <= '9';
+        return cli_usage(cli, letter, "unknown option%s",
+                         digit ? "; an argument that begins with '-' is written behind --" : "");
     }
     size_t index;
     const cli_option *known = optopt ? parser_find(p, optopt, &index) : NULL;

@@ -53,7 +53,12 @@ int cli_fail_error(cli_context *cli, const char *what, const kith_error *err)
 
 int cli_fail_message(cli_context *cli, const char *path, const kith_error *err)
 {
-    return cli_fail_error(cli, strncmp(err->message, path, strlen(path)) == 0 ? NULL : path, err);
+    bool said = strncmp(err->message, path, strlen(path)) == 0;
+    for (size_t i = 0; i < cli->n_args && !said; i++) {
+        size_t length = strlen(cli->args[i]);
+        said = length > 0 && strncmp(err->message, cli->args[i], length) == 0 && err->message[length] == ':';
+    }
+    return cli_fail_error(cli, said ? NULL : path, err);
 }
 
 void cli_note(cli_context *cli, const char *format, ...)

@@ -2,6 +2,7 @@
 #include "copies.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 #include "rows.h"
 
@@ -12,14 +13,20 @@ int copies_report(cli_context *cli, const char *copy, const kith_copy_report *r)
                                             (json_int_t)r->version, "rows", (json_int_t)r->rows, "deleted",
                                             (json_int_t)r->deleted, "resumed", (json_int_t)r->resumed_rows,
                                             "index_bytes", (json_int_t)r->segment_bytes, "whole", r->whole));
-    printf("%s rows copied, %s deleted", cli_thousands(r->rows), cli_thousands(r->deleted));
+    printf("%s copied, %s deleted", cli_counted(r->rows, "row"), cli_thousands(r->deleted));
     if (r->resumed_rows) printf(", %s were there already", cli_thousands(r->resumed_rows));
     if (r->segment_bytes) printf(", an index of %s", cli_bytes(r->segment_bytes));
     printf("\n");
     return cli_flush(cli);
 }
 
-int copies_make(cli_context *cli, copies_way *way, bool replace, bool without_segment)
+int copies_fail(cli_context *cli, const kith_error *err, const char *taken)
+{
+    if (err->code != KITH_EXISTS) return cli_fail_message(cli, cli->args[1], err);
+    return cli_fail(cli, NULL, "%s; %s", err->message, taken);
+}
+
+int copies_make(cli_context *cli, copies_way *way, bool replace, bool without_segment, const char *taken)
 {
     kith_error err;
     kith_collection *source;
@@ -33,7 +40,7 @@ int copies_make(cli_context *cli, copies_way *way, bool replace, bool without_se
     how.run = &cli->run;
     kith_status copied = way(source, cli->args[1], &how, &report, &err);
     kith_collection_close(source);
-    if (copied != KITH_OK) return cli_fail_message(cli, cli->args[1], &err);
+    if (copied != KITH_OK) return copies_fail(cli, &err, taken);
     return copies_report(cli, cli->args[1], &report);
 }
 
@@ -76,6 +83,9 @@ int copies_compare(cli_context *cli, const char *first, const char *second, bool
     if (d.key == 0)
         return cli_fail(cli, second, "differs from %s: its %s is %s, there it is %s", first, d.field,
                         d.second, d.first);
+    if (strcmp(d.field, "row") == 0)
+        return cli_fail(cli, second, "differs from %s: row %" PRId64 " is only in %s", first, d.key,
+                        strcmp(d.first, "nothing") == 0 ? second : first);
     return cli_fail(cli, second, "differs from %s: row %" PRId64 ": %s is %s, there it is %s", first, d.key,
                     d.field, d.second, d.first);
 }

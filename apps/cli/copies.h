@@ -10,7 +10,11 @@
  * copied. Returns an exit status. */
 typedef kith_status copies_way(kith_collection *source, const char *path, const kith_copy_options *options,
                                kith_copy_report *report, kith_error *err);
-int copies_make(cli_context *cli, copies_way *way, bool replace, bool without_segment);
+/* taken: what to do where the path has something else, for the message. */
+int copies_make(cli_context *cli, copies_way *way, bool replace, bool without_segment, const char *taken);
+
+/* A copy was not made: where the path is taken the message ends with the way out. Returns CLI_FAILED. */
+int copies_fail(cli_context *cli, const kith_error *err, const char *taken);
 
 /* What a copy was like, as a line of text or JSON. Returns an exit status. */
 int copies_report(cli_context *cli, const char *copy, const kith_copy_report *report);

@@ -250,10 +250,10 @@ int curves_draw(curves *c, const char *path, const char *title)
     plot p = make_plot(c, series, title ? title : usual, subtitle);
     int status = save(c->cli, path, &p);
     if (status == CLI_OK && c->left_out)
-        cli_note(c->cli, "%s: %zu points of %zu curves, %zu without %s or %s left out", path, c->points, c->n,
-                 c->left_out, c->y->name, c->x->name);
+        cli_note(c->cli, "%s: %s of %s, %zu without %s or %s left out", path, cli_counted(c->points, "point"),
+                 cli_counted(c->n, "curve"), c->left_out, c->y->name, c->x->name);
     else if (status == CLI_OK)
-        cli_note(c->cli, "%s: %zu points of %zu curves", path, c->points, c->n);
+        cli_note(c->cli, "%s: %s of %s", path, cli_counted(c->points, "point"), cli_counted(c->n, "curve"));
     free(subtitle);
     free(series);
     return status;

@@ -199,10 +199,10 @@ void rows_plan_print(cli_context *cli, const kith_collection_plan *p)
 {
     cli_progress_clear(cli);
     double part = p->vectors ? 100 * (double)p->matches / (double)p->vectors : 0;
-    printf("plan: %s; %s of %s rows may be found (%.4g %%)%s; %s scored", p->method,
-           cli_thousands(p->matches), cli_thousands(p->vectors), part,
-           p->remembered ? ", known from before" : "", cli_thousands(p->rows_scored));
-    if (p->cells) printf("; %zu of %zu cells, rounds: %u", p->nprobe, p->cells, p->rounds);
+    printf("plan: %s; %s of %s may be found (%.4g %%)%s; %s scored", p->method, cli_thousands(p->matches),
+           cli_counted(p->vectors, "row"), part, p->remembered ? ", known from before" : "",
+           cli_thousands(p->rows_scored));
+    if (p->cells) printf("; %zu of %s, rounds: %u", p->nprobe, cli_counted(p->cells, "cell"), p->rounds);
     if (!isnan(p->estimated_recall)) printf("; recall about %.3f", p->estimated_recall);
     printf("; filter %.2f ms, search %.2f ms\n", p->filter_seconds * 1e3, p->search_seconds * 1e3);
 }

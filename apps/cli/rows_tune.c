@@ -32,7 +32,9 @@ int rows_tune(cli_context *cli, double target, size_t k, size_t queries, uint64_
     if (cli->json) return cli_json_line(cli, tuning_json(cli, &tuning));
     cli_progress_clear(cli);
     if (!tuning.param[0])
-        printf("there is no index: every search is exact\n");
+        printf("there is no index, so every search is exact and reaches any recall; tune again when one has "
+               "been "
+               "built (kith import --fold)\n");
     else
         printf("%s %g, refine_k %g: recall@%zu %.4f at least, %.3f ms a search; %zu points kept\n",
                tuning.param, tuning.value, tuning.refine_k, k, tuning.recall, tuning.seconds * 1e3,

@@ -29,9 +29,9 @@ static int report(cli_context *cli, const kith_index *index, const char *path, d
                            (json_int_t)info.n, "dim", (json_int_t)info.dim, "seed", (json_int_t)info.seed,
                            "bytes", (json_int_t)info.bytes, "train_seconds", cli_json_number(train),
                            "add_seconds", cli_json_number(add), "save_seconds", cli_json_number(save)));
-    printf("%s: %s, %s rows of %zu, %s, %s; trained in %.2f s, added in %.2f s, saved in %.2f s\n", path,
-           info.spec, cli_thousands(info.n), info.dim, kith_metric_name(info.metric), cli_bytes(info.bytes),
-           train, add, save);
+    printf("%s: %s, %s of %zu, %s, %s; trained in %.2f s, added in %.2f s, saved in %.2f s\n", path,
+           info.spec, cli_counted(info.n, "row"), info.dim, kith_metric_name(info.metric),
+           cli_bytes(info.bytes), train, add, save);
     return cli_flush(cli);
 }
 

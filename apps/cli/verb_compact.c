@@ -20,10 +20,10 @@ static int report(cli_context *cli, const char *path, const kith_index *index,
                            "largest_before", (json_int_t)result->largest_before, "largest",
                            (json_int_t)result->largest_after, "bytes_before",
                            (json_int_t)result->bytes_before, "bytes", (json_int_t)result->bytes_after));
-    printf("%s: %s, %s rows; %s cells (%s before), the largest of %s rows (%s before); %s\n", path, info.spec,
-           cli_thousands(info.n), cli_thousands(result->cells_after), cli_thousands(result->cells_before),
-           cli_thousands(result->largest_after), cli_thousands(result->largest_before),
-           cli_bytes(info.bytes));
+    printf("%s: %s, %s; %s (%s before), the largest of %s (%s before); %s\n", path, info.spec,
+           cli_counted(info.n, "row"), cli_counted(result->cells_after, "cell"),
+           cli_thousands(result->cells_before), cli_counted(result->largest_after, "row"),
+           cli_thousands(result->largest_before), cli_bytes(info.bytes));
     return cli_flush(cli);
 }
 

@@ -113,7 +113,7 @@ static int report(cli_context *cli, const conversion *c, uint64_t n)
         return cli_json_line(cli, json_pack("{s:o, s:o, s:I, s:I, s:s}", "input", cli_json_text(c->in_path),
                                             "output", cli_json_text(c->out_path), "rows", (json_int_t)n,
                                             "dim", (json_int_t)dim, "element", element));
-    cli_note(cli, "%s: %s rows of %zu %s", c->out_path, cli_thousands(n), dim, element);
+    cli_note(cli, "%s: %s of %zu %s", c->out_path, cli_counted(n, "row"), dim, element);
     return CLI_OK;
 }
 

@@ -60,7 +60,7 @@ static int run(cli_context *cli, void *options)
     if (cli->json)
         return cli_json_line(cli, json_pack("{so sI}", "collection", cli_json_text(cli->args[0]), "deleted",
                                             (json_int_t)rows));
-    printf("%s rows deleted\n", cli_thousands(rows));
+    printf("%s deleted\n", cli_counted(rows, "row"));
     return cli_flush(cli);
 }
 

@@ -23,12 +23,12 @@ static int copy_rows(cli_context *cli, rows_source *source, rows_sink *sink)
 
 static int say(cli_context *cli, const rows_sink *sink)
 {
-    if (sink->left_out) cli_note(cli, "%s rows without a vector are left out", cli_thousands(sink->left_out));
+    if (sink->left_out) cli_note(cli, "%s without a vector left out", cli_counted(sink->left_out, "row"));
     if (cli->json)
         return cli_json_line(cli, json_pack("{so so sI sI}", "collection", cli_json_text(cli->args[0]),
                                             "vectors", cli_json_text(cli->args[1]), "rows",
                                             (json_int_t)sink->rows, "left_out", (json_int_t)sink->left_out));
-    cli_note(cli, "%s: %s rows", cli->args[1], cli_thousands(sink->rows));
+    cli_note(cli, "%s: %s", cli->args[1], cli_counted(sink->rows, "row"));
     return CLI_OK;
 }
 

@@ -158,8 +158,8 @@ static int import_all(cli_context *cli, importing *m)
 {
     while (!m->ended) {
         if (cli_cancelled(cli))
-            return cli_fail(cli, NULL, "interrupted after %s rows; the same command goes on there",
-                            cli_thousands(m->done));
+            return cli_fail(cli, NULL, "interrupted after %s; the same command goes on there",
+                            cli_counted(m->done, "row"));
         int status = import_batch(cli, m);
         if (status != CLI_OK) return status;
         if (cli->run.progress)

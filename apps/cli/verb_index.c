@@ -136,7 +136,7 @@ static int print_report(struct session *s, const kith_gallery_report *r)
     cli_context *cli = s->cli;
     if (cli->json) return cli_json_line(cli, report_json(s, r));
     cli_progress_clear(cli);
-    printf("%s: %s pictures in %s\n", s->collection, cli_thousands(r->found),
+    printf("%s: %s in %s\n", s->collection, cli_counted(r->found, "picture"),
            kith_gallery_folder(s->gallery));
     printf("  %s added, %s changed, %s moved, %s removed, %s unchanged, %s bad; %.1f s",
            cli_thousands(r->added), cli_thousands(r->changed), cli_thousands(r->moved),
@@ -162,9 +162,8 @@ static int fail_index(cli_context *cli, const char *collection, const kith_galle
     if (kept == 0)
         return cli_fail(cli, NULL,
                         "interrupted before the first pictures were done; the same command begins again");
-    return cli_fail(cli, NULL,
-                    "interrupted; %s has the %s pictures that were done, and the same command goes on",
-                    collection, cli_thousands(kept));
+    return cli_fail(cli, NULL, "interrupted; %s has the %s done so far, and the same command goes on",
+                    collection, cli_counted(kept, "picture"));
 }
 
 static int index_gallery(struct session *s, const struct options *o, const kith_features_options *features)

@@ -218,7 +218,7 @@ static int collection_table(cli_context *cli, const kith_collection_stats *stats
     row(&table, "version", "%" PRIu64, stats->version);
     row(&table, "size", "%s", cli_bytes(stats->database_bytes));
     if (stats->segment_bytes) {
-        row(&table, "segment", "%s, %s rows", stats->segment_spec, cli_thousands(stats->segment_rows));
+        row(&table, "segment", "%s, %s", stats->segment_spec, cli_counted(stats->segment_rows, "row"));
         row(&table, "segment size", "%s", cli_bytes(stats->segment_bytes));
         row(&table, "rows beside it", "%s", cli_thousands(stats->uncovered));
     } else {

@@ -88,12 +88,10 @@ static int report(cli_context *cli, const struct options *o, const cli_vectors *
                            "largest_cell", (json_int_t)cells->largest, "empty_cells",
                            (json_int_t)cells->empty, "moved", (json_int_t)result->moved, "seconds",
                            cli_json_number(wall), "cpu_seconds", cli_json_number(cpu)));
-    printf("%s: %s centroids of %s rows of %zu (%s trained on), %zu iterations%s, in %.2f s (%.2f s of "
-           "processor "
-           "time)\n",
-           o->output, cli_thousands(o->k), cli_thousands(base->n), base->dim,
-           cli_thousands(result->points_used), result->iterations, result->converged ? ", converged" : "",
-           wall, cpu);
+    printf("%s: %s of %s of %zu (%s trained on), %s%s, in %.2f s (%.2f s of processor time)\n", o->output,
+           cli_counted(o->k, "centroid"), cli_counted(base->n, "row"), base->dim,
+           cli_thousands(result->points_used), cli_counted(result->iterations, "iteration"),
+           result->converged ? ", converged" : "", wall, cpu);
     printf("objective %.9g, %.6g a row; cells of %.1f rows, the largest %s (%.2f times that), %s empty\n",
            cells->objective, cells->objective / (double)base->n, mean, cli_thousands(cells->largest),
            (double)cells->largest / mean, cli_thousands(cells->empty));

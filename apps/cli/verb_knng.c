@@ -115,9 +115,9 @@ static int report(cli_context *cli, const struct options *o, const cli_vectors *
                                             "rounds", (json_int_t)g->result.rounds, "seconds",
                                             cli_json_number(g->wall), "cpu_seconds", cli_json_number(g->cpu),
                                             "recall", cli_json_number(g->recall)));
-    printf("%s: %llu neighbours of %s rows of %zu, %s, %zu rounds, in %.2f s (%.2f s of processor time)\n",
-           o->output, (unsigned long long)o->k, cli_thousands(base->n), base->dim, o->metric,
-           g->result.rounds, g->wall, g->cpu);
+    printf("%s: %s of %s of %zu, %s, %s, in %.2f s (%.2f s of processor time)\n", o->output,
+           cli_counted(o->k, "neighbour"), cli_counted(base->n, "row"), base->dim, o->metric,
+           cli_counted(g->result.rounds, "round"), g->wall, g->cpu);
     if (!isnan(g->recall)) printf("recall@%llu %.4f\n", (unsigned long long)o->k, g->recall);
     return cli_flush(cli);
 }

@@ -21,7 +21,7 @@ static int change(cli_context *cli, kith_collection *collection, const struct op
         status = kith_collection_partition_add(collection, o->add.items[i], &err);
     if (status == KITH_OK) status = kith_collection_commit(collection, &err);
     if (status != KITH_OK) return cli_fail_message(cli, cli->args[0], &err);
-    if (o->drop.n > 0) cli_note(cli, "%s rows deleted", cli_thousands(dropped));
+    if (o->drop.n > 0) cli_note(cli, "%s deleted", cli_counted(dropped, "row"));
     return CLI_OK;
 }
 

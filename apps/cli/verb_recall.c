@@ -111,8 +111,8 @@ static int measure(cli_context *cli, kith_collection *collection, const struct o
     }
     if (cli->json) return cli_json_line(cli, measured);
     json_decref(measured);
-    printf("recall@%zu %.4f over %zu rows; %s; %.3f ms a search, exactly %.3f ms\n", recall.k, recall.recall,
-           recall.queries, *recall.spec ? recall.spec : "without an index",
+    printf("recall@%zu %.4f over %s; %s; %.3f ms a search, exactly %.3f ms\n", recall.k, recall.recall,
+           cli_counted(recall.queries, "row"), *recall.spec ? recall.spec : "without an index",
            recall.seconds * 1e3 / (double)recall.queries,
            recall.exact_seconds * 1e3 / (double)recall.queries);
     return cli_flush(cli);

@@ -16,7 +16,7 @@ static int run(cli_context *cli, void *options)
     how.without_segment = o->no_index;
     how.run = &cli->run;
     if (kith_collection_restore(cli->args[0], cli->args[1], &how, &report, &err) != KITH_OK)
-        return cli_fail_message(cli, cli->args[1], &err);
+        return copies_fail(cli, &err, "--replace makes it what the snapshot holds, whatever is lost of it");
     return copies_report(cli, cli->args[1], &report);
 }
 

@@ -9,7 +9,8 @@ struct options {
 static int run(cli_context *cli, void *options)
 {
     const struct options *o = options;
-    return copies_make(cli, kith_collection_snapshot, false, o->no_index);
+    return copies_make(cli, kith_collection_snapshot, false, o->no_index,
+                       "a snapshot is made at a new path, and `kith sync` brings a copy up to date");
 }
 
 const cli_verb verb_snapshot = {

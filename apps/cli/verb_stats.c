@@ -25,7 +25,7 @@ static int print_table(cli_context *cli, const shown *v)
     ROW("database", "%s", cli_bytes(s->database_bytes));
     if (vectors > 0) ROW("database to vectors", "%.2f x", (double)s->database_bytes / vectors);
     if (s->segment_bytes) {
-        ROW("index", "%s over %s rows, %s", s->segment_spec, cli_thousands(s->segment_rows),
+        ROW("index", "%s over %s, %s", s->segment_spec, cli_counted(s->segment_rows, "row"),
             cli_bytes(s->segment_bytes));
         ROW("rows beside it", "%s", cli_thousands(s->uncovered));
     } else {
@@ -39,17 +39,24 @@ static int print_table(cli_context *cli, const shown *v)
     else if (*v->plan.why)
         ROW("next fold", "%s%s (%s), %s of memory", v->plan.anew ? "trains " : "adds to ", v->plan.spec,
             v->plan.why, cli_bytes(v->plan.peak_bytes));
-    if (v->tuned && *v->tuning.param)
+    else
+        ROW("next fold", "%s",
+            s->segment_bytes ? "nothing to do: the index is up to date"
+                             : "nothing to do: so few vectors are compared as fast without an index");
+    if (v->tuned && !s->segment_bytes)
+        ROW("tuned", "to recall %g, which searches without an index exceed", v->tuning.target_recall);
+    else if (v->tuned && *v->tuning.param)
         ROW("tuned", "to recall %g: %s %g, refine_k %g", v->tuning.target_recall, v->tuning.param,
             v->tuning.value, v->tuning.refine_k);
     else if (v->tuned)
-        ROW("tuned", "to recall %g", v->tuning.target_recall);
+        ROW("tuned", "to recall %g, but not with this index: kith tune measures it", v->tuning.target_recall);
     size_t measured = json_array_size(v->history);
     const json_t *last = measured ? json_array_get(v->history, measured - 1) : NULL;
     if (last)
-        ROW("recall measured", "%.4f at version %lld, %zu measurements (kith recall --history)",
+        ROW("recall measured", "%.4f at version %lld, %s (kith recall --history)",
             json_number_value(json_object_get(last, "recall")),
-            (long long)json_integer_value(json_object_get(last, "version")), measured);
+            (long long)json_integer_value(json_object_get(last, "version")),
+            cli_counted(measured, "measurement"));
 #undef ROW
     return cli_table_print(cli, &table);
 }

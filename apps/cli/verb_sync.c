@@ -9,7 +9,8 @@ struct options {
 static int run(cli_context *cli, void *options)
 {
     const struct options *o = options;
-    return copies_make(cli, kith_collection_sync, o->replace, o->no_index);
+    return copies_make(cli, kith_collection_sync, o->replace, o->no_index,
+                       "--replace makes it the same, whatever is lost of it");
 }
 
 const cli_verb verb_sync = {
@@ -24,9 +25,8 @@ const cli_verb verb_sync = {
         "old rows or the new ones.\n\n"
         "A sync that was interrupted or killed is taken up by the next one. Until a first copy is whole it "
         "is named "
-        "COPY.part and no verb opens it. A COPY that was written to since is not touched unless --replace "
-        "says "
-        "so.",
+        "COPY.part and no verb opens it. A COPY that was written to since, and one of what "
+        "COLLECTION was before it was restored, is not touched unless --replace says so.",
     .arguments = (const cli_argument[]){ROWS_ARGUMENT_COLLECTION,
                                         {.name = "COPY", .help = "a path, or an earlier copy"},
                                         {0}},

@@ -350,7 +350,7 @@ static int play(tune *t, size_t round, size_t n)
     if (status == CLI_OK) status = find_truth(t);
     if (status == CLI_OK && !cli->json) {
         cli_progress_clear(cli);
-        printf("round %zu, %s rows, recall@%llu of %g\n", round, cli_thousands(n),
+        printf("round %zu, %s, recall@%llu of %g\n", round, cli_counted(n, "row"),
                (unsigned long long)t->o->k, t->o->target);
         printf("%-28s %8s %10s %10s %9s\n", "SPEC", "RECALL", "QUERIES/S", "BYTES/ROW", "BUILD S");
     }
@@ -407,8 +407,8 @@ static int tell_front(tune *t)
         const trial *tr = &t->trials[i];
         bool begins = i == 0 || tr->round != tr[-1].round;
         if (begins && !cli->json) {
-            printf("front of round %zu, %s rows: no other is smaller and as fast\n", tr->round,
-                   cli_thousands(tr->rows));
+            printf("front of round %zu, %s: no other is smaller and as fast\n", tr->round,
+                   cli_counted(tr->rows, "row"));
             printf("%-28s %10s %10s %8s\n", "SPEC", "BYTES/ROW", "QUERIES/S", "RECALL");
         }
         if (!tr->front) continue;

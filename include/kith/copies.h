@@ -58,8 +58,8 @@ typedef struct kith_copy_report {
 /* Make `path` a copy of a collection, or bring a copy that it is up to date.
  * In:       options, NULL for the defaults. path is new, or a collection.
  * Out:      *report, may be NULL; untouched on failure.
- * Errors:   KITH_EXISTS when `path` is another collection, has changes of its own, or is older than the change log of the
- *           source reaches back, and `replace` is 0. KITH_FORMAT when it is no collection. KITH_BUSY when another process
+ * Errors:   KITH_EXISTS when `path` is another collection, has changes of its own or of what the source was before it was
+ *           restored, or is older than the change log of the source reaches back, and `replace` is 0. KITH_FORMAT when it is no collection. KITH_BUSY when another process
  *           copies to it, or writes to it for all of wait_ms. KITH_CANCELLED. KITH_CORRUPT for a row of the source that is
  *           not sound: it is never copied. KITH_INVALID in a batch, or for a copy onto itself. KITH_IO, KITH_NOMEM,
  *           KITH_READONLY. After each of them `path` is what it was; or, when what failed came after the last transaction (the

@@ -397,8 +397,11 @@ static kith_status check_history(ki_copy *x, int following)
     if (following || x->first || x->replace) return KITH_OK;
     if (memcmp(x->from->state.id, x->to->state.id, sizeof x->to->state.id) != 0)
         return ki_fail(x->err, KITH_EXISTS, "%s is another collection than %s", x->to->path, x->from->path);
+    if (x->to->state.version + 1 < x->from->state.oldest)
+        return ki_fail(x->err, KITH_EXISTS, "%s is older than the change log of %s reaches back", x->to->path,
+                       x->from->path);
     return ki_fail(x->err, KITH_EXISTS,
-                   "%s has changes of its own, or is older than the change log of %s reaches back",
+                   "%s has changes of its own, or %s has been restored to an earlier state since",
                    x->to->path, x->from->path);
 }
 

@@ -104,8 +104,8 @@ kith set t.kith =row108 --expires 1000
 kith set t.kith =row109 --expires +3600
 refuse 1 'there is no row' kith get t.kith =row108
 equals 2999 kith count t.kith --filter 'exists name'
-equals '1 rows deleted' kith delete t.kith --expired
-equals '1 rows deleted' kith delete t.kith =row110 =nothing --missing-ok
+equals '1 row deleted' kith delete t.kith --expired
+equals '1 row deleted' kith delete t.kith =row110 =nothing --missing-ok
 equals 2998 kith count t.kith
 kith verify t.kith >/dev/null || fail "the collection with text keys is not sound"
 refuse 1 "no row 'nothing'" kith set t.kith =nothing --merge '{}'
@@ -175,11 +175,13 @@ equals '1,500 rows deleted' kith delete a.kith --filter 'odd == 1'
 equals '2 rows deleted' kith delete a.kith 100 102
 refuse 1 'there is no row 101' kith delete a.kith 104 101
 equals 1498 kith count a.kith
-equals '1 rows deleted' kith delete a.kith 104 101 --missing-ok
+equals '1 row deleted' kith delete a.kith 104 101 --missing-ok
 kith verify a.kith >/dev/null || fail "the collection is not sound"
 
 kith stats a.kith >shown
 grep -q '^rows  *1,497' shown || fail "stats: $(cat shown)"
+grep -q '^next fold  *nothing to do' shown || fail "no next fold: $(cat shown)"
+equals 'there is no index' bash -c 'kith tune a.kith --queries 10 | cut -d, -f1'
 kith stats a.kith --json >shown
 grep -q '"free_slots": *[1-9]' shown || fail "stats: $(cat shown)"
 
@@ -210,6 +212,8 @@ refuse 1 'ends after 3000 lines' kith import c.kith many.fvecs --payload rows.js
 refuse 2 'needs --payload' kith import c.kith base.fvecs --key id
 refuse 1 'its key must be a whole number' kith import d.kith base.fvecs --payload rows.jsonl --key tags
 refuse 2 "is not a key" kith get a.kith x
+refuse 2 'unknown option; .* behind --' kith get a.kith -1
+refuse 2 "'-1' is not a key" kith get a.kith -- -1
 refuse 2 'either keys or --filter' kith delete a.kith
 refuse 2 'either keys or --filter' kith delete a.kith 5 --filter 'n < 3'
 refuse 2 'give pictures, or one of' kith search a.kith

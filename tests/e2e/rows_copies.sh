@@ -38,7 +38,7 @@ same a.kith s.kith
 nothing_left s.kith
 kith search s.kith --like =row7 -k 3 --filter 'n < 3000' --explain >/dev/null
 [ "$(kith fields a.kith)" = "$(kith fields s.kith)" ] || fail "other fields"
-refuse 1 'already exists' kith snapshot a.kith s.kith
+refuse 1 'already exists; .*kith sync' kith snapshot a.kith s.kith
 refuse 1 'its own copy' kith sync a.kith a.kith
 refuse 1 'missing.kith: cannot be opened' kith sync missing.kith b.kith
 
@@ -56,16 +56,20 @@ kith set s.kith =row3 --merge '{"where":{"city":"elsewhere"}}'
 refuse 1 'differs from a.kith: row 4: payload.where.city is "elsewhere", there it is "c3"' kith verify a.kith --against s.kith
 kith verify a.kith --against s.kith --json 2>/dev/null >out && fail "the same?"
 grep -qE '"field": ?"payload.where.city"' out || fail "verify --json: $(cat out)"
-refuse 1 'changes of its own' kith sync a.kith s.kith
+refuse 1 'changes of its own.*; --replace' kith sync a.kith s.kith
 kith sync a.kith s.kith --replace -q >/dev/null
 same a.kith s.kith
 
 # Back to a snapshot, beside somebody who has the collection open.
 kith snapshot a.kith monday.kith -q >/dev/null
 kith delete a.kith --filter 'n < 1000' >/dev/null
-refuse 1 'already exists' kith restore monday.kith a.kith
+refuse 1 'already exists; --replace' kith restore monday.kith a.kith
+refuse 1 'differs from monday.kith: row [0-9]+ is only in monday.kith' kith verify monday.kith --against a.kith
+kith snapshot a.kith later.kith -q >/dev/null
 kith restore monday.kith a.kith --replace -q >/dev/null
 same a.kith monday.kith
+refuse 1 'restored to an earlier state.*; --replace' kith sync a.kith later.kith
+refuse 1 '^kith restore: missing.kith: cannot be opened' kith restore missing.kith new.kith
 kith restore monday.kith new.kith -q >/dev/null
 same a.kith new.kith
 
