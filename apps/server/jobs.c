@@ -1,6 +1,9 @@
 #include "jobs.h"
 
 #include <inttypes.h>
+#ifdef __linux__
+#include <malloc.h> /* malloc_trim of glibc */
+#endif
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -149,6 +152,15 @@ void job_close(job *j, kith_status status, json_t *result, const kith_error *err
     pthread_mutex_unlock(&all->lock);
 }
 
+/* A job works on a thread of its own, so in whichever arena of malloc that thread is given, and glibc keeps what is freed
+ * there: without this each arena in turn would come to hold as much as the largest job took. */
+static void give_memory_back(void)
+{
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
+}
+
 static void *run(void *ctx)
 {
     job *j = ctx;
@@ -156,6 +168,7 @@ static void *run(void *ctx)
     json_t *result = NULL;
     kith_status status = j->work(j, j->ctx, &result, &err);
     j->release(j->ctx);
+    give_memory_back();
     job_close(j, status, result, &err);
     return NULL;
 }
