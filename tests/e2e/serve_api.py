@@ -1,8 +1,9 @@
-"""serve_api.py BASE ALBUM PICTURE - the interface of `kith serve`, each operation of its OpenAPI document at least once, each
-answer held against it. The server serves a folder with the collection ALBUM of pictures, and everybody may write."""
+"""serve_api.py BASE ALBUM PICTURE PID - the interface of `kith serve`, each operation of its OpenAPI document at least once, each
+answer held against it. The server, process PID, serves a folder with the collection ALBUM of pictures, and everybody may write."""
 import json
 import math
 import random
+import re
 import sqlite3
 import struct
 import sys
@@ -12,7 +13,7 @@ import urllib.parse
 
 from serve_client import Client
 
-base, album, picture = sys.argv[1:4]
+base, album, picture, pid = sys.argv[1:5]
 ask = (client := Client(base)).ask
 random.seed(20261121)
 BIG = 2**63 - 1
@@ -377,6 +378,23 @@ wait(ask("POST", jobs, {"kind": "index", "spec": "Nothing7", "always": True}, st
 ask("GET", "/v1/jobs/nothing", status=404)
 ask("DELETE", "/v1/jobs/nothing", status=404)
 assert len(ask("GET", "/v1/jobs")["jobs"]) > 5
+
+# What a job takes for a while it gives back, whichever thread's share of the memory it came from.
+ask("PUT", "/v1/collections/wide", {"dim": 1024}, status=201)
+ask("POST", "/v1/collections/wide/import", chunks(random.randbytes(4 * 1024 * 1024).translate(bytes(range(64)) * 4), 1 << 20), kind="application/x-float32")
+
+
+def memory_after(n_jobs):
+    for _ in range(n_jobs):
+        wait(ask("POST", "/v1/collections/wide/jobs", {"kind": "index", "spec": "SQ8", "always": True}, status=202))
+    return int(re.search(r"RssAnon:\s+(\d+)", open(f"/proc/{pid}/status").read())[1]) >> 10
+
+
+early, late = memory_after(3), memory_after(12)
+print(f"{early} MB after 3 jobs, {late} MB after 15")
+if "asan" not in open(f"/proc/{pid}/maps").read():  # it keeps what was freed for a while
+    assert late < early + 12, f"{early} MB after 3 jobs, {late} MB after 15"
+ask("DELETE", "/v1/collections/wide", status=204)
 
 # ---- snapshots ----
 snapshots = "/v1/collections/many/snapshots"

@@ -19,7 +19,7 @@ picture=$(find pictures -name '*.jpg' | sort | head -n 1)
 source "${KITH_SOURCE:?}/tests/e2e/support/server.sh"
 
 serve served --write
-python3 "$here/serve_api.py" "$base" album "$picture"
+python3 "$here/serve_api.py" "$base" album "$picture" "$pid"
 stop
 
 # What was made is there at the next start, and the program reads it.
