@@ -54,10 +54,12 @@ typedef struct rows_source rows_source;
 
 struct rows_source {
     rows_shape shape;
-    uint64_t total;        /* rows; 0: not known */
-    int whole;             /* an item is all of a row: what it has not, the row shall not have */
-    const char *rows_path; /* the file that messages about a row name */
-    char state[64];        /* what tells it apart from a changed one; "": size and time of the file */
+    uint64_t total;           /* rows; 0: not known */
+    int whole;                /* an item is all of a row: what it has not, the row shall not have */
+    const char *rows_path;    /* the file of the rows, for messages; */
+    const char *payload_path; /* of a vector file: that of the payloads; NULL: none */
+    uint64_t line;  /* of the row read last, where its payload stands, from 1 on; 0: there are no lines */
+    char state[64]; /* what tells it apart from a changed one; "": size and time of the file */
 
     /* Read the next row. Returns CLI_OK, with *end 1 when there is none, or an exit status with a message. */
     int (*next)(cli_context *cli, rows_source *source, rows_item *item, int *end);

@@ -148,6 +148,7 @@ static int next(cli_context *cli, rows_source *base, rows_item *item, int *end)
         status = read_line(cli, s, &s->root);
     }
     *end = status == CLI_OK && !s->root;
+    base->line = s->line;
     json_object_foreach(s->root, name, value)
     {
         if (status == CLI_OK) status = take_member(cli, s, item, name, value);

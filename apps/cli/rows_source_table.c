@@ -274,6 +274,7 @@ static int next(cli_context *cli, rows_source *base, rows_item *item, int *end)
     *item = (rows_item){.parts = KITH_ROW_PAYLOAD | KITH_ROW_VECTOR};
     int read = csv_read(&s->csv);
     *end = read == 0;
+    base->line = s->csv.line;
     if (read == 0) return CLI_OK;
     if (read < 0) return fail(cli, s, NULL, s->csv.fault);
     if (s->csv.n != s->n_columns)

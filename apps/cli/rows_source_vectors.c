@@ -48,6 +48,25 @@ static int read_block(cli_context *cli, vectors_source *s)
     return CLI_OK;
 }
 
+static int fail_line(cli_context *cli, const vectors_source *s, const char *why)
+{
+    return cli_fail(cli, s->reading->payload, "line %" PRIu64 ": %s", s->base.line, why);
+}
+
+/* A payload without a key of its own; value NULL: it has no such member. */
+static int fail_key(cli_context *cli, const vectors_source *s, const json_t *value)
+{
+    const rows_reading *r = s->reading;
+    const char *name = r->key ? r->key : r->text, *also = "";
+    if (!value)
+        return cli_fail(cli, r->payload, "line %" PRIu64 ": has no member '%.80s', which %s names",
+                        s->base.line, name, r->key ? "--key" : "--text-key");
+    if (r->key && json_is_string(value)) also = "; --text-key takes strings";
+    if (r->text && json_is_integer(value)) also = "; --key takes whole numbers";
+    return cli_fail(cli, r->payload, "line %" PRIu64 ": '%.80s' must be %s to be the key%s", s->base.line,
+                    name, r->key ? "a whole number from 1 on" : "a string, not empty,", also);
+}
+
 /* What a member of a payload says about the key. */
 static int take_key(cli_context *cli, vectors_source *s, size_t size, rows_item *item)
 {
@@ -59,19 +78,22 @@ static int take_key(cli_context *cli, vectors_source *s, size_t size, rows_item 
     free(s->text);
     s->text = r->text && json_is_string(value) ? strdup(json_string_value(value)) : NULL;
     item->text = s->text;
-    int known = payload != NULL;
+    int status = CLI_OK;
+    if (!payload)
+        status = fail_line(cli, s, fault.text);
+    else if (!json_is_object(payload))
+        status = fail_line(cli, s, "not an object");
+    else if (!item->text && item->row.key < 1)
+        status = fail_key(cli, s, value);
     json_decref(payload);
-    if (item->text || item->row.key >= 1) return CLI_OK;
-    return cli_fail(cli, r->payload, "row %" PRIu64 ": %s", s->at,
-                    !known   ? fault.text
-                    : r->key ? "its key must be a whole number from 1 on"
-                             : "its key must be a string");
+    return status;
 }
 
 static int take_payload(cli_context *cli, vectors_source *s, rows_item *item)
 {
     const rows_reading *r = s->reading;
     errno = 0;
+    s->base.line = s->at + 1;
     ssize_t size = getline(&s->line, &s->line_room, s->payloads);
     if (size < 0 && errno) return cli_fail(cli, r->payload, "%s", strerror(errno));
     if (size < 0)
@@ -80,8 +102,7 @@ static int take_payload(cli_context *cli, vectors_source *s, rows_item *item)
     s->bytes += (uint64_t)size;
     while (size > 0 && (s->line[size - 1] == '\n' || s->line[size - 1] == '\r')) size--;
     if (memchr(s->line, 0, (size_t)size) != NULL || size == 0)
-        return cli_fail(cli, r->payload, "row %" PRIu64 ": %s", s->at,
-                        size ? "holds a NUL" : "an empty line");
+        return fail_line(cli, s, size ? "holds a NUL" : "is empty: each vector wants an object, {} at least");
     item->row.payload = s->line;
     item->row.payload_size = (size_t)size;
     return r->key || r->text ? take_key(cli, s, (size_t)size, item) : CLI_OK;
@@ -215,6 +236,7 @@ int rows_open_vectors(cli_context *cli, const rows_reading *reading, rows_source
     s->base.seek = seek;
     s->base.close = close_source;
     s->base.rows_path = reading->path;
+    s->base.payload_path = reading->payload;
     s->reading = reading;
     int status = open_files(cli, s);
     if (status == CLI_OK)

@@ -31,6 +31,8 @@ typedef struct importing {
     uint64_t bytes; /* of the batch at hand, about */
     kith_collection *collection;
     uint64_t done, first; /* rows imported, and when this run began */
+    uint64_t bare;        /* of them without a vector */
+    int made;             /* the collection was not there */
     int ended;            /* the source has no more */
     char name[32];        /* of the named value that says how far it is */
     char state[1024];     /* what tells the files apart from changed ones */
@@ -123,6 +125,19 @@ static kith_status keep_place(importing *m, kith_error *err)
 
 /* ---- Rows ---- */
 
+/* A row that the collection refuses, by the file that it is the fault of. Vectors are what messages say is "the vector". */
+static int fail_row(cli_context *cli, const importing *m, const rows_item *item, const kith_error *err)
+{
+    const rows_source *s = m->source;
+    const char *path = s->payload_path ? s->payload_path : s->rows_path;
+    int vector = strncmp(err->message, "the vector", strlen("the vector")) == 0;
+    if (err->code != KITH_INVALID) return cli_fail_message(cli, cli->args[0], err);
+    if (s->line && !(vector && s->payload_path))
+        return cli_fail(cli, path, "line %" PRIu64 ": %s", s->line, err->message);
+    if (s->whole) return cli_fail(cli, s->rows_path, "row %lld: %s", (long long)item->row.key, err->message);
+    return cli_fail(cli, s->rows_path, "row %" PRIu64 ", counted from 0: %s", m->done, err->message);
+}
+
 static int put_rows(cli_context *cli, importing *m)
 {
     kith_error err;
@@ -131,8 +146,8 @@ static int put_rows(cli_context *cli, importing *m)
         int status = m->source->next(cli, m->source, &item, &m->ended);
         if (status != CLI_OK) return status;
         if (m->ended) break;
-        if (rows_put(&m->target, &item, &err) != KITH_OK)
-            return cli_fail(cli, cli->args[0], "row %" PRIu64 " of %s: %s", m->done, m->path, err.message);
+        if (rows_put(&m->target, &item, &err) != KITH_OK) return fail_row(cli, m, &item, &err);
+        m->bare += item.row.vector == NULL;
         m->bytes += item.row.payload_size + item.row.dim * sizeof(float) + 64;
         m->done++;
     }
@@ -170,6 +185,14 @@ static int import_all(cli_context *cli, importing *m)
 
 /* ---- Opening ---- */
 
+static void choose_options(cli_context *cli, const importing *m, kith_collection_options *how)
+{
+    kith_collection_options_init(how);
+    how->max_bytes = (uint64_t)m->o->max_bytes;
+    how->wait_ms = cli->wait_ms;
+    how->log_bytes = (uint64_t)256 << 20; /* a thread works it in: rows_settle.h */
+}
+
 /* Open the collection, or make it for vectors of this dim. */
 static int open_collection(cli_context *cli, importing *m)
 {
@@ -177,14 +200,12 @@ static int open_collection(cli_context *cli, importing *m)
     const rows_shape *shape = &m->source->shape;
     kith_metric metric = shape->has_metric ? shape->metric : KITH_L2SQ;
     kith_collection_options how;
-    kith_collection_options_init(&how);
-    how.max_bytes = (uint64_t)m->o->max_bytes;
-    how.wait_ms = cli->wait_ms;
-    how.log_bytes = (uint64_t)256 << 20; /* a thread works it in: rows_settle.h */
+    choose_options(cli, m, &how);
     kith_status status = kith_collection_open(cli->args[0], &how, &m->collection, &err);
     if (status == KITH_NOTFOUND) {
         if (m->o->metric) (void)kith_metric_parse(m->o->metric, &metric, NULL);
         status = kith_collection_create(cli->args[0], shape->dim, metric, &how, &m->collection, &err);
+        m->made = status == KITH_OK;
     }
     if (status != KITH_OK) return cli_fail_message(cli, cli->args[0], &err);
     size_t dim = kith_collection_dim(m->collection);
@@ -219,33 +240,42 @@ static int declare(cli_context *cli, importing *m, int fields)
     return status == KITH_OK ? CLI_OK : cli_fail_message(cli, cli->args[0], &err);
 }
 
-static int finish(cli_context *cli, importing *m, double seconds)
+static int fold(cli_context *cli, importing *m)
 {
     kith_error err;
-    kith_fold_options fold;
-    kith_fold_options_init(&fold);
-    fold.run = &cli->run;
+    kith_fold_options how;
+    kith_fold_options_init(&how);
+    how.run = &cli->run;
     kith_fold_plan plan = {.struct_size = sizeof plan};
-    if (m->o->fold && kith_collection_plan_fold(m->collection, &fold, &plan, &err) != KITH_OK)
+    if (kith_collection_plan_fold(m->collection, &how, &plan, &err) != KITH_OK)
         return cli_fail_message(cli, cli->args[0], &err);
-    if (m->o->fold && *plan.why)
+    if (*plan.why)
         cli_note(cli, "%s %s (%s), %s of memory at most", plan.anew ? "trains" : "adds to", plan.spec,
                  plan.why, cli_bytes(plan.peak_bytes));
-    else if (m->o->fold)
+    else
         cli_note(
             cli,
             "nothing to build: the index is up to date, or so few rows are compared as fast without one");
-    kith_status status = m->o->fold ? kith_collection_optimize(m->collection, &fold, &err) : KITH_OK;
+    kith_status status = kith_collection_optimize(m->collection, &how, &err);
     /* Busy: somebody reads, or folds. The rows are there; the next fold does what was left. */
-    if (status != KITH_OK && status != KITH_BUSY) return cli_fail_message(cli, cli->args[0], &err);
+    return status == KITH_OK || status == KITH_BUSY ? CLI_OK : cli_fail_message(cli, cli->args[0], &err);
+}
+
+static int report(cli_context *cli, const importing *m, double seconds)
+{
     uint64_t rows = m->done - m->first;
     double rate = seconds > 0 ? (double)rows / seconds : 0;
+    if (m->bare && kith_collection_dim(m->collection))
+        cli_note(cli, "%s came without a vector: no search by vectors finds them, and what they had is gone",
+                 cli_counted(m->bare, "row"));
     if (cli->json)
-        return cli_json_line(cli, json_pack("{so sI so so}", "collection", cli_json_text(cli->args[0]),
-                                            "imported", (json_int_t)rows, "seconds", cli_json_number(seconds),
+        return cli_json_line(cli, json_pack("{so sI sI so so}", "collection", cli_json_text(cli->args[0]),
+                                            "imported", (json_int_t)rows, "without_vector",
+                                            (json_int_t)m->bare, "seconds", cli_json_number(seconds),
                                             "rows_per_second", cli_json_number(rate)));
-    cli_note(cli, "%s rows in %.1f s, %s a second", cli_thousands(rows), seconds,
-             cli_thousands((uint64_t)rate));
+    if (rows || !m->ended || m->first == 0)
+        cli_note(cli, "%s in %.1f s, %s a second", cli_counted(rows, "row"), seconds,
+                 cli_thousands((uint64_t)rate));
     return CLI_OK;
 }
 
@@ -264,7 +294,27 @@ static int import_source(cli_context *cli, importing *m)
     clock_gettime(CLOCK_MONOTONIC, &end);
     double seconds = (double)(end.tv_sec - begin.tv_sec) + (double)(end.tv_nsec - begin.tv_nsec) * 1e-9;
     if (status == CLI_OK) status = declare(cli, m, 1);
-    return status == CLI_OK ? finish(cli, m, seconds) : status;
+    if (status == CLI_OK && m->o->fold) status = fold(cli, m);
+    return status == CLI_OK ? report(cli, m, seconds) : status;
+}
+
+/* No source: the index alone. */
+static int fold_collection(cli_context *cli, importing *m)
+{
+    kith_error err;
+    const struct options *o = m->o;
+    kith_collection_options how;
+    if (!o->fold) return cli_usage(cli, "SOURCE", "missing: only --fold does without");
+    if (o->payload || o->key || o->text_key || o->metric || o->partition || o->filter || o->also.n || o->as.n)
+        return cli_usage(cli, "SOURCE",
+                         "missing: without one --fold and --max-bytes are all there is to say");
+    choose_options(cli, m, &how);
+    if (kith_collection_open(cli->args[0], &how, &m->collection, &err) != KITH_OK)
+        return cli_fail_message(cli, cli->args[0], &err);
+    int status = fold(cli, m);
+    if (status != CLI_OK || !cli->json) return status;
+    return cli_json_line(
+        cli, json_pack("{so sI}", "collection", cli_json_text(cli->args[0]), "imported", (json_int_t)0));
 }
 
 static int run(cli_context *cli, void *options)
@@ -279,9 +329,12 @@ static int run(cli_context *cli, void *options)
                                .filter = o->filter,
                                .also = o->also,
                                .as = o->as}};
-    int status = import_source(cli, &m);
-    kith_collection_close(m.collection);
+    int status = m.path ? import_source(cli, &m) : fold_collection(cli, &m);
     rows_source_close(m.source);
+    if (status != CLI_OK && m.made) /* and nothing was put into it: refused, and closed, if there was */
+        (void)kith_collection_discard(m.collection, NULL);
+    else
+        kith_collection_close(m.collection);
     return status;
 }
 
@@ -300,13 +353,18 @@ const cli_verb verb_import = {
         "members of the payload; --as names them otherwise. It may hold whole rows, an object of "
         "JSON a line (.jsonl): key, text, partition, expires, payload, vector, vectors. And it may "
         "be another collection (.kith), with all that its rows have. `kith export` writes all of "
-        "these.\n\n"
+        "these. A row of these replaces the row of its key as a whole: what it does not name, its "
+        "vector, too, the row has no longer; how many came without a vector is said. `kith set` changes "
+        "parts of rows.\n\n"
         "Rows are put in batches of N, each durable when it is done. An import that was "
         "interrupted goes on where it "
-        "stopped when the same command is given again.",
+        "stopped when the same command is given again. One that fails before a row got in leaves no new "
+        "collection behind.",
     .arguments =
         (const cli_argument[]){ROWS_ARGUMENT_COLLECTION,
-                               {.name = "SOURCE", .help = "a vector file, .csv, .tsv, .jsonl or .kith"},
+                               {.name = "SOURCE",
+                                .help = "a vector file, .csv, .tsv, .jsonl or .kith; --fold alone needs none",
+                                .optional = true},
                                {0}},
     .options =
         (const cli_option[]){
@@ -384,6 +442,7 @@ const cli_verb verb_import = {
                                        "with payloads and keys of one's own, then the index"},
                                       {"kith import X.kith t.csv --key id --as f0..f127=vector",
                                        "a table whose columns f0 to f127 are the vector"},
+                                      {"kith import X.kith --fold", "the index of what is there"},
                                       {"kith import X.kith Y.kith --filter 'year >= 2020'",
                                        "rows of another collection"},
                                       {0}},

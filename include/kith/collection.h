@@ -115,6 +115,15 @@ KITH_API kith_status kith_collection_create(const char *path, size_t dim, kith_m
 KITH_API kith_status kith_collection_open(const char *path, const kith_collection_options *options,
                                           kith_collection **collection, kith_error *err);
 
+/* Close a collection and remove its file: for a program that made it and then had nothing to put into it.
+ * In:       a handle that is open for writing, neither in a batch nor pinned; the collection has no rows.
+ * Out:      the handle is closed, on failure, too.
+ * Errors:   KITH_EXISTS when there are rows; KITH_BUSY when somebody else has it open: it stays. KITH_NOTFOUND when it is gone
+ *           already. KITH_INVALID, KITH_READONLY, KITH_IO, KITH_NOMEM.
+ * Notes:    Whoever opens it meanwhile loses nothing: a batch that is begun on a file that was removed or replaced is
+ *           KITH_NOTFOUND. */
+KITH_API kith_status kith_collection_discard(kith_collection *collection, kith_error *err);
+
 /* Close; NULL is allowed. A batch that was not committed is rolled back. */
 KITH_API void kith_collection_close(kith_collection *collection);
 
@@ -176,7 +185,8 @@ KITH_API void kith_collection_unpin(kith_collection *collection);
 
 /* Begin a batch: take the writer's lock.
  * Errors:   KITH_BUSY when another writer held it for all of wait_ms; KITH_READONLY; KITH_INVALID when a
- *           batch is open already or the handle is pinned; KITH_IO. */
+ *           batch is open already or the handle is pinned; KITH_NOTFOUND when the file was removed or replaced since it
+ *           was opened; KITH_IO. */
 KITH_API kith_status kith_collection_begin(kith_collection *collection, kith_error *err);
 
 /* Insert a row, or change the row that has its key.

@@ -29,7 +29,11 @@ static kith_status begin_writing(kith_collection *c, kith_error *err)
     if (c->broken)
         return ki_fail(err, KITH_IO, "%s: an earlier commit failed to reach the disk; open it anew", c->path);
     if (!sqlite3_get_autocommit(c->db)) KI_TRY(ki_db_do(c, KI_SQL_ROLLBACK, err));
-    return ki_db_do(c, KI_SQL_BEGIN_WRITE, err);
+    KI_TRY(ki_db_do(c, KI_SQL_BEGIN_WRITE, err));
+    if (!ki_db_moved(c)) return KITH_OK;
+    ki_db_do(c, KI_SQL_ROLLBACK, NULL);
+    return ki_fail(err, KITH_NOTFOUND, "%s: was removed or replaced since it was opened; open it anew",
+                   c->path);
 }
 
 static kith_status open_batch(kith_collection *c, kith_error *err)

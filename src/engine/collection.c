@@ -292,6 +292,37 @@ kith_status kith_collection_open(const char *path, const kith_collection_options
     return KITH_OK;
 }
 
+/* ---- Discard ---- */
+
+/* Only who is alone can take a database out of WAL; he then keeps its lock, and SQLite has removed the log. So whoever opens the
+ * file before it loses its name gets the lock when it has none: a batch of his ends in ki_db_moved. */
+static kith_status take_for_oneself(kith_collection *c, kith_error *err)
+{
+    KI_TRY(ki_db_exec(c, "PRAGMA locking_mode=EXCLUSIVE", "cannot be discarded", err));
+    return ki_db_exec(c, "PRAGMA journal_mode=DELETE", "cannot be discarded", err);
+}
+
+kith_status kith_collection_discard(kith_collection *c, kith_error *err)
+{
+    uint64_t rows = 0;
+    kith_status status = KITH_OK;
+    if (c->mode != KI_IDLE)
+        status = ki_fail(err, KITH_INVALID, "the collection is %s",
+                         c->mode == KI_PINNED ? "pinned" : "in a batch");
+    else if (c->read_only)
+        status = ki_fail(err, KITH_READONLY, "%s: was opened for reading only", c->path);
+    else if (ki_db_moved(c))
+        status = ki_fail(err, KITH_NOTFOUND, "%s: was removed or replaced since it was opened", c->path);
+    if (status == KITH_OK) status = kith_collection_count(c, &rows, NULL, err);
+    if (status == KITH_OK && rows == 0) status = take_for_oneself(c, err);
+    if (status == KITH_OK) status = kith_collection_count(c, &rows, NULL, err);
+    if (status == KITH_OK && rows > 0) status = ki_fail(err, KITH_EXISTS, "%s: has rows", c->path);
+    int failed = status == KITH_OK ? c->io->unlink(c->io->ctx, c->path) : 0;
+    if (failed) status = ki_fail_errno(err, -failed, "%s: cannot be removed", c->path);
+    kith_collection_close(c);
+    return status;
+}
+
 /* ---- Transactions of reads ---- */
 
 void ki_batch_notice(kith_collection *c)

@@ -141,6 +141,10 @@ kith_status ki_db_open(kith_collection *c, const char *path, int flags, int immu
 /* Finalise all statements and close. */
 void ki_db_close(kith_collection *c);
 
+/* Whether the file that is open is no longer the one of its path: removed, renamed or replaced. With the writer's lock, or for
+ * what it is worth. */
+int ki_db_moved(kith_collection *c);
+
 /* How long locks of others are waited for; c->wait_ms from the opening on. */
 void ki_db_patience(kith_collection *c, unsigned wait_ms);
 

@@ -95,6 +95,12 @@ static kith_status make_uri(const kith_collection *c, const char *path, int immu
     return ki_buffer_append(uri, end, strlen(end) + 1, c->allocator, err);
 }
 
+int ki_db_moved(kith_collection *c)
+{
+    int moved = 0;
+    return sqlite3_file_control(c->db, "main", SQLITE_FCNTL_HAS_MOVED, &moved) == SQLITE_OK && moved;
+}
+
 void ki_db_patience(kith_collection *c, unsigned wait_ms)
 {
     sqlite3_busy_timeout(c->db, wait_ms > INT32_MAX ? INT32_MAX : (int)wait_ms);

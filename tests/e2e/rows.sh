@@ -210,7 +210,17 @@ refuse 1 'no such file|not there|NOTFOUND|cannot be opened' kith count missing.k
 refuse 1 'its vectors have 4 components, those of the collection 8' kith import a.kith narrow.fvecs
 refuse 1 'ends after 3000 lines' kith import c.kith many.fvecs --payload rows.jsonl
 refuse 2 'needs --payload' kith import c.kith base.fvecs --key id
-refuse 1 'its key must be a whole number' kith import d.kith base.fvecs --payload rows.jsonl --key tags
+refuse 2 'SOURCE: missing' kith import a.kith
+kith import a.kith --fold 2>noted
+grep -q 'nothing to build' noted || fail "import --fold without a source: $(cat noted)"
+refuse 1 "rows.jsonl: line 1: 'tags' must be a whole number" kith import d.kith base.fvecs --payload rows.jsonl --key tags
+refuse 1 "rows.jsonl: line 1: has no member 'nr', which --key names" kith import d.kith base.fvecs --payload rows.jsonl --key nr
+sed '5s/}$//' rows.jsonl >broken.jsonl
+refuse 1 '^kith import: broken.jsonl: line 5: .* expected' kith import d.kith base.fvecs --payload broken.jsonl --key id
+refuse 1 '^kith import: broken.jsonl: line 5: payload is not valid JSON' kith import d.kith base.fvecs --payload broken.jsonl
+[ ! -e d.kith ] || fail "an import that failed left a collection behind"
+refuse 1 'broken.jsonl: line 5' kith import d.kith base.fvecs --payload broken.jsonl --batch 2
+equals 4 kith count d.kith
 refuse 2 "is not a key" kith get a.kith x
 refuse 2 'unknown option; .* behind --' kith get a.kith -1
 refuse 2 "'-1' is not a key" kith get a.kith -- -1

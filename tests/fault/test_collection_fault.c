@@ -369,8 +369,7 @@ static kith_status create(const kith_collection_options *options, outcome *out, 
     kith_collection *c;
     kith_status status = kith_collection_create(test_path("created.kith"), DIM, KITH_L2SQ, options, &c, err);
     assert_true((status == KITH_OK) == (c != NULL));
-    kith_collection_close(c);
-    return status;
+    return status == KITH_OK ? kith_collection_discard(c, err) : status;
 }
 
 static kith_status read_rows(const kith_collection_options *options, outcome *out, kith_error *err)

@@ -701,6 +701,40 @@ static void creating_and_opening(void **state)
     assert_int_equal(system(command), 0);
 }
 
+static void only_what_is_empty_is_discarded(void **state)
+{
+    (void)state;
+    kith_error err;
+    const char *path = test_path("discarded.kith");
+    kith_collection *c = test_collection("discarded.kith", 2, KITH_L2SQ), *other;
+    assert_ok(kith_collection_open(path, NULL, &other, &err), &err);
+    refuse(kith_collection_discard(c, &err), KITH_BUSY, &err,
+           "discarded.kith"); /* somebody else has it open */
+    kith_row row = {.key = 7};
+    assert_ok(kith_collection_begin(other, &err), &err);
+    assert_ok(kith_collection_put(other, 0, &row, NULL, &err), &err);
+    assert_ok(kith_collection_commit(other, &err), &err);
+    refuse(kith_collection_discard(other, &err), KITH_EXISTS, &err, "has rows");
+    assert_ok(kith_collection_open(path, NULL, &c, &err), &err);
+    assert_ok(kith_collection_get(c, 7, 0, &row, &err), &err);
+    assert_ok(kith_collection_begin(c, &err), &err);
+    assert_ok(kith_collection_delete(c, 7, &err), &err);
+    assert_ok(kith_collection_commit(c, &err), &err);
+    assert_ok(kith_collection_discard(c, &err), &err);
+    char command[600];
+    snprintf(command, sizeof command, "! ls '%s' | grep discarded", test_folder());
+    assert_int_equal(system(command), 0);
+    /* What is written into a file without a name would be lost. */
+    c = test_collection("discarded.kith", 2, KITH_L2SQ);
+    assert_int_equal(unlink(path), 0);
+    refuse(kith_collection_begin(c, &err), KITH_NOTFOUND, &err, "removed or replaced");
+    other = test_collection("discarded.kith", 2, KITH_L2SQ);
+    refuse(kith_collection_begin(c, &err), KITH_NOTFOUND, &err, "removed or replaced");
+    refuse(kith_collection_discard(c, &err), KITH_NOTFOUND, &err, "removed");
+    assert_ok(kith_collection_begin(other, &err), &err);
+    kith_collection_close(other);
+}
+
 static void run_sql(const char *path, const char *sql)
 {
     sqlite3 *db;
@@ -962,6 +996,7 @@ int main(void)
         cmocka_unit_test(vectors_can_be_replaced_as_a_whole),
         cmocka_unit_test(bad_rows_are_refused),
         cmocka_unit_test(creating_and_opening),
+        cmocka_unit_test(only_what_is_empty_is_discarded),
         cmocka_unit_test(other_databases_are_refused),
         cmocka_unit_test(check_finds_what_is_wrong),
         cmocka_unit_test(a_read_only_folder_opens),
