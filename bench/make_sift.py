@@ -87,8 +87,8 @@ def main():
         done = sum(given)
         out.truncate(done * 132)
         for i, name in enumerate(left[len(given):], len(given)):
-            share = -(-(wanted - done) // (len(left) - i))  # half as many again: some photos show too little
-            rows = descriptors(sift, os.path.join(photos, name), share * 3 // 2)[:wanted - done]
+            share = -(-(wanted - done) // (len(left) - i))  # twice as many: some photos show too little
+            rows = descriptors(sift, os.path.join(photos, name), share * 2)[:wanted - done]
             write(out, rows)
             out.flush()
             journal.write(f"{name}\t{len(rows)}\n")
