@@ -76,6 +76,14 @@ typedef struct promise {
     double mb, seconds;
 } promise;
 
+/* What a row takes in lists without room to spare: few rows of many cells are mostly such room. */
+static double bytes_a_row(kith_index *index, uint64_t empty, size_t n, const kith_run *run)
+{
+    kith_status status = kith_index_compact(index, NULL, run, NULL, &err);
+    if (status != KITH_UNSUPPORTED) check(status, "compact"); /* that it has no lists */
+    return (double)(bytes_of(index) - empty) / (double)n;
+}
+
 /* Add all rows; after the first block says what all of them will take. */
 static promise add_rows(kith_index *index, kith_dataset *base, const kith_run *run)
 {
@@ -90,10 +98,10 @@ static promise add_rows(kith_index *index, kith_dataset *base, const kith_run *r
         check(kith_dataset_read_f32(base, first, n, x, &err), "read");
         check(kith_index_add(index, x, NULL, n, run, &err), "add");
         if (first == 0) {
-            /* Lists that outgrow their room are laid out anew with a quarter more, beside the old ones. */
-            double row = (double)(bytes_of(index) - empty) / (double)n;
-            said.mb = peak_mb() + 2.25 * row * (double)rows / 1048576;
             said.seconds = (now() - begun) * (double)rows / (double)n;
+            /* Lists that outgrow their room are laid out anew with a quarter more, beside the old ones. */
+            double row = bytes_a_row(index, empty, n, run);
+            said.mb = peak_mb() + 2.25 * row * (double)rows / 1048576;
             printf("promised: %.0f MB at the peak (%.0f bytes a row, laid out twice at worst), %.0f s to add "
                    "all rows\n",
                    said.mb, row, said.seconds);
