@@ -11,7 +11,7 @@
  * high-dimensional vectors with a theoretical error bound for approximate nearest neighbor search", SIGMOD 2024: the
  * code and its estimate (qg_point.c). Our ways apart from them:
  *   - The vector in a row is what the codec makes of it: with SQ8 bytes stay exact in a quarter of the room. Two half
- *     floats a link instead of three floats. 900 bytes where SymphonyQG has 1,536 (128 components, 32 links).
+ *     floats a link instead of three floats. 960 bytes where SymphonyQG has 1,536 (128 components, 32 links).
  *   - Codes are of principal components, with two bits each where half as many do.
  *   - The next row is chosen, and all of it fetched, before this one is looked at, so that the reads of one step run
  *     under the arithmetic of the other. The price is that a row is chosen one step before all that is known by then has

@@ -289,32 +289,6 @@ static void drop_copies(builder *b)
 
 /* ---- 3. and 4. Links back ---- */
 
-static int pair_before(uint64_t a, uint64_t b)
-{
-    return a < b;
-}
-
-/* Sort ascending: a heap. */
-static void sort_pairs(uint64_t *p, size_t n)
-{
-    for (size_t i = n / 2, end = n; end > 1;) {
-        uint64_t moved;
-        if (i > 0) {
-            moved = p[--i];
-        } else {
-            moved = p[--end];
-            p[end] = p[0];
-        }
-        size_t root = i;
-        for (size_t child; (child = 2 * root + 1) < end; root = child) {
-            if (child + 1 < end && pair_before(p[child], p[child + 1])) child++;
-            if (!pair_before(moved, p[child])) break;
-            p[root] = p[child];
-        }
-        p[root] = moved;
-    }
-}
-
 static void find_links_back(builder *b)
 {
     const ki_qg *g = b->g;
@@ -325,7 +299,7 @@ static void find_links_back(builder *b)
         for (size_t j = 0; j < g->at.degree && links[j] != KI_GRAPH_NONE; j++)
             if (!(links[j] & KI_QG_FILLER)) b->pairs[b->n_pairs++] = (uint64_t)links[j] << 32 | i;
     }
-    sort_pairs(b->pairs, b->n_pairs);
+    ki_keys_sort(b->pairs, b->n_pairs);
     for (size_t p = 0; p < b->n_pairs; p++)
         if (p == 0 || b->pairs[p] >> 32 != b->pairs[p - 1] >> 32) b->group[b->n_groups++] = (uint32_t)p;
     b->group[b->n_groups] = (uint32_t)b->n_pairs;
@@ -398,7 +372,7 @@ static void prove(builder *b)
         n += c->n_lost;
         c->n_lost = 0;
     }
-    sort_pairs(b->lost, n);
+    ki_keys_sort(b->lost, n);
     for (size_t i = 0; i < n; i++)
         if (!leads_over_one(g, (uint32_t)(b->lost[i] >> 32), (uint32_t)b->lost[i]))
             reach(b, (uint32_t)b->lost[i]);
@@ -423,6 +397,8 @@ static kith_status add_batch(builder *b, kith_pool *pool, kith_error *err)
     ki_qg *g = b->g;
     for (size_t i = 0; i < b->n_workers; i++)
         KI_TRY(ki_qg_walker_reserve(g, &b->workers[i].walker, g->room, KEPT * b->ef, err));
+    /* Each row of the batch, and the end of each link that gives way to a link back, may become an entry while it is proved. */
+    if (b->lost) KI_TRY(ki_qg_walker_expect(g, &b->workers[0].walker, b->n * (1 + g->at.degree), err));
     turn_all(b, pool);
     ki_pool_run(b->n_workers > 1 ? pool : NULL, b->n, connect, b);
     KI_TRY(settle(b, err));
@@ -447,7 +423,8 @@ kith_status ki_qg_add_rows(ki_structure *structure, const ki_input *input, const
     size_t done = 0;
     kith_status status = builder_init(&b, run, input->n, err);
     if (status == KITH_OK) status = ki_qg_prepare_remove(structure, NULL, err);
-    if (!b.lost) ki_qg_root_forget_orphans(g); /* small graphs do not depend on how the calls are cut */
+    /* Small graphs do not depend on how the calls are cut. */
+    if (status == KITH_OK && !b.lost) ki_qg_root_forget_orphans(g);
     ki_stage_begin(&stage, run, "linking", input->n);
     while (status == KITH_OK && done < input->n) {
         status = ki_run_check(run, err);
@@ -461,6 +438,9 @@ kith_status ki_qg_add_rows(ki_structure *structure, const ki_input *input, const
         if (!b.lost) ki_qg_root_orphans(g, &c->self, &c->other, b.seen, b.stack);
     } else if (g->remover) {
         ki_qg_drop(g, slots, first_slot, done);
+        /* of the batch that failed, some may have their links already */
+        for (size_t i = done; i < input->n && i < done + BATCH; i++)
+            ki_qg_erase(g, slots ? slots[i] : first_slot + (uint32_t)i);
     }
     if (status != KITH_OK) g->n_slots = slots_before;
     ki_qg_remover_free(g);

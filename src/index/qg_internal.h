@@ -189,6 +189,8 @@ void ki_qg_walker_clear(const ki_qg *g, ki_qg_walker *walker);
 /* Room for pools of `limit` among `nodes` rows. */
 kith_status ki_qg_walker_reserve(const ki_qg *g, ki_qg_walker *walker, size_t nodes, size_t limit,
                                  kith_error *err);
+/* Room for walks from a root that may have so many entries more by then. */
+kith_status ki_qg_walker_expect(const ki_qg *g, ki_qg_walker *walker, size_t entries, kith_error *err);
 /* Walk to a vector with a pool of `limit` >= ef, of which the first ef are expanded. query: gets what is met, and at the end
  * the rest of the pool; may be NULL. */
 void ki_qg_walk(const ki_qg *g, ki_qg_walker *walker, const float *vector, size_t ef, size_t limit,

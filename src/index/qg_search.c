@@ -74,11 +74,28 @@ static kith_status reserve_marks(const ki_qg *g, ki_qg_walker *w, size_t nodes, 
     return KITH_OK;
 }
 
+static kith_status reserve_near(const ki_qg *g, ki_qg_walker *w, size_t n, kith_error *err)
+{
+    const kith_allocator *allocator = g->base.env->allocator;
+    n += KI_QG_BLOCK;
+    if (n <= w->near_room) return KITH_OK;
+    ki_free(allocator, w->dist);
+    ki_free(allocator, w->place);
+    w->dist = ki_alloc(allocator, n, sizeof *w->dist);
+    w->place = ki_alloc(allocator, n, sizeof *w->place);
+    w->near_room = w->dist && w->place ? n : 0;
+    return w->near_room ? KITH_OK : ki_fail_nomem(err, n * (sizeof *w->dist + sizeof *w->place));
+}
+
+kith_status ki_qg_walker_expect(const ki_qg *g, ki_qg_walker *w, size_t entries, kith_error *err)
+{
+    return reserve_near(g, w, g->root.n + entries, err);
+}
+
 kith_status ki_qg_walker_reserve(const ki_qg *g, ki_qg_walker *w, size_t nodes, size_t limit, kith_error *err)
 {
     const kith_allocator *allocator = g->base.env->allocator;
     size_t near = g->root.n > g->at.degree ? g->root.n : g->at.degree;
-    near += KI_QG_BLOCK;
     if (limit < BEGIN) limit = BEGIN;
     if (limit > w->room) {
         size_t room = limit + KI_QG_MERGE_ROOM;
@@ -94,16 +111,7 @@ kith_status ki_qg_walker_reserve(const ki_qg *g, ki_qg_walker *w, size_t nodes, 
         w->node = node;
         w->room = limit;
     }
-    if (near > w->near_room) {
-        float *dist = ki_alloc(allocator, near, sizeof *dist);
-        uint32_t *place = ki_alloc(allocator, near, sizeof *place);
-        ki_free(allocator, w->dist);
-        ki_free(allocator, w->place);
-        w->dist = dist;
-        w->place = place;
-        w->near_room = dist && place ? near : 0;
-        if (!w->near_room) return ki_fail_nomem(err, near * (sizeof *dist + sizeof *place));
-    }
+    KI_TRY(reserve_near(g, w, near, err));
     return reserve_marks(g, w, nodes, err);
 }
 

@@ -204,6 +204,66 @@ static void test_allocations(void **state)
     for_each_case(CASES_IN_TURN, allocations);
 }
 
+/* ---- A quantized graph ---- */
+
+enum { WIDE = 16, HEAP = 1200, FAR = 12, HOLES = 30, NEW = 40 };
+
+/* Rows so far out that distances to them are infinite: no path leads to the first of them, which is an entry. Some rows are
+ * gone. */
+static void save_graph_with_entries(const char *path)
+{
+    float *heap = test_vectors(HEAP, WIDE, 0, 3), *far = test_vectors(FAR, WIDE, 0, 4);
+    kith_index *index;
+    for (size_t i = 0; i < FAR * WIDE; i++) far[i] *= 1e25f;
+    assert_ok(kith_index_create("QG16", WIDE, NULL, &index, &err), &err);
+    assert_ok(kith_index_train(index, heap, HEAP, NULL, &err), &err);
+    assert_ok(kith_index_add(index, heap, NULL, HEAP, NULL, &err), &err);
+    for (size_t i = 0; i < FAR; i++)
+        assert_ok(kith_index_add(index, far + i * WIDE, NULL, 1, NULL, &err), &err);
+    uint64_t gone[HOLES];
+    for (size_t i = 0; i < HOLES; i++) gone[i] = 7 * i;
+    assert_ok(kith_index_remove(index, gone, HOLES, NULL, &err), &err);
+    assert_ok(kith_index_save(index, path, NULL, &err), &err);
+    kith_index_free(index);
+    free(heap);
+    free(far);
+}
+
+/* An add that fails leaves the rows that were there where they can be reached, and nothing in the slots that it took: what is
+ * saved then can be opened. Of the rows added half are equal to others. */
+static void test_graph_add(void **state)
+{
+    (void)state;
+    char path[1024], after[1024];
+    snprintf(path, sizeof path, "%s/graph.kidx", test_folder());
+    snprintf(after, sizeof after, "%s/graph-after.kidx", test_folder());
+    save_graph_with_entries(path);
+    float *rows = test_vectors(NEW, WIDE, 0, 5);
+    memcpy(rows + NEW / 2 * WIDE, rows, NEW / 2 * WIDE * sizeof *rows);
+    for (size_t i = 0;; i++) {
+        test_allocator allocator;
+        kith_index *index;
+        test_allocator_init(&allocator, SIZE_MAX, 0);
+        assert_ok(kith_index_open(path, KITH_OPEN_READ, &allocator.base, NULL, &index, &err), &err);
+        allocator.calls = 0;
+        allocator.fail_at = i;
+        allocator.for_ever = (int)(i % 2);
+        kith_status status = kith_index_add(index, rows, NULL, NEW, NULL, &err);
+        allocator.fail_at = SIZE_MAX;
+        allocator.for_ever = 0;
+        assert_true(status == KITH_OK || status == KITH_NOMEM);
+        assert_int_equal(count(index), HEAP + FAR - HOLES + (status == KITH_OK ? NEW : 0));
+        assert_ok(kith_index_check(index, &err), &err);
+        assert_ok(kith_index_save(index, after, NULL, &err), &err);
+        kith_index_free(index);
+        assert_int_equal(allocator.live, 0);
+        assert_ok(kith_index_open(after, KITH_OPEN_READ, NULL, NULL, &index, &err), &err);
+        kith_index_free(index);
+        if (status == KITH_OK) break;
+    }
+    free(rows);
+}
+
 /* ---- The file system ---- */
 
 static const int faults[] = {EIO, ENOSPC, EACCES, FAULT_SHORT};
@@ -294,6 +354,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(test_allocations, case_teardown),
+        cmocka_unit_test(test_graph_add),
         cmocka_unit_test_teardown(test_files, case_teardown),
     };
     return cmocka_run_group_tests(tests, begin, end);

@@ -260,6 +260,59 @@ static void rows_added_one_by_one_are_reached(void **state)
     kith_index_free(flat);
 }
 
+/* Blocks with a margin behind them, which is looked at when they are given back. */
+enum { HEAD = 64, MARGIN = 4096 };
+
+static size_t written_beyond; /* blocks */
+
+static void *guarded_alloc(void *ctx, size_t size, size_t align)
+{
+    (void)ctx;
+    (void)align;
+    unsigned char *block = aligned_alloc(HEAD, (HEAD + size + MARGIN + HEAD - 1) / HEAD * HEAD);
+    if (!block) return NULL;
+    memcpy(block, &size, sizeof size);
+    memset(block + HEAD + size, 0x5c, MARGIN);
+    return block + HEAD;
+}
+static void guarded_free(void *ctx, void *p)
+{
+    (void)ctx;
+    unsigned char *block = (unsigned char *)p - HEAD;
+    size_t size;
+    memcpy(&size, block, sizeof size);
+    int whole = 1;
+    for (size_t i = 0; i < MARGIN; i++) whole &= block[HEAD + size + i] == 0x5c;
+    written_beyond += !whole;
+    free(block);
+}
+
+/* All rows of a tight heap are as far from a row far out as float32 tells: such rows all choose the same one, which has no
+ * room for so many links back. Most of a call become entries, so that walks need room for more than there were. */
+static void many_entries_in_one_call(void **state)
+{
+    (void)state;
+    enum { HEAP = 20000, FAR = HEAP / 1024, CALLS = 4, WIDE = 16 };
+    static const kith_allocator guarded = {NULL, guarded_alloc, guarded_free};
+    float *heap = test_vectors(HEAP, WIDE, 0, 21), *far = test_vectors(CALLS * FAR, WIDE, 0, 22);
+    for (size_t i = 0; i < HEAP * WIDE; i++) heap[i] *= 1e-12f;
+    kith_index_options options;
+    kith_index_options_init(&options);
+    options.allocator = &guarded;
+    kith_index *index;
+    assert_ok(kith_index_create("QG16", WIDE, &options, &index, &err), &err);
+    assert_ok(kith_index_set(index, "ef_construction", 16, &err), &err);
+    assert_ok(kith_index_train(index, heap, HEAP / 8, NULL, &err), &err);
+    assert_ok(kith_index_add(index, heap, NULL, HEAP, NULL, &err), &err);
+    for (size_t i = 0; i < CALLS; i++)
+        assert_ok(kith_index_add(index, far + i * FAR * WIDE, NULL, FAR, NULL, &err), &err);
+    assert_ok(kith_index_check(index, &err), &err);
+    kith_index_free(index);
+    assert_int_equal(written_beyond, 0);
+    free(heap);
+    free(far);
+}
+
 /* Codes of the principal components: fewer bits than the vectors have components. */
 static void codes_of_fewer_bits(void **state)
 {
@@ -311,6 +364,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows_added_one_by_one_are_reached),
+        cmocka_unit_test(many_entries_in_one_call),
         cmocka_unit_test(codes_of_fewer_bits),
         cmocka_unit_test(walks_find_near_rows),
         cmocka_unit_test(spare_and_reach),
