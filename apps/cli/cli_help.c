@@ -121,12 +121,28 @@ void cli_verb_help(const cli_verb *verb, FILE *out)
     }
 }
 
+/* The ways in: what somebody has, and what to do with it first. */
+static const struct {
+    const char *verb, *have, *first, *then;
+} ways[] = {
+    {"index", "a folder of pictures, to be searched by picture", "kith index ~/Pictures -o pictures.kith",
+     "kith search pictures.kith beach.jpg --html beach.html"},
+    {"import", "vectors with payloads, rows that come and go: a collection",
+     "kith import places.kith rows.npy --payload rows.jsonl --key id",
+     "kith search places.kith --like 7 --filter 'year >= 1990'"},
+    {"build", "a file of vectors, to be indexed as it is", "kith build IVF4096,Flat base.fvecs -o base.kidx",
+     "kith query base.kidx query.fvecs -k 10"},
+};
+
 void cli_help(FILE *out)
 {
-    static const char *const groups[] = {CLI_PICTURES, CLI_TEXTS, CLI_VECTORS, CLI_ROWS, CLI_OTHER};
-    fputs("kith - nearest neighbours: pictures by picture, vectors by vector\n\n"
-          "usage: kith VERB [OPTIONS] [ARGUMENTS]\n",
+    static const char *const groups[] = {CLI_PICTURES, CLI_ROWS, CLI_VECTORS, CLI_TEXTS, CLI_OTHER};
+    fputs("kith - nearest neighbours: of pictures, of rows with payloads, of vectors\n\n"
+          "usage: kith VERB [OPTIONS] [ARGUMENTS]\n\nWhat do you have?\n",
           out);
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++)
+        if (cli_verb_find(ways[i].verb))
+            fprintf(out, "  %s\n      %s\n      %s\n", ways[i].have, ways[i].first, ways[i].then);
     for (size_t g = 0; g < sizeof groups / sizeof *groups; g++) {
         bool any = false;
         for (size_t i = 0; cli_verbs[i]; i++) {
@@ -269,11 +285,12 @@ static void man_verb(const cli_verb *verb, FILE *out)
 
 static void man_kith(FILE *out)
 {
-    man_head(out, "KITH", "kith", "nearest neighbours: pictures by picture, vectors by vector");
+    man_head(out, "KITH", "kith", "nearest neighbours: of pictures, of rows with payloads, of vectors");
     fputs(".Nm kith\n.Ar VERB\n.Op Ar OPTIONS\n.Op Ar ARGUMENTS\n"
           ".Nm kith\n.Fl \\-help | \\-version\n.Sh DESCRIPTION\n"
-          ".Nm\nindexes folders of pictures and files of vectors, and finds in them what is nearest to a "
-          "query.\n"
+          ".Nm\nindexes folders of pictures, collections of rows that have a vector and a payload, and files "
+          "of "
+          "vectors, and finds in them what is nearest to a query.\n"
           "Each verb has a page of its own:\n.Bl -tag -width Ds\n",
           out);
     for (size_t i = 0; cli_verbs[i]; i++) {
@@ -288,6 +305,10 @@ static void man_kith(FILE *out)
     const cli_example examples[] = {
         {"kith index ~/Pictures -o pictures.kith", "make a collection of a folder of pictures"},
         {"kith search pictures.kith beach.jpg --html beach.html", "find the pictures that look like one"},
+        {"kith import places.kith rows.npy --payload rows.jsonl --key id",
+         "make a collection of vectors with payloads"},
+        {"kith search places.kith --like 7 --filter 'year >= 1990'",
+         "find the rows that are most like one of them"},
         {"kith build IVF4096,PQ16 base.fvecs -o base.kidx", "index a file of vectors"},
         {"kith query base.kidx query.fvecs -k 10 --set nprobe=64", "find the ten nearest of each query"},
         {NULL, NULL}};

@@ -39,6 +39,14 @@ int rows_key(cli_context *cli, kith_collection *collection, const char *what, co
     return cli_fail_message(cli, cli->args[0], &err);
 }
 
+void rows_filter_hint(cli_context *cli, kith_collection *collection, const char *filter)
+{
+    char hint[400];
+    if (!filter || cli->quiet) return;
+    if (kith_collection_filter_hint(collection, filter, hint, sizeof hint, NULL) == KITH_OK && *hint)
+        cli_note(cli, "--filter: %s", hint);
+}
+
 json_t *rows_add_text(kith_collection *collection, int64_t key, json_t *object)
 {
     const char *text = NULL;

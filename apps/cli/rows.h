@@ -19,6 +19,9 @@ int rows_key(cli_context *cli, kith_collection *collection, const char *what, co
 /* Say in an object which text the row is known by, if any. Returns the object, or NULL: no memory. */
 json_t *rows_add_text(kith_collection *collection, int64_t key, json_t *object);
 
+/* Where a filter, NULL for none, let nothing through: a remark if it is the filter's own fault. */
+void rows_filter_hint(cli_context *cli, kith_collection *collection, const char *filter);
+
 /* {"key":..., "payload":{...}} and, where the row has been read with it, "vector":[...]. NULL: no memory. */
 json_t *rows_json(const kith_row *row);
 

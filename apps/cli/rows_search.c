@@ -298,6 +298,7 @@ static int search_all(cli_context *cli, search *s)
 {
     kith_error err;
     int status = CLI_OK;
+    size_t total = 0;
     const printing p = {.collection = s->collection,
                         .found = &s->found,
                         .offset = s->q->offset,
@@ -305,10 +306,13 @@ static int search_all(cli_context *cli, search *s)
     for (size_t i = 0; i < s->n && status == CLI_OK; i++) {
         if (search_one(s, i, &err) != KITH_OK) return cli_fail_message(cli, cli->args[0], &err);
         gather(s);
+        total += s->found.n;
         status = cli->json ? print_json(cli, &p, s->like ? s->like[0] : (int64_t)i)
                            : print_table(cli, &p, i, s->n > 1);
         if (cli_cancelled(cli)) return cli_fail(cli, NULL, "interrupted");
     }
+    if (status == CLI_OK && total == 0 && s->q->offset == 0)
+        rows_filter_hint(cli, s->collection, s->q->filter);
     return status != CLI_OK ? status : cli_flush(cli);
 }
 

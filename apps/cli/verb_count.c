@@ -15,8 +15,10 @@ static int run(cli_context *cli, void *options)
     if (status != CLI_OK) return status;
     kith_status counted = o->filter ? kith_collection_count_where(collection, o->filter, &rows, &err)
                                     : kith_collection_count(collection, &rows, NULL, &err);
+    status = counted == KITH_OK ? CLI_OK : cli_fail_message(cli, cli->args[0], &err);
+    if (status == CLI_OK && rows == 0) rows_filter_hint(cli, collection, o->filter);
     kith_collection_close(collection);
-    if (counted != KITH_OK) return cli_fail_message(cli, cli->args[0], &err);
+    if (status != CLI_OK) return status;
     if (cli->json)
         return cli_json_line(
             cli, json_pack("{so sI}", "collection", cli_json_text(cli->args[0]), "rows", (json_int_t)rows));
@@ -31,7 +33,7 @@ const cli_verb verb_count = {
     .description =
         "Prints how many rows of COLLECTION the filter lets through; without one, how many there are. The "
         "language of filters is docs/filters.md: conditions over the members of the payload, such as "
-        "year >= 1990 and tags in [\"a\", \"b\"].",
+        "year >= 1990 and array_contains(tags, \"a\").",
     .arguments = (const cli_argument[]){ROWS_ARGUMENT_COLLECTION, {0}},
     .options = (const cli_option[]){ROWS_OPTION_FILTER("count only the rows for which this is true"), {0}},
     .common = CLI_JSON,

@@ -55,6 +55,7 @@ static int run(cli_context *cli, void *options)
     int status = rows_open(cli, false, &collection);
     if (status != CLI_OK) return status;
     status = delete_rows(cli, collection, o, &rows);
+    if (status == CLI_OK && rows == 0) rows_filter_hint(cli, collection, o->filter);
     kith_collection_close(collection);
     if (status != CLI_OK) return status;
     if (cli->json)

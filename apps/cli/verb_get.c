@@ -42,7 +42,8 @@ static int get_filtered(cli_context *cli, kith_collection *collection, const str
 {
     kith_error err;
     kith_row row = {.key = (int64_t)o->after};
-    for (uint64_t n = 0; o->limit == 0 || n < o->limit; n++) {
+    uint64_t n = 0;
+    for (; o->limit == 0 || n < o->limit; n++) {
         kith_status next = o->filter
                                ? kith_collection_next_where(collection, o->filter, row.key, parts, &row, &err)
                                : kith_collection_next(collection, row.key, parts, &row, &err);
@@ -52,6 +53,7 @@ static int get_filtered(cli_context *cli, kith_collection *collection, const str
         if (status != CLI_OK) return status;
         if (cli_cancelled(cli)) return cli_fail(cli, NULL, "interrupted");
     }
+    if (n == 0 && o->after == 0) rows_filter_hint(cli, collection, o->filter);
     return CLI_OK;
 }
 

@@ -209,7 +209,7 @@ static int run(cli_context *cli, void *options)
 const cli_verb verb_search = {
     .name = "search",
     .group = CLI_PICTURES,
-    .summary = "find the pictures that are most like a given one",
+    .summary = "find the pictures, or the rows, most like a given one",
     .description =
         "Prints the K pictures of COLLECTION that are most like each PICTURE, which need not be "
         "in it. The score "

@@ -357,7 +357,7 @@ KITH_API kith_status kith_collection_fields(kith_collection *collection, kith_fi
 /* ---- Filters ---- */
 
 /* A filter is a condition over the payloads of the rows, as text: `city == "Paris" and year >= 1990 and
- * tags in ["a", "b"]`. The language is docs/filters.md: == != < <= > >=, and or not (&& || !), in, like, exists,
+ * array_contains(tags, "a")`. The language is docs/filters.md: == != < <= > >=, and or not (&& || !), in, like, exists,
  * is null, a["b"][0] and a.b, array_contains (_any, _all) and array_length, + - * / %, time, geo_distance and geo_within, $key. A comparison with a
  * field that is missing or null is neither true nor false, and rows are let through for which the whole is true.
  *
@@ -372,6 +372,14 @@ KITH_API kith_status kith_collection_filter_check(const char *filter, kith_error
  * Errors:   KITH_INVALID, KITH_CORRUPT, KITH_IO, KITH_NOMEM. */
 KITH_API kith_status kith_collection_count_where(kith_collection *collection, const char *filter,
                                                  uint64_t *rows, kith_error *err);
+
+/* Why a filter lets nothing through, if that is the filter's own fault: for a person who gets no rows.
+ * Out:      hint[size]: a sentence without a full stop, such as "no row has yeer; row 1 has city, year" or "year is a number
+ *           wherever it is there, and is asked for as a string"; "" where the filter merely has no match.
+ * Errors:   as kith_collection_count_where; KITH_INVALID for a size below 200.
+ * Cost:     a few filters over each member that stands in it, four of them at most. */
+KITH_API kith_status kith_collection_filter_hint(kith_collection *collection, const char *filter, char *hint,
+                                                 size_t size, kith_error *err);
 
 /* kith_collection_next over the rows that a filter lets through: visits them in the order of their keys, each
  * once; what is written meanwhile is taken into account from where the visit stands. */

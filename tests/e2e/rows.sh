@@ -91,6 +91,15 @@ grep -qE '^recall@10 (0\.9|1\.0)' shown || fail "recall: $(cat shown)"
 kith recall a.kith --queries 20 --json >shown
 equals 2 bash -c 'kith recall a.kith --history | wc -l'
 
+# A filter that cannot match says so, beside the answer and not instead of it.
+for verb in count get delete 'search --like 150'; do
+    read -ra words <<<"$verb"
+    kith "${words[0]}" a.kith "${words[@]:1}" --filter 'nn > 3' >/dev/null 2>noted || fail "$verb: $(cat noted)"
+    grep -q -- '--filter: no row has nn; row 100 has id, n, odd, tags' noted || fail "$verb without a hint: $(cat noted)"
+done
+kith count a.kith --filter 'tags in ["t1"]' 2>&1 >/dev/null | grep -q 'tags is a list .*array_contains' || fail "no hint at a list"
+equals '' bash -c "kith get a.kith --filter 'n > 5000' 2>&1"
+
 # Rows known by a text, changed in part, gone in time.
 awk '{ sub(/"id":/, "\"name\":\"row"); sub(/,"n"/, "\",\"n\""); print }' rows.jsonl >named.jsonl
 kith import t.kith base.fvecs --payload named.jsonl --text-key name -q

@@ -658,6 +658,59 @@ static void deletes(void **state)
     kith_collection_close(c);
 }
 
+/* ---- Hints ---- */
+
+static const struct {
+    const char *filter, *hint;
+} hints[] = {
+    {"year > 5000", ""},
+    {"$key == 99 or $partition == \"none\"", ""},
+    {"yeer > 3 and city == \"Bern\"", "no row has yeer; row 1 has city, odd name, ok, tags, year"},
+    {"time(yeer) > 3", "no row has yeer; row 1 has city, odd name, ok, tags, year"},
+    {"exists $[\"odd name\"].y", "no row has $[\"odd name\"].y; row 1 has city, odd name, ok, tags, year"},
+    {"not exists yeer and city == \"Nowhere\"", ""},
+    {"yeer is null and city == \"Nowhere\"", ""},
+    {"year == \"1990\"", "year is a number wherever it is there, and is asked for as a string"},
+    {"not (\"1990\" == year)", "year is a number wherever it is there, and is asked for as a string"},
+    {"year like \"19%\"", "year is a number wherever it is there, and is asked for as a string"},
+    {"year > 3 and city + 1 > 2", "city is a string wherever it is there, and is asked for as a number"},
+    {"city in [1, 2]", "city is a string wherever it is there, and is asked for as a number"},
+    {"city", "city is a string wherever it is there, and is asked for as true or false"},
+    {"array_contains(city, \"Bern\")", "city is a string wherever it is there, and is asked for as a list"},
+    {"array_length(year) > 2", "year is a number wherever it is there, and is asked for as a list"},
+    {"ok == 1", "ok is true or false wherever it is there, and is asked for as a number"},
+    {"tags in [\"a\"]",
+     "tags is a list wherever it is there, and is asked for as a string; array_contains and "
+     "array_contains_any look into lists"},
+    {"at > \"2030-01-01\"", ""}, /* declared as moments: numbers that are compared with strings */
+};
+
+static void hints_say_whose_fault_it_is(void **state)
+{
+    (void)state;
+    kith_error err;
+    char hint[400];
+    kith_collection *c = test_collection("hints.kith", 2, KITH_L2SQ);
+    assert_ok(kith_collection_filter_hint(c, "year > 3", hint, sizeof hint, &err), &err);
+    assert_string_equal(hint, "there are no rows");
+    assert_ok(kith_collection_begin(c, &err), &err);
+    kith_row row = {
+        .payload = "{\"city\":\"Bern\",\"year\":1990,\"tags\":[\"a\"],\"ok\":true,\"odd name\":{\"x\":1}}"};
+    assert_ok(kith_collection_put(c, KITH_ROW_PAYLOAD, &row, NULL, &err), &err);
+    row.payload = "{\"city\":\"Rome\",\"at\":1700000000}";
+    assert_ok(kith_collection_put(c, KITH_ROW_PAYLOAD, &row, NULL, &err), &err);
+    assert_ok(kith_collection_field_add(c, "at", KITH_FIELD_TIME, &err), &err);
+    assert_ok(kith_collection_commit(c, &err), &err);
+    for (size_t i = 0; i < sizeof hints / sizeof *hints; i++) {
+        assert_ok(kith_collection_filter_hint(c, hints[i].filter, hint, sizeof hint, &err), &err);
+        if (strcmp(hint, hints[i].hint) != 0)
+            fail_msg("%s: \"%s\" instead of \"%s\"", hints[i].filter, hint, hints[i].hint);
+    }
+    assert_int_equal(kith_collection_filter_hint(c, "year >", hint, sizeof hint, &err), KITH_INVALID);
+    assert_int_equal(kith_collection_filter_hint(c, "year > 3", hint, 199, &err), KITH_INVALID);
+    kith_collection_close(c);
+}
+
 int main(void)
 {
     test_folder_in_memory();
@@ -669,6 +722,7 @@ int main(void)
         cmocka_unit_test(follows_every_change),
         cmocka_unit_test(more_filters_than_remembered),
         cmocka_unit_test(deletes),
+        cmocka_unit_test(hints_say_whose_fault_it_is),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
