@@ -11,9 +11,10 @@
  *
  * Residuals. A structure may encode a row relative to an origin (the centroid of its cell). The scorer is
  * then told the origin of the codes that it is about to score (rebase). Codecs that profit keep float32
- * factors beside the code: for PQ on residuals r = x - c with reconstruction y, |q - c - y|^2 = |q - c|^2 - 2
- * q.y + (|y|^2 + 2 c.y) the last term depends on the row alone: kept as a factor, the tables of -2 q.y serve
- * all cells of a query.
+ * factors beside the code: for PQ on residuals r = x - c with reconstruction y, and any o that all cells share,
+ * |q - c - y|^2 = |q - c|^2 - 2 (q - o).y + (|y|^2 + 2 (c - o).y) the last term depends on the row alone: kept as a factor,
+ * the tables of -2 (q - o).y serve all cells of a query. o is the mean of the origins (quant/center.h), which codecs learn
+ * by `origins`.
  *
  * Blocks. A codec whose scorer looks tables up in registers wants byte j of 32 rows side by side. It sets
  * codec->block to KI_BLOCK_ROWS when it is made (code_size <= KI_BLOCK_MAX_CODE, n_factors <= KI_BLOCK_MAX_FACTORS), and
@@ -122,8 +123,9 @@ typedef struct ki_scorer_ops {
     /* A stored row as the query (graph building). origin as in encode. */
     void (*row)(ki_scorer *scorer, const uint8_t *code, const float *factor, const float *origin);
 
-    /* The origin of the codes to come and the distance of the query to it under the codec's metric. Only for
-     * residual codecs; NULL in the others. Cheap: called once a cell. */
+    /* The origin of the codes to come and the distance of the query to it under the codec's metric, which under L2SQ
+     * may be as rough as a product makes it far from zero: codecs measure it themselves. Only for residual codecs; NULL in
+     * the others. Cheap: called once a cell. */
     void (*rebase)(ki_scorer *scorer, const float *origin, float distance);
 
     /* Codes 0..n-1 of the list after the one that is scored from here on, to be fetched meanwhile; n 0: there is none. NULL: of
@@ -159,7 +161,8 @@ kith_status ki_codec_f16_create(size_t dim, kith_metric metric, const kith_alloc
 
 /* Whole numbers on a trained grid a component; bits 8: a byte each, 4: half a byte. Under L2SQ a float32 more a row, as
  * part of the code; no factors. Codes at any address. residual: not with L1 (KITH_UNSUPPORTED). Bytes as components are
- * kept exactly by 8 bits unless residual. Its section is PREFIX.ranges. Cost: training 10 passes over the sample; a score
+ * kept exactly by 8 bits unless residual. Its section is PREFIX.ranges; of residuals under L2SQ PREFIX.cellranges and
+ * PREFIX.center. Cost: training 10 passes over the sample; a score
  * is dim products of small integers. */
 #define KI_SQ_MAX_DIM (1 << 20)
 kith_status ki_codec_sq_create(size_t dim, size_t bits, kith_metric metric, int residual,
@@ -167,7 +170,7 @@ kith_status ki_codec_sq_create(size_t dim, size_t bits, kith_metric metric, int 
 
 /* Product quantisation, kith/pq.h. residual: see above; not with L1 (KITH_UNSUPPORTED: encode plainly). factor is one
  * float a row for residuals under L2SQ. The query of a residual scorer serves all cells: query, then rebase and score
- * for each. Its section is PREFIX.codebooks. iterations 1.., of the k-means of a segment (25 is usual). */
+ * for each. Its section is PREFIX.codebooks; with a factor .cellbooks, and .center. iterations 1.., of the k-means of a segment (25 is usual). */
 kith_status ki_codec_pq_create(size_t dim, size_t m, size_t bits, kith_metric metric, int residual,
                                size_t iterations, const kith_allocator *allocator, ki_codec **codec,
                                kith_error *err);

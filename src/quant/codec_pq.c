@@ -3,15 +3,16 @@
  *
  * Plain: a row's score is the sum of m table entries, the tables are those of kith/pq.h.
  *
- * Residual, L2SQ. With cell centroid c and reconstruction y of the residual,
+ * Residual, L2SQ. With cell centroid c, reconstruction y of the residual, and a centre o that all cells share (quant/center.h),
  *
- *     |q - c - y|^2 = |q - c|^2  -  2 q.y  +  (|y|^2 + 2 c.y)
- *                     rebase        tables    factor
+ *     |q - c - y|^2 = |q - c|^2  -  2 (q - o).y  +  (|y|^2 + 2 (c - o).y)
+ *                     rebase        tables          factor
  *
  * The last term knows no query: it is computed once, when the row is encoded, and kept as the row's factor, one float32.
- * The tables of -2 q.y know no cell: they serve all cells of a query, where the paper's tables of |q - c - y|^2 are made
- * anew for each. The three terms cancel when the vectors are long compared to the distances; what is lost is about
- * 2^-23 (|q|^2 + |c|^2), far below the error of the quantiser unless the data lie far from the origin.
+ * The tables of -2 (q - o).y know no cell: they serve all cells of a query, where the paper's tables of |q - c - y|^2 are made
+ * anew for each. Tables and factor cancel where q and c are far from o; what is lost is about 2^-23 |q - o| |y|, far below the
+ * error of the quantiser. The first term is measured anew for each cell: the one by which the cell was chosen may be off by
+ * 2^-23 |q|^2.
  *
  * Residual, DOT: -(q.(c + y)) = -(q.c) - q.y, no factor.
  *
@@ -38,6 +39,7 @@
 #include "base/memory.h"
 #include "base/pool.h"
 #include "base/run.h"
+#include "quant/center.h"
 #include "quant/codec_pq.h"
 #include "quant/pq_internal.h"
 #include "store/index_file.h"
@@ -46,13 +48,15 @@ typedef struct pq_codec {
     ki_codec base;
     kith_pq *pq;
     size_t iterations;
+    float *center; /* [dim], o above: 0 until `origins`; NULL where there is no factor */
 } pq_codec;
 
 typedef struct pq_scorer {
     ki_scorer base;
     float distance; /* of the query to the origin; 0 in plain codecs */
     float *tables;  /* [m][ks] */
-    float *query;   /* [dim]: a row as the query */
+    float *query;   /* [dim] */
+    float *centred; /* [dim]: less the centre */
 
     /* Bounds: made once a query has scored BOUND_AFTER rows; entries NULL: never. */
     uint8_t *entries; /* [m][256] */
@@ -79,19 +83,31 @@ static void scorer_free(ki_scorer *scorer)
     pq_scorer *s = (pq_scorer *)scorer;
     ki_free(scorer->allocator, s->tables);
     ki_free(scorer->allocator, s->query);
+    ki_free(scorer->allocator, s->centred);
     ki_free(scorer->allocator, s->entries);
     ki_free(scorer->allocator, s);
 }
 
-void ki_pq_codec_tables(const ki_codec *codec, const float *query, float *tables)
+void ki_pq_codec_tables(const ki_codec *codec, const float *query, float *centred, float *tables)
 {
-    const kith_pq *pq = ki_pq_codec_pq(codec);
+    const pq_codec *c = (const pq_codec *)codec;
     if (!codec->residual) {
-        ki_pq_tables(pq, query, tables);
+        ki_pq_tables(c->pq, query, tables);
         return;
     }
-    ki_pq_dot_tables(pq, query, tables);
-    if (codec->metric == KITH_L2SQ) pq->kernels->scale_f32(tables, 2, pq->m * pq->ks);
+    if (!c->center) {
+        ki_pq_dot_tables(c->pq, query, tables);
+        return;
+    }
+    c->pq->kernels->sub_f32(centred, query, c->center, codec->dim);
+    ki_pq_dot_tables(c->pq, centred, tables);
+    c->pq->kernels->scale_f32(tables, 2, c->pq->m * c->pq->ks);
+}
+
+float ki_pq_codec_distance(const ki_codec *codec, const float *query, const float *origin, float distance)
+{
+    if (codec->n_factors == 0) return distance;
+    return ki_pq_codec_pq(codec)->kernels->l2sq_f32(query, origin, codec->dim);
 }
 
 static void scorer_query(ki_scorer *scorer, const float *query)
@@ -100,7 +116,8 @@ static void scorer_query(ki_scorer *scorer, const float *query)
     s->distance = 0;
     s->scored = 0;
     s->bounds = BOUNDS_LATER;
-    ki_pq_codec_tables(scorer->codec, query, s->tables);
+    ki_pq_codec_tables(scorer->codec, query, s->centred, s->tables);
+    if (scorer->codec->n_factors) memmove(s->query, query, scorer->codec->dim * sizeof *query);
 }
 
 static void scorer_row(ki_scorer *scorer, const uint8_t *code, const float *factor, const float *origin)
@@ -112,8 +129,8 @@ static void scorer_row(ki_scorer *scorer, const uint8_t *code, const float *fact
 
 static void scorer_rebase(ki_scorer *scorer, const float *origin, float distance)
 {
-    (void)origin;
-    ((pq_scorer *)scorer)->distance = distance;
+    pq_scorer *s = (pq_scorer *)scorer;
+    s->distance = ki_pq_codec_distance(scorer->codec, s->query, origin, distance);
 }
 
 /* ---- bounds ---- */
@@ -234,8 +251,9 @@ static kith_status make_scorer(const ki_codec *codec, const kith_allocator *allo
     s->base = (ki_scorer){codec->residual ? &residual_scorer_ops : &plain_scorer_ops, codec, allocator};
     s->tables = ki_alloc(allocator, pq->m * pq->ks, sizeof *s->tables);
     s->query = ki_alloc(allocator, pq->dim, sizeof *s->query);
+    s->centred = ki_alloc(allocator, pq->dim, sizeof *s->centred);
     if (has_bounds(pq)) s->entries = ki_alloc(allocator, pq->m * pq->ks, 1);
-    if (!s->tables || !s->query || (has_bounds(pq) && !s->entries)) {
+    if (!s->tables || !s->query || !s->centred || (has_bounds(pq) && !s->entries)) {
         scorer_free(&s->base);
         return ki_fail_nomem(err, pq->m * pq->ks * sizeof *s->tables);
     }
@@ -259,11 +277,12 @@ typedef struct residual_job {
     int no_memory;     /* atomic */
 } residual_job;
 
-/* |y|^2 + 2 c.y = y.(y + 2 c), in float64. */
-static float factor_of(const float *y, const float *c, size_t dim)
+/* |y|^2 + 2 (c - o).y = y.(y + 2 (c - o)), in float64. c NULL: 0. */
+static float factor_of(const float *y, const float *c, const float *o, size_t dim)
 {
     double sum = 0;
-    for (size_t d = 0; d < dim; d++) sum += (double)y[d] * ((double)y[d] + (c ? 2 * (double)c[d] : 0));
+    for (size_t d = 0; d < dim; d++)
+        sum += (double)y[d] * ((double)y[d] + 2 * ((c ? (double)c[d] : 0) - (double)o[d]));
     return (float)sum;
 }
 
@@ -287,7 +306,8 @@ static void encode_block(void *ctx, size_t block, size_t worker)
     }
     for (size_t i = 0; i < n && job->factor; i++) {
         ki_pq_decode(pq, code + i * pq->code_size, residuals);
-        job->factor[first + i] = factor_of(residuals, origins ? origins + which[i] * dim : NULL, dim);
+        job->factor[first + i] = factor_of(residuals, origins ? origins + which[i] * dim : NULL,
+                                           ((const pq_codec *)job->codec)->center, dim);
     }
 }
 
@@ -320,7 +340,14 @@ static kith_status encode_residuals(const ki_codec *codec, const float *x, size_
 void ki_pq_codec_free(ki_codec *codec)
 {
     kith_pq_free(((pq_codec *)codec)->pq);
+    ki_free(codec->allocator, ((pq_codec *)codec)->center);
     ki_free(codec->allocator, codec);
+}
+
+void ki_pq_codec_origins(ki_codec *codec, const float *origins, size_t n)
+{
+    float *center = ((pq_codec *)codec)->center;
+    if (center && n > 0) ki_center_learn(center, origins, n, codec->dim);
 }
 
 kith_status ki_pq_codec_train(ki_codec *codec, const float *x, size_t n, uint64_t seed, const kith_run *run,
@@ -361,48 +388,63 @@ static kith_status check(const ki_codec *codec, ki_codes codes, size_t n, int de
     return KITH_OK;
 }
 
-/* ---- save and load: one section, PREFIX.codebooks, float32 [m][2^bits][dim / m] ---- */
+/* ---- save and load: PREFIX.codebooks, float32 [m][2^bits][dim / m]; with factors .cellbooks instead, and .center ---- */
 
-static void section_name(const char *prefix, char name[KI_STORE_NAME_BYTES])
+/* Factors were once counted from 0, in as many bytes: the section's name tells them apart, and such files go on with that. */
+static void section_name(const char *prefix, int centred, char name[KI_STORE_NAME_BYTES])
 {
-    snprintf(name, KI_STORE_NAME_BYTES, "%s.codebooks", prefix);
+    snprintf(name, KI_STORE_NAME_BYTES, "%s.%s", prefix, centred ? "cellbooks" : "codebooks");
 }
 
 kith_status ki_pq_codec_save(const ki_codec *codec, const char *prefix, struct ki_store_writer *writer,
                              kith_error *err)
 {
-    const kith_pq *pq = ki_pq_codec_pq(codec);
+    const pq_codec *c = (const pq_codec *)codec;
     char name[KI_STORE_NAME_BYTES];
     if (!codec->trained) return ki_fail(err, KITH_UNTRAINED, "the product quantiser has no codebooks yet");
-    section_name(prefix, name);
-    return ki_store_put(writer, name, pq->codebooks, pq->ks * pq->dim, sizeof(float), err);
+    section_name(prefix, c->center != NULL, name);
+    KI_TRY(ki_store_put(writer, name, c->pq->codebooks, c->pq->ks * c->pq->dim, sizeof(float), err));
+    return c->center ? ki_center_save(c->center, codec->dim, prefix, writer, err) : KITH_OK;
+}
+
+/* books[ks * dim], and the centre behind them. */
+static kith_status load_books(ki_codec *codec, const char *name, int centred, const char *prefix,
+                              struct ki_store *store, float *books, kith_error *err)
+{
+    pq_codec *c = (pq_codec *)codec;
+    size_t n = c->pq->ks * c->pq->dim;
+    KI_TRY(ki_store_load(store, name, n, sizeof *books, books, err));
+    if (centred) KI_TRY(ki_center_load(books + n, codec->dim, prefix, store, err));
+    kith_status status = kith_pq_set_codebooks(c->pq, books, err);
+    codec->trained = c->pq->trained;
+    if (status == KITH_INVALID) return ki_fail(err, KITH_CORRUPT, "section %s holds NaN or infinity", name);
+    if (status == KITH_OK && c->center) memcpy(c->center, books + n, codec->dim * sizeof *books);
+    return status;
 }
 
 kith_status ki_pq_codec_load(ki_codec *codec, const char *prefix, struct ki_store *store, kith_error *err)
 {
-    kith_pq *pq = ((pq_codec *)codec)->pq;
+    const pq_codec *c = (const pq_codec *)codec;
+    size_t n = c->pq->ks * c->pq->dim;
     char name[KI_STORE_NAME_BYTES];
-    section_name(prefix, name);
+    section_name(prefix, 0, name);
+    int centred = c->center && !ki_store_has(store, name);
+    section_name(prefix, centred, name);
     uint64_t held; /* asked before anything of the size that the spec claims is allocated */
     KI_TRY(ki_store_count(store, name, sizeof(float), &held, err));
-    if (held != pq->ks * pq->dim)
+    if (held != n)
         return ki_fail(err, KITH_CORRUPT, "%s: section %s holds %llu floats, expected %zu",
-                       ki_store_path(store), name, (unsigned long long)held, pq->ks * pq->dim);
-    float *books = ki_alloc(codec->allocator, pq->ks * pq->dim, sizeof *books);
-    if (!books) return ki_fail_nomem(err, pq->ks * pq->dim * sizeof *books);
-    kith_status status = ki_store_load(store, name, pq->ks * pq->dim, sizeof *books, books, err);
-    if (status == KITH_OK) {
-        status = kith_pq_set_codebooks(pq, books, err);
-        if (status == KITH_INVALID)
-            status = ki_fail(err, KITH_CORRUPT, "section %s holds NaN or infinity", name);
-        codec->trained = pq->trained;
-    }
+                       ki_store_path(store), name, (unsigned long long)held, n);
+    float *books = ki_alloc_zero(codec->allocator, n + codec->dim, sizeof *books);
+    if (!books) return ki_fail_nomem(err, (n + codec->dim) * sizeof *books);
+    kith_status status = load_books(codec, name, centred, prefix, store, books, err);
     ki_free(codec->allocator, books);
     return status;
 }
 
 static const ki_codec_ops pq_ops = {.name = "pq",
                                     .free = ki_pq_codec_free,
+                                    .origins = ki_pq_codec_origins,
                                     .train = ki_pq_codec_train,
                                     .encode = ki_pq_codec_encode,
                                     .decode = ki_pq_codec_decode,
@@ -431,6 +473,10 @@ kith_status ki_pq_codec_make(const ki_codec_ops *ops, size_t dim, size_t m, size
     codec->base.n_factors = residual && metric == KITH_L2SQ;
     codec->iterations = iterations;
     kith_status status = kith_pq_create(dim, m, bits, metric, allocator, &codec->pq, err);
+    if (status == KITH_OK && codec->base.n_factors) {
+        codec->center = ki_alloc_zero(allocator, dim, sizeof *codec->center);
+        if (!codec->center) status = ki_fail_nomem(err, dim * sizeof *codec->center);
+    }
     if (status != KITH_OK) {
         ki_pq_codec_free(&codec->base);
         return status;

@@ -23,7 +23,12 @@ kith_status ki_pq_codec_save(const ki_codec *codec, const char *prefix, struct k
                              kith_error *err);
 kith_status ki_pq_codec_load(ki_codec *codec, const char *prefix, struct ki_store *store, kith_error *err);
 
-/* The tables of a query, [m][ks]: of whole rows, or the part of those of residuals that serves all cells. */
-void ki_pq_codec_tables(const ki_codec *codec, const float *query, float *tables);
+void ki_pq_codec_origins(ki_codec *codec, const float *origins, size_t n);
+
+/* The tables of a query, [m][ks]: of whole rows, or the part of those of residuals that serves all cells. centred[dim]: scratch. */
+void ki_pq_codec_tables(const ki_codec *codec, const float *query, float *centred, float *tables);
+
+/* The distance of a query to an origin that scores are to be added to: measured under L2SQ, else the given one. */
+float ki_pq_codec_distance(const ki_codec *codec, const float *query, const float *origin, float distance);
 
 #endif

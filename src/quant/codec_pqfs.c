@@ -13,8 +13,11 @@
  * and a row's value is sum_j min t[j] + s * sum_j e[j][code[j]] + factor. The sum is exact: 4 entries fit into 8 bits, all of
  * them into 16 (with more than 1,040 segments the largest entry is 65535 / m instead of 63). So all that is lost against
  * float32 tables is the rounding of entries: at most s / 2 a segment, m s / 2 in all, and of the order of s sqrt(m / 12) in
- * fact, some hundredth of what the quantiser itself loses. Quick ADC's saturating 8-bit sums are a little faster and lose more;
- * they need a bound of the distances before the scan, this does not.
+ * fact. In cells the tables are of the query less a centre of all cells (quant/codec_pq.c), not less the cell's own: s grows
+ * with the distance of the query to that centre, and without a refinement some thousandths of recall are lost where it is several
+ * times that to the neighbours (docs/families/pq-fastscan.md). Quick ADC's saturating 8-bit sums are a little faster and lose
+ * more; they need a bound of the distances before the scan, this does not. A smaller s with entries cut off at 63 would
+ * bound no error.
  *
  * By residual: yes, wherever the structure has origins and the metric allows (L2SQ, DOT). It costs a float32 a row under L2SQ
  * and one addition, and codes a third to a half of the variance.
@@ -25,6 +28,8 @@
 #include "quant/codec.h"
 
 #include <kith/pq.h>
+
+#include <string.h>
 
 #include "base/error.h"
 #include "base/memory.h"
@@ -38,7 +43,8 @@ typedef struct fs_scorer {
     float distance; /* of the query to the origin; 0 in plain codecs */
     float scale, bias;
     float *tables;    /* [m][16] */
-    float *query;     /* [dim]: a row as the query */
+    float *query;     /* [dim] */
+    float *centred;   /* [dim]: scratch */
     uint8_t *entries; /* as pq4_scan has them */
 } fs_scorer;
 
@@ -53,6 +59,7 @@ static void scorer_free(ki_scorer *scorer)
     fs_scorer *s = (fs_scorer *)scorer;
     ki_free(scorer->allocator, s->tables);
     ki_free(scorer->allocator, s->query);
+    ki_free(scorer->allocator, s->centred);
     ki_free(scorer->allocator, s->entries);
     ki_free(scorer->allocator, s);
 }
@@ -63,8 +70,9 @@ static void scorer_query(ki_scorer *scorer, const float *query)
     const kith_pq *pq = ki_pq_codec_pq(scorer->codec);
     unsigned most = (unsigned)(UINT16_MAX / pq->m);
     s->distance = 0;
-    ki_pq_codec_tables(scorer->codec, query, s->tables);
+    ki_pq_codec_tables(scorer->codec, query, s->centred, s->tables);
     pq->kernels->pq4_tables(s->tables, pq->m, most < MOST ? most : MOST, s->entries, &s->scale, &s->bias);
+    if (scorer->codec->n_factors) memmove(s->query, query, pq->dim * sizeof *query);
 }
 
 static void scorer_row(ki_scorer *scorer, const uint8_t *code, const float *factor, const float *origin)
@@ -76,8 +84,8 @@ static void scorer_row(ki_scorer *scorer, const uint8_t *code, const float *fact
 
 static void scorer_rebase(ki_scorer *scorer, const float *origin, float distance)
 {
-    (void)origin;
-    ((fs_scorer *)scorer)->distance = distance;
+    fs_scorer *s = (fs_scorer *)scorer;
+    s->distance = ki_pq_codec_distance(scorer->codec, s->query, origin, distance);
 }
 
 static void scan(const fs_scorer *s, ki_codes codes, size_t first, size_t n, float *out)
@@ -126,8 +134,9 @@ static kith_status make_scorer(const ki_codec *codec, const kith_allocator *allo
     s->base = (ki_scorer){codec->residual ? &residual_scorer_ops : &plain_scorer_ops, codec, allocator};
     s->tables = ki_alloc(allocator, pq->m * pq->ks, sizeof *s->tables);
     s->query = ki_alloc(allocator, pq->dim, sizeof *s->query);
+    s->centred = ki_alloc(allocator, pq->dim, sizeof *s->centred);
     s->entries = ki_alloc_zero(allocator, entry_bytes(pq), 1);
-    if (!s->tables || !s->query || !s->entries) {
+    if (!s->tables || !s->query || !s->centred || !s->entries) {
         scorer_free(&s->base);
         return ki_fail_nomem(err, pq->m * pq->ks * sizeof *s->tables + entry_bytes(pq));
     }
@@ -146,6 +155,7 @@ static kith_status check(const ki_codec *codec, ki_codes codes, size_t n, int de
 
 static const ki_codec_ops pqfs_ops = {.name = "pqfs",
                                       .free = ki_pq_codec_free,
+                                      .origins = ki_pq_codec_origins,
                                       .train = ki_pq_codec_train,
                                       .encode = ki_pq_codec_encode,
                                       .decode = ki_pq_codec_decode,

@@ -56,6 +56,7 @@
 #include "base/pool.h"
 #include "base/run.h"
 #include "math/hadamard.h"
+#include "quant/center.h"
 #include "quant/layout.h"
 #include "simd/kernels.h"
 #include "store/index_file.h"
@@ -809,19 +810,9 @@ static void learn_from(rabitq_codec *c, const float *x, size_t n, float *r, floa
     c->learned[NARROW] = widest > 0 ? (float)fmin(widest * 1.1, 1) : 1;
 }
 
-static void learn_center(rabitq_codec *c, const float *x, size_t n)
-{
-    size_t dim = c->base.dim;
-    for (size_t d = 0; d < dim; d++) {
-        double sum = 0;
-        for (size_t i = 0; i < n; i++) sum += (double)x[i * dim + d];
-        c->center[d] = clamped(sum / (double)n);
-    }
-}
-
 static void origins(ki_codec *codec, const float *x, size_t n)
 {
-    if (n > 0) learn_center((rabitq_codec *)codec, x, n);
+    if (n > 0) ki_center_learn(((rabitq_codec *)codec)->center, x, n, codec->dim);
 }
 
 static kith_status train(ki_codec *codec, const float *x, size_t n, uint64_t seed, const kith_run *run,
@@ -840,7 +831,7 @@ static kith_status train(ki_codec *codec, const float *x, size_t n, uint64_t see
     if (!scratch) return ki_fail_nomem(err, 3 * dim * sizeof *scratch);
     kith_status status = ki_hadamard_create(dim, NULL, seed, codec->allocator, &c->rotation, err);
     if (status == KITH_OK) {
-        if (!c->base.residual) learn_center(c, x, n);
+        if (!c->base.residual) ki_center_learn(c->center, x, n, dim);
         c->learned[SCALE] = c->learned[NARROW] = 1;
         if (c->extra > 0) learn_from(c, x, n, scratch, scratch + dim, (uint8_t *)(scratch + 2 * dim));
         codec->trained = 1;
@@ -872,8 +863,7 @@ static kith_status save(const ki_codec *codec, const char *prefix, struct ki_sto
     section_name(prefix, "signs", name);
     KI_TRY(ki_store_put(writer, name, ki_hadamard_signs(c->rotation), ki_hadamard_sign_bytes(codec->dim), 1,
                         err));
-    section_name(prefix, "center", name);
-    KI_TRY(ki_store_put(writer, name, c->center, codec->dim, sizeof *c->center, err));
+    KI_TRY(ki_center_save(c->center, codec->dim, prefix, writer, err));
     section_name(prefix, grid_section(c), name);
     return ki_store_put(writer, name, c->learned, 2, sizeof *c->learned, err);
 }
@@ -897,10 +887,7 @@ static kith_status load(ki_codec *codec, const char *prefix, struct ki_store *st
     rabitq_codec *c = (rabitq_codec *)codec;
     char name[KI_STORE_NAME_BYTES];
     forget(c);
-    section_name(prefix, "center", name);
-    KI_TRY(ki_store_load(store, name, codec->dim, sizeof *c->center, c->center, err));
-    if (!c->kernels->finite_f32(c->center, codec->dim))
-        return ki_fail(err, KITH_CORRUPT, "section %s holds NaN or infinity", name);
+    KI_TRY(ki_center_load(c->center, codec->dim, prefix, store, err));
     section_name(prefix, "grid", name);
     if (c->base.residual && ki_store_has(store, name))
         return ki_fail(err, KITH_UNSUPPORTED, "%s: its RaBitQ codes are of an older form: build it anew",

@@ -17,8 +17,9 @@
  *
  * and u.v = sum_d (u_d step_d)(c_d - zero) is a product of whole numbers once the weights u_d step_d are: they are
  * rounded to 15 bits, the greatest of them being some 16,000. What that adds to the error is a hundredth of what the
- * rounding of the rows adds at 8 bits. Residuals r = x - o of cells with origins o: |q - o - y|^2 = |q - o|^2 - 2 q.y +
- * (|y|^2 + 2 o.y), where the last term is what is kept behind the code (codec.h), and -(q.o) - q.y.
+ * rounding of the rows adds at 8 bits. Residuals r = x - o of cells with origins o, and a centre z that all share (quant/center.h):
+ * |q - o - y|^2 = |q - o|^2 - 2 (q - z).y + (|y|^2 + 2 (o - z).y), where the first term is measured for each cell and the last is
+ * what is kept behind the code; and -(q.o) - q.y.
  *
  * Layout of a row: the bytes (SQ4: component d in the low half of byte d for d < (dim + 1) / 2, the others in the high
  * halves), zeros up to a multiple of 4, the float32 under L2SQ only. The float is not one of the codec's factors because
@@ -35,6 +36,7 @@
 #include "base/memory.h"
 #include "base/pool.h"
 #include "base/run.h"
+#include "quant/center.h"
 #include "simd/kernels.h"
 #include "store/index_file.h"
 
@@ -52,15 +54,17 @@ typedef struct sq_codec {
     int top, zero;      /* the largest code, and the one that means `middle` */
     float *middle;      /* [dim] */
     float *step;        /* [dim], >= 0; 0: the component is always the same */
+    float *center;      /* [dim], z above: 0 until `origins`; NULL but of residuals under L2SQ */
 } sq_codec;
 
 typedef struct sq_scorer {
     ki_scorer base;
     ki_sq_query query;
-    double bias;  /* of the query but for the distance to the origin */
-    float *row;   /* [dim]: a row as the query */
-    float *a;     /* [padded] under L1: where code 0 is from the query; else room for weights */
-    float *steps; /* [padded] under L1 */
+    double bias;    /* of the query but for the distance to the origin */
+    float *row;     /* [dim]: a row as the query; the query where cells are measured */
+    float *centred; /* [dim]: it less the centre; NULL without one */
+    float *a;       /* [padded] under L1: where code 0 is from the query; else room for weights */
+    float *steps;   /* [padded] under L1 */
     int16_t *wide;
     int8_t *high, *low;
     /* A stored row as the query, where quick: its weights are first[d] + slope[d] (c - zero), in row_unit. */
@@ -97,6 +101,7 @@ static void scorer_free(ki_scorer *scorer)
 {
     sq_scorer *s = (sq_scorer *)scorer;
     ki_free(scorer->allocator, s->row);
+    ki_free(scorer->allocator, s->centred);
     ki_free(scorer->allocator, s->a);
     ki_free(scorer->allocator, s->steps);
     ki_free(scorer->allocator, s->wide);
@@ -190,6 +195,11 @@ static void scorer_query(ki_scorer *scorer, const float *query)
         for (size_t d = 0; d < dim; d++) s->a[place(c, d)] = query[d] - value_at(c, d, 0);
         return;
     }
+    if (c->center) {
+        memmove(s->row, query, dim * sizeof *query);
+        c->kernels->sub_f32(s->centred, query, c->center, dim);
+        query = s->centred;
+    }
     sq_sums sums = sum_up(c, query, s->a);
     double unit = unit_for(c, sums.most, sums.sum);
     float inverse = (float)(1 / unit);
@@ -270,8 +280,9 @@ static void scorer_row(ki_scorer *scorer, const uint8_t *code, const float *fact
 
 static void scorer_rebase(ki_scorer *scorer, const float *origin, float distance)
 {
-    (void)origin;
     sq_scorer *s = (sq_scorer *)scorer;
+    const sq_codec *c = (const sq_codec *)scorer->codec;
+    if (c->center) distance = c->kernels->l2sq_f32(s->row, origin, c->base.dim);
     s->query.bias = (float)(s->bias + (double)distance);
 }
 
@@ -319,7 +330,9 @@ static kith_status make_scorer(const ki_codec *codec, const kith_allocator *allo
     s->high = ki_alloc_zero(allocator, n, 1);
     s->low = ki_alloc_zero(allocator, n, 1);
     s->first = ki_alloc_zero(allocator, 3 * codec->dim, sizeof *s->first);
-    if (!s->row || !s->a || !s->steps || !s->wide || !s->high || !s->low || !s->first) {
+    if (c->center) s->centred = ki_alloc(allocator, codec->dim, sizeof *s->centred);
+    if (!s->row || (c->center && !s->centred) || !s->a || !s->steps || !s->wide || !s->high || !s->low ||
+        !s->first) {
         scorer_free(&s->base);
         return ki_fail_nomem(err, n * 6 * sizeof(float));
     }
@@ -464,14 +477,14 @@ typedef struct encode_job {
     uint8_t *code;
 } encode_job;
 
-/* |v|^2 of a plain row, |y|^2 + 2 o.y of a residual. */
+/* |v|^2 of a plain row, |y|^2 + 2 (o - z).y of a residual. */
 static float tail_of(const sq_codec *c, const uint8_t *code, const float *origin)
 {
     double sum = 0;
     for (size_t d = 0; d < c->base.dim; d++) {
         int at = code_at(c, code, d);
         double v = (double)c->step[d] * (at - c->zero), y = (double)value_at(c, d, at);
-        sum += c->base.residual ? y * (y + (origin ? 2 * (double)origin[d] : 0)) : v * v;
+        sum += c->center ? y * (y + 2 * ((origin ? (double)origin[d] : 0) - (double)c->center[d])) : v * v;
     }
     return (float)fmin(fmax(sum, -(double)FLT_MAX), (double)FLT_MAX); /* finite, however large the row */
 }
@@ -536,28 +549,37 @@ static kith_status check(const ki_codec *codec, ki_codes codes, size_t n, int de
     return KITH_OK;
 }
 
-/* ---- save and load: one section, PREFIX.ranges, float32 [2][dim]: middle, step ---- */
+/* ---- save and load: PREFIX.ranges, float32 [2][dim]: middle, step; with a centre .cellranges instead, and .center ---- */
 
-static void section_name(const char *prefix, char name[KI_STORE_NAME_BYTES])
+/* What is kept behind a code was once counted from 0: the section's name tells them apart, and such files go on with that. */
+static void section_name(const char *prefix, int centred, char name[KI_STORE_NAME_BYTES])
 {
-    snprintf(name, KI_STORE_NAME_BYTES, "%s.ranges", prefix);
+    snprintf(name, KI_STORE_NAME_BYTES, "%s.%s", prefix, centred ? "cellranges" : "ranges");
 }
 
 static kith_status save(const ki_codec *codec, const char *prefix, struct ki_store_writer *writer,
                         kith_error *err)
 {
+    const sq_codec *c = (const sq_codec *)codec;
     char name[KI_STORE_NAME_BYTES];
     if (!codec->trained) return untrained(err);
-    section_name(prefix, name);
-    return ki_store_put(writer, name, ((const sq_codec *)codec)->middle, 2 * codec->dim, sizeof(float), err);
+    section_name(prefix, c->center != NULL, name);
+    KI_TRY(ki_store_put(writer, name, c->middle, 2 * codec->dim, sizeof(float), err));
+    return c->center ? ki_center_save(c->center, codec->dim, prefix, writer, err) : KITH_OK;
 }
 
 static kith_status load(ki_codec *codec, const char *prefix, struct ki_store *store, kith_error *err)
 {
     sq_codec *c = (sq_codec *)codec;
     char name[KI_STORE_NAME_BYTES];
-    section_name(prefix, name);
     codec->trained = 0;
+    section_name(prefix, 0, name);
+    if (c->center && ki_store_has(store, name)) {
+        memset(c->center, 0, codec->dim * sizeof *c->center);
+    } else if (c->center) {
+        section_name(prefix, 1, name);
+        KI_TRY(ki_center_load(c->center, codec->dim, prefix, store, err));
+    }
     KI_TRY(ki_store_load(store, name, 2 * codec->dim, sizeof(float), c->middle, err));
     for (size_t d = 0; d < codec->dim; d++)
         if (!isfinite(c->middle[d]) || !isfinite(c->step[d]) || c->step[d] < 0)
@@ -571,11 +593,19 @@ static kith_status load(ki_codec *codec, const char *prefix, struct ki_store *st
 static void codec_free(ki_codec *codec)
 {
     ki_free(codec->allocator, ((sq_codec *)codec)->middle);
+    ki_free(codec->allocator, ((sq_codec *)codec)->center);
     ki_free(codec->allocator, codec);
+}
+
+static void origins(ki_codec *codec, const float *x, size_t n)
+{
+    float *center = ((sq_codec *)codec)->center;
+    if (center && n > 0) ki_center_learn(center, x, n, codec->dim);
 }
 
 static const ki_codec_ops sq_ops = {.name = "sq",
                                     .free = codec_free,
+                                    .origins = origins,
                                     .train = train,
                                     .encode = encode,
                                     .decode = decode,
@@ -608,7 +638,8 @@ kith_status ki_codec_sq_create(size_t dim, size_t bits, kith_metric metric, int 
     c->tail = metric == KITH_L2SQ ? (c->bytes + 3) / 4 * 4 : 0;
     c->base.code_size = c->tail ? c->tail + sizeof(float) : c->bytes;
     c->middle = ki_alloc_zero(allocator, 2 * dim, sizeof *c->middle);
-    if (!c->middle) {
+    if (residual && c->tail) c->center = ki_alloc_zero(allocator, dim, sizeof *c->center);
+    if (!c->middle || (residual && c->tail && !c->center)) {
         codec_free(&c->base);
         return ki_fail_nomem(err, 2 * dim * sizeof(float));
     }

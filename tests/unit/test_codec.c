@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <kith/pq.h>
 #include <kith/simd.h>
 
 #include "base/rng.h"
@@ -60,6 +61,8 @@ static void world_clear(world *w)
 
 static void train(ki_codec *codec, const world *w, const kith_run *run)
 {
+    if (codec->residual && codec->ops->origins && w->dim % 2 == 0)
+        codec->ops->origins(codec, w->origins, CELLS); /* odd: a codec that was never told */
     if (!codec->ops->train) return;
     float *r = malloc(N * w->dim * sizeof *r);
     for (size_t i = 0; i < N; i++)
@@ -562,6 +565,23 @@ static void test_files(void **state)
     assert_memory_equal(code, w.code, N * codec->code_size);
     assert_memory_equal(factor, w.factor, sizeof factor);
     free(code);
+    ki_codec_free(again);
+
+    /* A file from before factors were counted from a centre: they go on being counted from 0. */
+    write_file(path_of("older"), NULL, "codec.codebooks", kith_pq_codebooks(ki_codec_pq(codec)), 256);
+    assert_ok(ki_codec_pq_create(8, 4, 5, KITH_L2SQ, 1, 6, NULL, &again, &err), &err);
+    again->ops->origins(again, w.origins, CELLS);
+    assert_ok(read_file(path_of("older"), again, &err), &err);
+    float plain[N], y[8];
+    assert_ok(again->ops->encode(again, w.x, N, w.from, NULL, w.code, plain, &err), &err);
+    assert_memory_not_equal(plain, factor, sizeof factor);
+    for (size_t i = 0; i < N; i++) {
+        const float *c = w.origins + w.which[i] * 8;
+        double expected = 0;
+        again->ops->decode(again, w.code + i * again->code_size, NULL, NULL, y);
+        for (size_t d = 0; d < 8; d++) expected += (double)y[d] * ((double)y[d] + 2 * (double)c[d]);
+        assert_true(fabs((double)plain[i] - expected) <= 1e-4 * (1 + fabs(expected)));
+    }
     ki_codec_free(again);
 
     /* Another shape, no section, numbers that are none. */
