@@ -58,7 +58,7 @@ typedef struct kith_knng_result {
  * Threads:  the pool of run (stages "partitioning", "joining"); the result is the same with any number.
  * Memory:   a copy of x, and some 36 k bytes a row.
  * Cost:     trees * leaf distances a row, by matrix products, then up to 4 k^2 a row for each round: a million rows of 128
- *           components, k = 20, in about a minute of one core. */
+ *           components, k = 20, in about two minutes of one core. */
 KITH_API kith_status kith_knng(const float *x, size_t n, size_t dim, size_t k,
                                const kith_knng_options *options, const kith_run *run, uint64_t *ids,
                                float *distances, kith_knng_result *result, kith_error *err);

@@ -327,13 +327,15 @@ static const ki_structure_ops hnsw_ops = {
 };
 
 const ki_structure_part ki_structure_hnsw = {
-    .part = {.info = {.pattern = "HNSW<M>",
-                      .about =
-                          "structure: a graph of M to 2M links a row with express levels; the fastest single "
-                          "queries at high recall, for slow builds and some 100 bytes of links a row",
-                      .params = params,
-                      .n_params = sizeof params / sizeof *params},
-             .args = {{"M", 2, 128, 0}}},
+    .part =
+        {.info = {.pattern = "HNSW<M>",
+                  .about =
+                      "structure: a graph of M to 2M links a row with express levels, which takes rows in "
+                      "and out "
+                      "at any time; fast at high recall, for slow builds and some 100 bytes of links a row",
+                  .params = params,
+                  .n_params = sizeof params / sizeof *params},
+         .args = {{"M", 2, 128, 0}}},
     .main_param = "ef",
     .metrics = KI_FLOAT_METRICS,
     .ops = &hnsw_ops,
