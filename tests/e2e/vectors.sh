@@ -105,6 +105,17 @@ for metric in l2 dot cosine l1; do
     grep -qE '"metric":"'$metric'".*"recall":(1.0|0.99[0-9]*)' bench.json || fail "Flat by $metric: $(cat bench.json)"
 done
 
+# The same bytes from a base read block by block, where the sample is the base.
+for spec in IVF32,PQ8,RFlat SQ8 PCA8,IVF32,RaBitQ; do
+    kith build $spec base.fvecs -o a.kidx -q >/dev/null
+    kith build $spec base.fvecs -o b.kidx --block 300 --json >block.json
+    cmp a.kidx b.kidx || fail "$spec depends on the blocks it is read by"
+    prints '"n":2000,' cat block.json || fail "--block said: $(cat block.json)"
+done
+kith build IVF8,Flat base.fvecs -o a.kidx --block 300 --limit 700 -q >/dev/null
+prints '^rows *700' kith info a.kidx || fail "--block and --limit: $(kith info a.kidx)"
+refuse 2 'block: not with --metric hamming' kith build BFlat base.u8bin -o refused.kidx --metric hamming --block 9
+
 # The same bytes with any number of threads; other bytes with another seed.
 for spec in Flat IVF32,Flat PQ8 IVF32,PQ8 IVF32,PQ8,RFlat; do
     kith build $spec base.fvecs -o a.kidx --threads 1 >/dev/null
