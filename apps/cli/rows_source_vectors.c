@@ -203,9 +203,29 @@ static int make_blocks(cli_context *cli, vectors_source *s)
     return CLI_OK;
 }
 
+/* Rows may come in more than vector files, so the list of those alone would not do. */
+static int check_ending(cli_context *cli, const char *path)
+{
+    char vectors[160] = "";
+#ifdef KITH_WITH_HDF5
+    if (kith_hdf5_is_path(path)) return CLI_OK;
+#endif
+    if (kith_dataset_format_of_path(path) != KITH_DATASET_AUTO) return CLI_OK;
+    const char *name;
+    for (int i = 1; (name = kith_dataset_format_name((kith_dataset_format)i)) != NULL; i++) {
+        size_t used = strlen(vectors);
+        snprintf(vectors + used, sizeof vectors - used, "%s%s", used ? ", " : "", name);
+    }
+    return cli_fail(cli, path,
+                    "its ending names no format: rows come from .jsonl, .csv, .tsv or .kith, vectors from %s",
+                    vectors);
+}
+
 static int open_files(cli_context *cli, vectors_source *s)
 {
     const rows_reading *r = s->reading;
+    int known = check_ending(cli, r->path);
+    if (known != CLI_OK) return known;
     s->files[0].path = r->path;
     int status = cli_dataset_open(cli, r->path, CLI_ROLE_BASE, &s->files[0].dataset);
     if (status != CLI_OK) return status;

@@ -32,6 +32,15 @@ static int say(cli_context *cli, const rows_sink *sink)
     return CLI_OK;
 }
 
+/* The filter lets nothing through. The source has its own handle: this one is for the remark. */
+static void hint(cli_context *cli, const char *filter)
+{
+    kith_collection *collection;
+    if (rows_open(cli, true, &collection) != CLI_OK) return;
+    rows_filter_hint(cli, collection, filter);
+    kith_collection_close(collection);
+}
+
 static int run(cli_context *cli, void *options)
 {
     const struct options *o = options;
@@ -46,6 +55,7 @@ static int run(cli_context *cli, void *options)
                                   .columns = o->columns,
                                   .shape = source ? &source->shape : NULL};
     if (status == CLI_OK) status = rows_sink_open(cli, &writing, &sink);
+    if (status == CLI_OK && source->total == 0 && o->filter) hint(cli, o->filter);
     if (status == CLI_OK) status = copy_rows(cli, source, sink);
     if (status == CLI_OK) status = sink->finish(cli, sink);
     if (status == CLI_OK) status = say(cli, sink);

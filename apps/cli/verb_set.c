@@ -36,6 +36,7 @@ static int change(cli_context *cli, kith_collection *collection, const struct op
         if (set == KITH_OK && o->expires) set = kith_collection_set_expiry(collection, key, at, &err);
         if (set == KITH_OK && (o->partition || o->no_partition))
             set = kith_collection_set_partition(collection, key, o->partition, &err);
+        if (set == KITH_INVALID && o->merge) return cli_fail_error(cli, "--merge", &err);
         if (set != KITH_OK) return cli_fail_message(cli, cli->args[0], &err);
     }
     if (kith_collection_commit(collection, &err) != KITH_OK) return cli_fail_message(cli, cli->args[0], &err);

@@ -15,8 +15,8 @@
 /* Members that are looked at; each costs a few readings of all payloads. Arbitrary. */
 #define MOST_MEMBERS 4
 
-/* What a member is compared with; PROBES of them can be told apart by a filter. */
-typedef enum kind { NUMBER, STRING, BOOL, LIST, PROBES, ANY } kind;
+/* What a member is compared with; PROBES of them can be told apart by a filter. WORD: with another member, behind it. */
+typedef enum kind { NUMBER, STRING, BOOL, LIST, PROBES, ANY, WORD } kind;
 
 static const struct {
     const char *name;         /* in a sentence */
@@ -147,9 +147,12 @@ static kith_status look(hinting *h, const ki_expr_node *field, kind wanted)
     KI_TRY(probe(h, "exists ", NULL, "", &any));
     if (!any) {
         snprintf(h->hint, h->size, "no row has %.80s", (const char *)h->shown.data);
-        return say_members(h);
+        if (wanted != WORD) return say_members(h);
+        size_t used = strlen(h->hint);
+        snprintf(h->hint + used, h->size - used, "; a string stands between quotes");
+        return KITH_OK;
     }
-    if (wanted == ANY) return KITH_OK;
+    if (wanted >= PROBES) return KITH_OK;
     KI_TRY(probe(h, kinds[wanted].before, kinds[wanted].mid, kinds[wanted].after, &any));
     for (kind k = NUMBER; k < PROBES && !any; k++) {
         if (k == wanted) continue;
@@ -173,17 +176,12 @@ static kind kind_of(ki_expr_op op)
 static kind wanted_under(const hinting *h, const ki_expr_node *node, const ki_expr_node *child)
 {
     uint32_t other = child->next ? child->next : node->first;
-    switch (node->op) {
-    case KI_EXPR_EQ:
-    case KI_EXPR_NE:
-    case KI_EXPR_LT:
-    case KI_EXPR_LE:
-    case KI_EXPR_GT:
-    case KI_EXPR_GE:
-    case KI_EXPR_IN: {
+    if (node->op >= KI_EXPR_EQ && node->op <= KI_EXPR_IN) {
         const ki_expr_node *side = ki_expr_at(h->expr, other);
+        if (side->op == KI_EXPR_FIELD && !child->next) return WORD;
         return side == child ? ANY : kind_of(side->op);
     }
+    switch (node->op) {
     case KI_EXPR_LIKE: return STRING;
     case KI_EXPR_IS_TRUE: return BOOL;
     case KI_EXPR_CONTAINS_ANY:

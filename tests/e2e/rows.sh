@@ -120,6 +120,7 @@ kith verify t.kith >/dev/null || fail "the collection with text keys is not soun
 refuse 1 "no row 'nothing'" kith set t.kith =nothing --merge '{}'
 refuse 2 'is no time' kith set t.kith =row107 --expires tomorrow
 refuse 2 'give --merge' kith set t.kith =row107
+refuse 1 '^kith set: --merge: .* not valid JSON' kith set t.kith =row107 --merge '{seen:1}'
 refuse 2 'needs --payload' kith import t.kith base.fvecs --text-key name
 refuse 2 'needs a row to be like' kith search t.kith --vector '[1]' --unlike 5
 
@@ -220,6 +221,7 @@ refuse 1 'its vectors have 4 components, those of the collection 8' kith import 
 refuse 1 'ends after 3000 lines' kith import c.kith many.fvecs --payload rows.jsonl
 refuse 2 'needs --payload' kith import c.kith base.fvecs --key id
 refuse 2 'SOURCE: missing' kith import a.kith
+refuse 1 'rows.json: its ending names no format: rows come from .jsonl' kith import c.kith rows.json
 kith import a.kith --fold 2>noted
 grep -q 'nothing to build' noted || fail "import --fold without a source: $(cat noted)"
 refuse 1 "rows.jsonl: line 1: 'tags' must be a whole number" kith import d.kith base.fvecs --payload rows.jsonl --key tags

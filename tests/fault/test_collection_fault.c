@@ -694,6 +694,9 @@ static kith_status read_more(const kith_collection_options *options, outcome *ou
         status = kith_collection_get_vector(c, key, BATCH_FIELD, &vector, NULL, err);
     if (status == KITH_OK) status = kith_collection_get_expiry(c, 7, &at, err);
     if (status == KITH_OK) status = kith_collection_next_where(c, "$key > 100", 0, 0, &(kith_row){0}, err);
+    char hint[400];
+    if (status == KITH_OK)
+        status = kith_collection_filter_hint(c, "missing[0] > 5 and city == 3", hint, sizeof hint, err);
     for (int i = 0; i < 12 && status == KITH_OK; i++) {
         char name[32];
         snprintf(name, sizeof name, "text %d", i);

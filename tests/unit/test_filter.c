@@ -674,6 +674,8 @@ static const struct {
     {"not (\"1990\" == year)", "year is a number wherever it is there, and is asked for as a string"},
     {"year like \"19%\"", "year is a number wherever it is there, and is asked for as a string"},
     {"year > 3 and city + 1 > 2", "city is a string wherever it is there, and is asked for as a number"},
+    {"city == Bern", "no row has Bern; a string stands between quotes"},
+    {"town == Bern", "no row has town; row 1 has city, odd name, ok, tags, year"},
     {"city in [1, 2]", "city is a string wherever it is there, and is asked for as a number"},
     {"city", "city is a string wherever it is there, and is asked for as true or false"},
     {"array_contains(city, \"Bern\")", "city is a string wherever it is there, and is asked for as a list"},
