@@ -20,8 +20,8 @@
 #define WAIT_SECONDS 5    /* for others who write: as long as a batch waits for other processes */
 
 typedef struct handle {
-    struct handle *next; /* of those that are free */
-    kith_collection *collection;
+    struct handle *next;         /* of those that are free */
+    kith_collection *collection; /* NULL: the gallery has let it go, and opens it when it is lent out */
     kith_gallery *gallery;
     int warm; /* it has read what its first search would */
 } handle;
@@ -104,6 +104,24 @@ static kith_status handle_open_gallery(const char *path, double max_megapixels, 
     h->collection = kith_gallery_collection(h->gallery);
     *out = h;
     return KITH_OK;
+}
+
+/* Close what a gallery has open of its collection; its decoders stay, for there can be no others (shelf.h). */
+static void handle_let_go(handle *h)
+{
+    (void)kith_gallery_reopen(h->gallery, NULL, NULL);
+    h->collection = NULL;
+    h->warm = 0;
+}
+
+static kith_status handle_open_again(handle *h, const char *path, kith_error *err)
+{
+    kith_status status = kith_gallery_reopen(h->gallery, path, err);
+    if (status == KITH_OK)
+        h->collection = kith_gallery_collection(h->gallery);
+    else
+        handle_let_go(h);
+    return status;
 }
 
 /* Whether `kith index` made the collection. */
@@ -406,7 +424,11 @@ kith_status shelf_borrow(shelf *s, const char *name, loan_kind kind, loan *out, 
     b->owners += kind == LOAN_OWN;
     handle *h = kind == LOAN_READ ? take_reader(s, b) : kind == LOAN_WRITE ? take_writer(s, b) : NULL;
     pthread_mutex_unlock(&s->lock);
-    kith_status status = h ? KITH_OK : handle_open(b->path, kind == LOAN_READ, &h, err);
+    kith_status status = KITH_OK;
+    if (!h)
+        status = handle_open(b->path, kind == LOAN_READ, &h, err);
+    else if (!h->collection)
+        status = handle_open_again(h, b->path, err);
     if (status == KITH_OK && kind == LOAN_READ && !h->warm) {
         /* Budgets of searches begin when the vectors have been read. */
         status = kith_collection_warm(h->collection, err);
@@ -787,7 +809,7 @@ kith_status shelf_create(shelf *s, const char *name, size_t dim, kith_metric met
 }
 
 /* With the lock, which is let go for as long as that takes: the book of a name, when nobody is at it any more; it is leaving then and
- * all its handles are closed. */
+ * all its handles are closed, but galleries, which only let the collection go. */
 static kith_status clear_book(shelf *s, const char *name, book **out, kith_error *err)
 {
     *out = NULL;
@@ -798,10 +820,17 @@ static kith_status clear_book(shelf *s, const char *name, book **out, kith_error
     while (b->loans > 0) pthread_cond_wait(&s->returned, &s->lock);
     book taken = take_handles(s, b, 1);
     pthread_mutex_unlock(&s->lock);
+    handle *galleries = NULL;
+    if (b->pictures) {
+        galleries = taken.free;
+        taken.free = NULL;
+    }
+    for (handle *h = galleries; h; h = h->next) handle_let_go(h);
     /* A handle that may write must be the last one: it empties the log, and so takes it away. */
     if (!taken.writer) (void)handle_open(b->path, 0, &taken.writer, NULL);
     book_close(&taken);
     pthread_mutex_lock(&s->lock);
+    b->free = galleries;
     *out = b;
     return KITH_OK;
 }
@@ -815,12 +844,14 @@ static kith_status drop_book(shelf *s, const char *name, kith_error *err)
     pthread_mutex_unlock(&s->lock); /* whoever makes one of this name waits until it has left */
     status = shelf_remove_files(b->path, err);
     pthread_mutex_lock(&s->lock);
-    if (status != KITH_OK && !b->pictures && access(b->path, F_OK) == 0) {
+    if (status != KITH_OK && access(b->path, F_OK) == 0) {
         b->leaving = 0; /* it is still there, and opened again when it is asked for */
         return status;
     }
     take_book(s, b);
+    pthread_mutex_unlock(&s->lock); /* nobody finds it any more, and decoders take a while to end */
     book_free(b);
+    pthread_mutex_lock(&s->lock);
     return status;
 }
 
@@ -869,10 +900,7 @@ static kith_status rename_book(shelf *s, const char *from, const char *to, kith_
 {
     kith_status status = check_new_name(s, to, err);
     if (status != KITH_OK) return status;
-    book *b = finished_book(s, from);
-    if (b && b->pictures)
-        return common_fail(err, KITH_UNSUPPORTED,
-                           "a collection of pictures keeps its name while it is served");
+    book *b;
     char *path = join(s->folder, to, ENDING), *name = strdup(to);
     struct stat st;
     if (!path || !name)

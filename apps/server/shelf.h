@@ -4,7 +4,7 @@
  * For each collection there are handles that read, opened when they are first needed and then kept, and one that
  * writes, for which requests wait in turn. What works for long (a job, an import) borrows a handle of its own. A
  * collection that was made by `kith index` is opened as a gallery when the shelf is: that forks, which must not happen once
- * other threads run.
+ * other threads run. When it gets another name the galleries stay, with the processes that decode for them.
  *
  * Any number of threads.
  */
@@ -105,8 +105,7 @@ int shelf_name_is_good(const char *name);
 kith_status shelf_drop(shelf *s, const char *name, kith_error *err);
 
 /* Give a collection another name.
- * Errors:   those of shelf_drop and shelf_create; KITH_UNSUPPORTED for a collection of pictures; KITH_BUSY also when another
- *           process has it open. */
+ * Errors:   those of shelf_drop and shelf_create; KITH_BUSY also when another process has it open. */
 kith_status shelf_rename(shelf *s, const char *from, const char *to, kith_error *err);
 
 /* Delete the files of a collection that nobody has open: the database, what lies beside it, its segments. */

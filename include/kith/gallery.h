@@ -74,6 +74,13 @@ KITH_API kith_status kith_gallery_open(const char *path, const kith_gallery_opti
 /* Close, and end the decoders; NULL is allowed. */
 KITH_API void kith_gallery_close(kith_gallery *gallery);
 
+/* Let the collection go and open another, or the same where it lies now, with the decoders that are there: no process is forked, so other threads
+ * may be at work.
+ * In:       path as kith_gallery_open's. NULL: none is opened; nothing but this, kith_gallery_decode and kith_gallery_close is to be called
+ *           then.
+ * Errors:   those of kith_gallery_open; no collection is open then, and this may be called again. */
+KITH_API kith_status kith_gallery_reopen(kith_gallery *gallery, const char *path, kith_error *err);
+
 /* The collection under it, to read from; NULL before the first index. It belongs to the gallery. */
 KITH_API kith_collection *kith_gallery_collection(kith_gallery *gallery);
 

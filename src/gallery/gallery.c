@@ -219,6 +219,18 @@ void kith_gallery_close(kith_gallery *g)
     ki_free(g->allocator, g);
 }
 
+kith_status kith_gallery_reopen(kith_gallery *g, const char *path, kith_error *err)
+{
+    char *own = path ? ki_strdup(g->allocator, path) : NULL;
+    if (path && !own) return ki_fail_nomem(err, strlen(path));
+    kith_collection_close(g->collection);
+    g->collection = NULL;
+    ki_settings_clear(&g->settings);
+    ki_free(g->allocator, g->path);
+    g->path = own;
+    return own ? ki_gallery_refresh(g, err) : KITH_OK;
+}
+
 kith_collection *kith_gallery_collection(kith_gallery *g)
 {
     return g->collection;

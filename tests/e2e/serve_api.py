@@ -419,7 +419,7 @@ ask("DELETE", snapshots + "/first", status=404)
 ask("PATCH", "/v1/collections/many", {"name": "cities"}, status=409)
 ask("PATCH", "/v1/collections/many", {"name": "../x"}, status=400)
 ask("PATCH", "/v1/collections/many", {"other": "x"}, status=400)
-ask("PATCH", f"/v1/collections/{album}", {"name": "x"}, status=415)
+ask("PATCH", f"/v1/collections/{album}", {"name": "cities"}, status=409)
 ask("PATCH", "/v1/collections/many", {"name": "more"}, status=204)
 ask("GET", "/v1/collections/many", status=404)
 assert ask("GET", "/v1/collections/more/count")["count"] == 3500
@@ -430,6 +430,44 @@ ask("PUT", "/v1/collections/more", {"dim": 3}, status=201)
 assert ask("GET", "/v1/collections/more/count")["count"] == 0
 ask("DELETE", "/v1/collections/more", status=204)
 assert sorted(c["name"] for c in ask("GET", "/v1/collections")["collections"]) == sorted([album, "cities"])
+
+# A collection of pictures keeps its pictures, thumbnails and decoders under another name, while others ask for it, too.
+def look(name, status=200):
+    got = ask("POST", f"/v1/collections/{name}/search/picture?k=3", data, kind="application/octet-stream", status=status)
+    ask("GET", f"/v1/collections/{name}/rows/{key}/thumbnail", status=status)
+    assert ask("GET", f"/v1/collections/{name}/rows/{key}/picture", status=status) == data or status == 404
+    ask("GET", f"/v1/collections/{name}/bad", status=status)
+    return [hit["distance"] for hit in got["results"]] if status == 200 else None
+
+
+def look_often(failed):
+    try:
+        own = Client(base)
+        while not done_looking.is_set():
+            for name in (album, "holidays"):
+                status, _, answer = own.fetch("POST", f"/v1/collections/{name}/search/picture?k=3", data)
+                assert status == 404 or (status == 200 and [hit["distance"] for hit in json.loads(answer)["results"]] == expected), (status, answer[:300])
+                answered[name] += status == 200
+    except Exception as fault:
+        failed.append(fault)
+
+
+expected, answered, failed, done_looking = look(album), {album: 0, "holidays": 0}, [], threading.Event()
+lookers = [threading.Thread(target=look_often, args=(failed,)) for _ in range(6)]
+for looker in lookers:
+    looker.start()
+for _ in range(4):
+    ask("PATCH", f"/v1/collections/{album}", {"name": "holidays"}, status=204)
+    assert look("holidays") == expected
+    look(album, 404)
+    ask("PATCH", "/v1/collections/holidays", {"name": album}, status=204)
+    assert look(album) == expected
+done_looking.set()
+for looker in lookers:
+    looker.join()
+assert not failed and min(answered.values()) > 0, (failed, answered)
+ask("POST", f"/v1/collections/{album}/rows", {"rows": [{"key": key, "payload": {"seen": 1}}], "mode": "update"})
+assert ask("GET", f"/v1/collections/{album}/rows/{key}")["payload"]["seen"] == 1
 
 # A long import is seen while it runs, is cancelled, and leaves whole batches.
 ask("PUT", "/v1/collections/long", {"dim": 1}, status=201)
