@@ -10,7 +10,10 @@
 #include <strings.h>
 #include <time.h>
 
-enum { SHORT_BODY = 1 << 20 };
+enum {
+    SHORT_BODY = 1 << 20,
+    LONG_ANSWER = 700 /* bytes of an answer's head, at most */
+};
 
 /* ---- A request ---- */
 
@@ -62,10 +65,23 @@ static int takes_body(const request *r)
     return r->route && strcmp(r->route->method, "GET") != 0 && strcmp(r->route->method, "DELETE") != 0;
 }
 
+/* What a head takes of the memory of its connection: its bytes, a copy of its cookies, and what the HTTP library notes of each header,
+ * cookie and argument. */
+static size_t size_of_head(request *r)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(r->connection, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
+    int notes = MHD_get_connection_values(
+        r->connection, MHD_HEADER_KIND | MHD_COOKIE_KIND | MHD_GET_ARGUMENT_KIND, NULL, NULL);
+    return (info ? info->header_size : 0) + strlen(http_header(r, MHD_HTTP_HEADER_COOKIE)) +
+           SERVER_NOTE * (size_t)(notes > 0 ? notes : 0);
+}
+
 /* What can be refused by the head alone: a status, or 0. */
 static int refuse_early(request *r)
 {
     server *s = r->server;
+    if (size_of_head(r) > s->options.max_head) return 431;
     if (atomic_load(&s->connections) > s->options.connections || atomic_load(&s->stopping)) return 503;
     unsigned long long length = strtoull(http_header(r, MHD_HTTP_HEADER_CONTENT_LENGTH), NULL, 10);
     return length > s->options.max_body && !is_stream(r) ? 413 : 0;
@@ -75,6 +91,13 @@ static void answer_refused(request *r)
 {
     if (r->refused == 413)
         http_problem(r, 413, "a body may have %zu bytes", r->server->options.max_body);
+    else if (r->refused == 431 &&
+             size_of_head(r) > r->server->options.max_head + SERVER_ANSWER_ROOM - LONG_ANSWER)
+        http_bare(r, 431); /* there is room for no more */
+    else if (r->refused == 431)
+        http_problem(r, 431,
+                     "a head may have %zu bytes, those among them that each header is counted with (%d)",
+                     r->server->options.max_head, SERVER_NOTE);
     else
         http_problem(r, 503, "too many connections, or about to end; try again later");
 }

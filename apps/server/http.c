@@ -210,10 +210,19 @@ static const char *title_of(unsigned status)
     case 415: return "Not supported";
     case 416: return "Not such a range";
     case 422: return "Cannot be decoded";
+    case 431: return "Too large a head";
     case 503: return "Busy";
     case 507: return "Insufficient storage";
     default: return "Internal error";
     }
+}
+
+void http_bare(request *r, unsigned status)
+{
+    if (r->response) MHD_destroy_response(r->response);
+    r->response = MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
+    r->status = status;
+    r->sent = 0;
 }
 
 void http_problem(request *r, unsigned status, const char *detail, ...)

@@ -89,6 +89,9 @@ void http_reply_nothing(request *r);
 /* An error as application/problem+json (RFC 9457). */
 void http_problem(request *r, unsigned status, const char *detail, ...) __attribute__((format(printf, 3, 4)));
 
+/* A status and nothing else, in as few bytes as may be. */
+void http_bare(request *r, unsigned status);
+
 /* The same for an error of the library; 500 and its like say no more than that to the client. */
 void http_fail(request *r, const kith_error *err);
 

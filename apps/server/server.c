@@ -21,7 +21,6 @@ enum {
     LARGE_BLOCK =
         1 << 20, /* bytes, arbitrary: what a search takes for itself is less, what a job takes is more */
     DRAIN_SECONDS = 10,
-    HEAD_OF_ANSWER = 2 << 10,
     WRITERS = 16 /* threads that write rows; arbitrary: so many may share a commit */
 };
 
@@ -107,7 +106,7 @@ static kith_status start_daemon(server *s, kith_error *err)
         tls ? secure : secure + 2, MHD_OPTION_LISTEN_SOCKET, s->listening, MHD_OPTION_THREAD_POOL_SIZE,
         o->threads, MHD_OPTION_CONNECTION_LIMIT, 2 * o->connections + 8 * o->threads,
         MHD_OPTION_CONNECTION_TIMEOUT, o->idle_seconds, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        o->max_head + HEAD_OF_ANSWER, MHD_OPTION_NOTIFY_COMPLETED, exchange_on_completed, s,
+        o->max_head + SERVER_ANSWER_ROOM, MHD_OPTION_NOTIFY_COMPLETED, exchange_on_completed, s,
         MHD_OPTION_NOTIFY_CONNECTION, exchange_on_connection, s, MHD_OPTION_UNESCAPE_CALLBACK,
         exchange_unescape, s, MHD_OPTION_END);
     return s->daemon ? KITH_OK : common_fail(err, KITH_INTERNAL, "the HTTP threads cannot be started");

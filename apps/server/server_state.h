@@ -22,6 +22,12 @@
     }
 #define SERVER_N_TIMES 9
 
+enum {
+    SERVER_NOTE = 64, /* bytes that the HTTP library notes of a header, a cookie or an argument */
+    SERVER_ANSWER_ROOM =
+        2 << 10 /* bytes of a connection's memory that a head may not take: its answer's head is to fit */
+};
+
 struct milvus;
 
 struct server {

@@ -53,6 +53,13 @@ row() { status -d '{"rows":[{"vector":[3,4]}]}' "$base/v1/collections/new/rows";
 partition() { status -X PUT "$base/v1/collections/new/partitions/$1"; }
 [ "$(row)" = 200 ] || fail "a row: $(cat body)"
 [ "$(partition one)" = 204 ] || fail "a partition: $(cat body)"
+# What /metrics counts never goes back, and errors are among the requests.
+counted() { curl -sf "$base/metrics" | awk -v name="$1" '$1 == name { print $2 }'; }
+batches=$(counted kith_write_batches_total)
+commits=$(counted kith_write_commits_total)
+refused=$(counted 'kith_requests_total{class="4xx"}')
+failed=$(counted 'kith_requests_total{class="5xx"}')
+[ "$batches" = 1 ] && [ "$commits" = 1 ] || fail "$batches batches, $commits commits"
 limit "$(stat -c %s empty/new.kith-wal)"
 for _ in 1 2; do
     [ "$(row)" = 500 ] || fail "a row: $(cat body)"
@@ -61,6 +68,11 @@ done
 if grep -q empty body; then fail "it names the folder: $(cat body)"; fi
 limit -1
 [ "$(row)" = 200 ] || fail "a row: $(cat body)"
+[ "$(status -d '{"rows":5}' "$base/v1/collections/new/rows")" = 400 ] || fail "no rows: $(cat body)"
+[ "$(counted kith_write_batches_total)" = $((batches + 1)) ] || fail "$(counted kith_write_batches_total) batches"
+[ "$(counted kith_write_commits_total)" = $((commits + 1)) ] || fail "$(counted kith_write_commits_total) commits"
+[ "$(counted 'kith_requests_total{class="4xx"}')" = $((refused + 1)) ] || fail "not one more was refused"
+[ "$(counted 'kith_requests_total{class="5xx"}')" = $((failed + 4)) ] || fail "not four more failed"
 [ "$(partition two)" = 204 ] || fail "a partition: $(cat body)"
 stop
 [ "$(kith count empty/new.kith)" = 3 ] || fail "$(kith count empty/new.kith) rows"

@@ -148,8 +148,24 @@ for request in heads:
     assert status in (0, 400, 401, 403, 404, 405, 413, 414, 431, 501, 505, 200), f"{request[:60]}: {status}"
     assert status != 200 or request.startswith((b"GET / HTTP", b"GET http")), f"{request[:60]}: {status}"
 
-for size, status in ((7500, 200), (10500, 431)):  # --max-head 8
-    assert raw(b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"y" * size + b"\r\nConnection: close\r\n\r\n", wait=4, read_all=True) == status, size
+
+
+def head_of(cost, pads, cookie=b""):
+    """A head that takes so much of a connection's memory: its bytes, 64 for each header and cookie, and its cookies once more."""
+    lines = [b"GET / HTTP/1.1", b"Host: localhost", b"Connection: close"] + ([b"Cookie: a=" + cookie] if cookie else []) + [b"X: "] * pads
+    left = cost - (sum(len(line) + 2 for line in lines) + 2 + 64 * (len(lines) - 1) + (64 + 2 + len(cookie) if cookie else 0))
+    for i in range(pads):
+        lines[-1 - i] += b"y" * (left // pads + (i < left % pads))
+    return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+MOST = 8 << 10  # --max-head 8
+for pads, cookie in ((1, b""), (20, b""), (60, b""), (2, b"z" * 1000)):
+    for cost, status in ((MOST, 200), (MOST + 1, 431), (40000, 431)):
+        assert raw(head_of(cost, pads, cookie), wait=4, read_all=True) == status, f"{pads} headers, {cost} bytes"
+# In all that is beyond there are some 130 bytes where the library takes the head, but has no room left for an answer to it.
+closed = sum(raw(head_of(cost, 1), wait=4, read_all=True) != 431 for cost in range(MOST + 2, MOST + 2600, 10))
+assert closed <= 15, f"{closed} of 260 heads that are too large were not answered"
 
 # ---- slow connections ----
 slow = []

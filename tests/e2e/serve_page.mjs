@@ -65,6 +65,23 @@ for (const [button, chips] of [["#addLike", 2], ["#addUnlike", 3]]) {
   await until(page, (n) => document.querySelectorAll("#chips li").length === n, chips);
 }
 assert.equal(await page.locator("#chips li.minus").count(), 1);
+// While the vector of a picture is asked for it is cropped: the answer for the whole of it, which comes last, must not count.
+const isSearch = (r) => r.url().endsWith("/search");
+let release, late = new Promise((resolve) => { release = resolve; });
+let asked, wasAsked = new Promise((resolve) => { asked = resolve; });
+await page.route(/vector=1$/, async (route) => { asked(); await late; await route.continue(); }, { times: 1 });
+const [another] = await Promise.all([page.waitForEvent("filechooser"), page.click("#addLike")]);
+await another.setFiles(picture);
+await wasAsked;
+await page.click("#crop");
+const [ofPart] = await Promise.all([page.waitForRequest(isSearch), page.click("#crop-use")]);
+await told(page, "pictures");
+await Promise.all([page.waitForResponse((r) => r.url().endsWith("vector=1")), release()]);
+const [after] = await Promise.all([page.waitForRequest(isSearch), page.fill("#filter", "width > 0")]);
+assert.deepEqual(after.postDataJSON().vector, ofPart.postDataJSON().vector, "the whole picture was searched for in place of the crop");
+await page.fill("#filter", "");
+await page.locator("#chips li button").last().click();
+await until(page, () => document.querySelectorAll("#chips li").length === 3);
 const [beside] = await Promise.all([page.waitForResponse((r) => r.url().endsWith("/search")), page.locator("#grid .like").nth(1).click()]);
 assert.ok(beside.ok(), await beside.text());
 await told(page, `${whole - 1} pictures`);
