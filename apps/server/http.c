@@ -217,6 +217,12 @@ static const char *title_of(unsigned status)
     }
 }
 
+void http_wrong_method(request *r, const char *methods)
+{
+    http_problem(r, 405, "not with %s, but with %s", r->method, methods);
+    if (r->response) add_header(r->response, MHD_HTTP_HEADER_ALLOW, methods);
+}
+
 void http_bare(request *r, unsigned status)
 {
     if (r->response) MHD_destroy_response(r->response);

@@ -89,6 +89,9 @@ void http_reply_nothing(request *r);
 /* An error as application/problem+json (RFC 9457). */
 void http_problem(request *r, unsigned status, const char *detail, ...) __attribute__((format(printf, 3, 4)));
 
+/* 405, for a path that takes other methods: a list as the header Allow has it. */
+void http_wrong_method(request *r, const char *methods);
+
 /* A status and nothing else, in as few bytes as may be. */
 void http_bare(request *r, unsigned status);
 

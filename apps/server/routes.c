@@ -1,6 +1,7 @@
 /* routes.c - who may ask, and which handler answers. */
 #include "routes.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,6 +9,8 @@
 #include "milvus.h"
 #include "page.h"
 #include "vearch.h"
+
+enum { METHODS = 64 }; /* bytes of the names of all methods */
 
 static const route routes[] = {
 #define ROUTE(method, path, who, kind, handler) {#method, path, ROLE_##who, ROUTE_##kind, handler},
@@ -59,12 +62,18 @@ void routes_find(request *r)
     }
 }
 
-static int is_path(const request *r)
+/* The methods that a path takes, as the header Allow has them; "" when there is nothing at it. */
+static const char *methods_of(const request *r, int is_file, char words[METHODS])
 {
     const char *parts[2 * HTTP_ARGS];
-    for (size_t i = 0; i < sizeof routes / sizeof *routes; i++)
-        if (fits(routes[i].path, r->path, parts)) return 1;
-    return 0;
+    size_t n = (size_t)snprintf(words, METHODS, "%s", is_file ? "GET, HEAD" : "");
+    for (size_t i = 0; i < sizeof routes / sizeof *routes && n < METHODS; i++) {
+        const char *method = routes[i].method;
+        if (!fits(routes[i].path, r->path, parts) || strstr(words, method)) continue;
+        n += (size_t)snprintf(words + n, METHODS - n, "%s%s%s", n > 0 ? ", " : "", method,
+                              strcmp(method, "GET") == 0 ? ", HEAD" : "");
+    }
+    return words;
 }
 
 /* ---- Who may ask ---- */
@@ -139,13 +148,15 @@ int routes_admit(request *r)
 
 void routes_answer(request *r)
 {
+    char words[METHODS];
     const page_file *file = r->route ? NULL : page_find(r->path);
+    const char *methods = r->route ? "" : methods_of(r, file != NULL, words);
     if (r->route)
         r->route->handler(r);
     else if (file && is_method(r, "GET"))
         http_reply_static(r, file->type, file->bytes, file->size, file->etag);
-    else if (file || is_path(r))
-        http_problem(r, 405, "not with %s", r->method);
+    else if (*methods)
+        http_wrong_method(r, methods);
     else
         http_problem(r, 404, "there is nothing at this path");
 }

@@ -52,8 +52,9 @@ static kith_status listen_at(server *s, const struct addrinfo *info, kith_error 
     int yes = 1;
     if (s->listening < 0 || setsockopt(s->listening, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes) != 0 ||
         bind(s->listening, info->ai_addr, info->ai_addrlen) != 0 || listen(s->listening, 128) != 0)
-        return common_fail(err, errno == EADDRINUSE ? KITH_BUSY : KITH_IO, "%s port %u: %s", o->host, o->port,
-                           strerror(errno));
+        return common_fail(err, errno == EADDRINUSE ? KITH_BUSY : KITH_IO, "%s port %u: %s%s", o->host,
+                           o->port, strerror(errno),
+                           errno == EADDRINUSE ? "; --port 0 takes one that is free" : "");
     struct sockaddr_storage bound;
     socklen_t size = sizeof bound;
     if (getsockname(s->listening, (struct sockaddr *)&bound, &size) != 0)

@@ -294,7 +294,9 @@ static kith_status add_folder(shelf *s, kith_error *err)
     }
     free(entries);
     if (status == KITH_OK && s->n == 0 && n > 0)
-        return common_fail(err, KITH_NOTFOUND, "%s: no collection (NAME.kith) in it", s->folder);
+        return common_fail(err, KITH_NOTFOUND,
+                           "%s: no collection (NAME.kith) in it; `kith index %s` makes one of pictures",
+                           s->folder, s->folder);
     return status;
 }
 
@@ -313,7 +315,8 @@ kith_status shelf_open(const shelf_options *options, shelf **out, kith_error *er
     struct stat st;
     *out = NULL;
     if (stat(options->path, &st) != 0)
-        return common_fail(err, KITH_NOTFOUND, "%s: there is no such collection", options->path);
+        return common_fail(err, KITH_NOTFOUND, "%s: there is no collection and no folder of this name",
+                           options->path);
     shelf *s = calloc(1, sizeof *s);
     if (!s) return common_fail_nomem(err);
     s->copies = options->copies;

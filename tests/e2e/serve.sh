@@ -86,6 +86,8 @@ got=$(status --data-binary @cut.jpg "$pictures")
 case $got in 200 | 422) ;; *) fail "$got for a cut picture" ;; esac
 expect 405 -X DELETE "$base/v1/collections"
 expect 405 -X POST "$base/"
+curl -s -o /dev/null -D head -X DELETE "$base/v1/collections/album/rows"
+grep -qi '^allow: GET, HEAD, POST.$' head || fail "$(cat head)"
 expect 404 "$base/nothing"
 for name in '..' '%2e%2e' '../album' '..%2f..%2fetc%2fpasswd' '%00' 'album.kith' 'ALBUM' '%ff'; do
     got=$(status --path-as-is "$base/v1/collections/$name/rows/1")
@@ -237,7 +239,7 @@ refused() { # refused WHAT ARGUMENTS...: status 1 or 2 and one line that says wh
     grep -q -- "$what" err || fail "$(cat err)"
 }
 refused 'token-file' album.kith --host 0.0.0.0 --port 0
-refused 'no such' missing.kith --port 0
+refused 'no collection and no folder' missing.kith --port 0
 refused 'no collection' album --port 0
 echo 'read xyz' >bad-tokens
 refused 'line 1' album.kith --token-file bad-tokens --port 0

@@ -59,7 +59,7 @@ batches=$(counted kith_write_batches_total)
 commits=$(counted kith_write_commits_total)
 refused=$(counted 'kith_requests_total{class="4xx"}')
 failed=$(counted 'kith_requests_total{class="5xx"}')
-[ "$batches" = 1 ] && [ "$commits" = 1 ] || fail "$batches batches, $commits commits"
+[ "$batches $commits" = '1 1' ] || fail "$batches batches, $commits commits"
 limit "$(stat -c %s empty/new.kith-wal)"
 for _ in 1 2; do
     [ "$(row)" = 500 ] || fail "a row: $(cat body)"
