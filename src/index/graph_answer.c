@@ -1,19 +1,16 @@
 #include "index/graph_answer.h"
 
 #include "base/error.h"
+#include "index/graph_filter.h"
 
 /* Up to this many times ef, comparing all rows is as fast as a walk and exact (arbitrary within a factor of two:
  * bench on 128-d float32, a walk with ef = 64 scores some 1,000 rows at a fifth of the rate of a scan). */
 #define SCAN_BELOW 4
 
-/* Nodes that are looked at to learn how many rows a filter lets through. */
-#define SAMPLE 256
-
-/* At this share a filter is met by a wider beam; below, by two hops. */
-#define WIDER_FROM 0.4
-
-/* Rows that a walk scores for each entry of the beam, about (sift1m, M = 16). */
-#define SCORED_PER_ENTRY 10
+/* Processor time of each way of 40,000 and 200,000 rows of sift1m in HNSW16 with random bitmaps, by turns (the table in
+ * docs/families/graphs.md): 65 ns a row compared by a scan; 1 ns a slot; 1.5 us an entry of a beam; 9 us an entry of a walk in two
+ * hops, nearly all of it for asking the neighbours of neighbours, whatever the share. */
+static const ki_graph_costs costs = {.slot = 0.015, .entry = 23, .hops = 135, .least = 0.005};
 
 /* ---- Memory ---- */
 
@@ -40,16 +37,9 @@ static size_t width(const ki_answer *a, size_t k)
     return ef < a->room ? ef : a->room + 1;
 }
 
-/* The width that a filter which lets this share through asks for. */
-static size_t wider(const ki_answer *a, size_t ef, double share)
-{
-    double wide = (double)ef / share;
-    return wide < (double)a->room ? (size_t)wide : a->room + 1;
-}
-
 kith_status ki_answer_prepare(const ki_answer *a, ki_scratch *s, size_t k, kith_error *err)
 {
-    return ki_beam_reserve(&s->beam, a->room, wider(a, width(a, k), WIDER_FROM), err);
+    return ki_beam_reserve(&s->beam, a->room, ki_graph_widest(&costs, a->room, width(a, k)), err);
 }
 
 /* The scorer learns the query. */
@@ -104,20 +94,56 @@ static void harvest(const ki_answer *a, ki_scratch *s, ki_query *query, size_t f
 
 /* ---- All rows ---- */
 
+/* Whether the nodes first..end-1 have one slot each and these follow one another, as they do where no rows are equal and none
+ * were removed: then nobody needs to look at them one by one. */
+static int straight(const ki_nodes *nodes, size_t first, size_t end)
+{
+    uint32_t slot = ki_nodes_first(nodes, (uint32_t)first), off = 0;
+    if (slot == KI_GRAPH_NONE) return 0;
+    for (size_t i = first; i < end; i++)
+        off |= (ki_nodes_first(nodes, (uint32_t)i) - slot) ^ (uint32_t)(i - first);
+    if (off || !nodes->next) return off == 0;
+    for (uint32_t i = 0; i < end - first; i++) off |= ki_nodes_next(nodes, slot + i) ^ (slot + i);
+    return off == 0;
+}
+
+/* Of the nodes first..end-1, a block at most, those that have a row which may be returned: into node[]; how many. */
+static size_t admit(const ki_nodes *nodes, const ki_query *query, size_t first, size_t end, uint32_t *node)
+{
+    uint32_t slot[KI_SCAN_BLOCK], pick[KI_SCAN_BLOCK];
+    size_t n = 0, passed = 0;
+    int selective = ki_query_selective(query);
+    if (selective && straight(nodes, first, end)) {
+        n = ki_query_admit(query, NULL, ki_nodes_first(nodes, (uint32_t)first), end - first, pick);
+        for (size_t i = 0; i < n; i++) node[i] = (uint32_t)first + pick[i];
+        return n;
+    }
+    for (size_t i = first; i < end; i++) {
+        node[n] = (uint32_t)i;
+        slot[n] = ki_nodes_first(nodes, (uint32_t)i);
+        n += slot[n] != KI_GRAPH_NONE;
+    }
+    if (!selective) return n;
+    size_t n_pick = ki_query_admit(query, slot, 0, n, pick);
+    for (size_t i = 0, at = 0; i < n; i++) {
+        int passes = at < n_pick && pick[at] == i;
+        at += (size_t)passes;
+        /* Another row of the node may pass where the first does not. */
+        if (passes || (ki_nodes_next(nodes, slot[i]) != slot[i] && ki_nodes_allowed(nodes, query, node[i])))
+            node[passed++] = node[i];
+    }
+    return passed;
+}
+
 /* Compare every node that has a row which may be returned, by number. Up to which it came: all, unless it was stopped. */
 static size_t scan(const ki_answer *a, ki_scratch *s, ki_query *query)
 {
     uint32_t node[KI_SCAN_BLOCK], near[KI_SCAN_BLOCK];
     float dist[KI_SCAN_BLOCK];
-    int selective = ki_query_selective(query);
     size_t first = 0, nodes = a->nodes->n;
     for (; first < nodes && !ki_query_stop(query); first += KI_SCAN_BLOCK) {
-        size_t end = nodes - first < KI_SCAN_BLOCK ? nodes : first + KI_SCAN_BLOCK, n = 0;
-        for (size_t i = first; i < end; i++) {
-            node[n] = (uint32_t)i;
-            n += ki_nodes_used(a->nodes, (uint32_t)i) &&
-                 (!selective || ki_nodes_allowed(a->nodes, query, (uint32_t)i));
-        }
+        size_t end = nodes - first < KI_SCAN_BLOCK ? nodes : first + KI_SCAN_BLOCK;
+        size_t n = admit(a->nodes, query, first, end, node);
         s->scorer->ops->score(s->scorer, a->nodes->codes.codes, node, n, ki_query_limit(query), dist);
         query->scored += n;
         size_t n_near = query->kernels->select_le_f32(dist, n, ki_query_limit(query), near);
@@ -126,60 +152,45 @@ static size_t scan(const ki_answer *a, ki_scratch *s, ki_query *query)
     return first;
 }
 
-/* ---- With a filter, within a radius ---- */
+/* ---- With a filter, within a radius: graph_filter.h ---- */
 
-/* About the share of rows that may be returned: of some nodes at equal distances. */
-static double share(const ki_answer *a, const ki_query *query)
+typedef struct asked {
+    const ki_answer *answer;
+    ki_scratch *scratch;
+} asked;
+
+static uint32_t slot_of(const void *ctx, uint32_t node)
 {
-    size_t n = a->nodes->n, sample = n < SAMPLE ? n : SAMPLE, used = 0, passed = 0;
-    for (size_t i = 0; i < sample; i++) {
-        uint32_t slot = ki_nodes_first(a->nodes, (uint32_t)(i * n / sample));
-        if (slot == KI_GRAPH_NONE) continue;
-        used++;
-        passed += (size_t)ki_query_allows(query, slot);
-    }
-    return used > 0 ? (double)passed / (double)used : 1;
+    return ki_nodes_first(((const asked *)ctx)->answer->nodes, node);
 }
 
-/* A wider beam, two hops, or all rows that pass, whichever is least work. */
-static void search_filtered(const ki_answer *a, ki_scratch *s, ki_query *query, size_t ef)
+static kith_status way_reserve(void *ctx, size_t ef)
 {
-    double part = share(a, query), n = (double)a->nodes->n;
-    if (SCORED_PER_ENTRY * (double)ef >= part * (part * n + n / 16)) {
-        (void)scan(a, s, query);
-        return;
-    }
-    int two_hop = part < WIDER_FROM;
-    walk(a, s, query, two_hop ? ef : wider(a, ef, part), two_hop);
-    harvest(a, s, query, 0);
-    if (ki_query_taken(query) >= query->need || query->found || query->stopped) return;
-    /* What was offered will be offered again: by the scan or, behind the place where that was stopped, from the beam. */
-    query->top.n = 0;
-    size_t end = scan(a, s, query);
-    if (query->stopped) harvest(a, s, query, end);
+    asked *w = ctx;
+    return ki_beam_reserve(&w->scratch->beam, w->answer->room, ef, NULL);
 }
 
-/* The beam grows until it reaches beyond the radius. */
-static void search_range(const ki_answer *a, ki_scratch *s, ki_query *query, size_t ef)
+static void way_walk(void *ctx, ki_query *query, size_t ef, int two_hop)
 {
-    size_t before = 0; /* what the walk before this one found: one that is stopped may have found less */
-    for (;;) {
-        if (ki_beam_reserve(&s->beam, a->room, ef, NULL) != KITH_OK) {
-            query->found->failed = query->stopped = 1;
-            return;
-        }
-        walk(a, s, query, ef, 0);
-        harvest(a, s, query, 0);
-        ki_graph_keep_more(query->found, before);
-        before = query->found->n;
-        if (query->stopped || s->beam.n < ef || query->by_slot) return;
-        if (s->beam.near[s->beam.n - 1].dist > ki_query_limit(query)) return;
-        ef *= 4;
-        if (SCAN_BELOW * ef < a->nodes->n) continue;
-        (void)scan(a, s, query);
-        ki_graph_keep_more(query->found, before);
-        return;
-    }
+    asked *w = ctx;
+    walk(w->answer, w->scratch, query, ef, two_hop);
+    harvest(w->answer, w->scratch, query, 0);
+}
+
+static int way_reached(const void *ctx, const ki_query *query, size_t ef)
+{
+    const ki_beam *beam = &((const asked *)ctx)->scratch->beam;
+    return beam->n < ef || beam->near[beam->n - 1].dist > ki_query_limit(query);
+}
+
+static size_t way_scan(void *ctx, ki_query *query)
+{
+    return scan(((asked *)ctx)->answer, ((asked *)ctx)->scratch, query);
+}
+
+static void way_again(void *ctx, ki_query *query, size_t from)
+{
+    harvest(((asked *)ctx)->answer, ((asked *)ctx)->scratch, query, from);
 }
 
 void ki_answer_search(const ki_answer *a, ki_scratch *s, ki_query *query)
@@ -191,12 +202,23 @@ void ki_answer_search(const ki_answer *a, ki_scratch *s, ki_query *query)
     }
     ask(s, query);
     size_t ef = width(a, query->top.k);
+    asked ctx = {a, s};
+    const ki_graph_ways ways = {.ctx = &ctx,
+                                .n = a->nodes->n,
+                                .scan_below = SCAN_BELOW,
+                                .costs = costs,
+                                .slot = slot_of,
+                                .reserve = way_reserve,
+                                .walk = way_walk,
+                                .reached = way_reached,
+                                .scan = way_scan,
+                                .again = way_again};
     if (SCAN_BELOW * ef >= a->nodes->n) {
         (void)scan(a, s, query);
     } else if (query->found) {
-        search_range(a, s, query, ef);
+        ki_graph_search_range(&ways, query, ef);
     } else if (ki_query_selective(query)) {
-        search_filtered(a, s, query, ef);
+        ki_graph_search_filtered(&ways, query, ef);
     } else {
         walk(a, s, query, ef, 0);
         harvest(a, s, query, 0);

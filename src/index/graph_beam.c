@@ -10,7 +10,7 @@
 /* Of each code this much is fetched ahead; beyond that the hardware has seen where it goes. */
 #define PREFETCH_BYTES 1024
 
-/* Nodes that one step scores at most: the neighbours of one node, or in two hops a few times as many. */
+/* Nodes that one step scores at most: as many as a node may have neighbours. */
 #define STEP KI_GRAPH_DEGREE
 
 /* ---- Memory ---- */
@@ -42,16 +42,17 @@ kith_status ki_beam_reserve(ki_beam *beam, size_t nodes, size_t limit, kith_erro
     if (nodes > beam->nodes || !beam->marks) {
         /* Past an entry a word of the bitset it is cheaper to clear the bitset. */
         size_t words = ki_bits_words(nodes), room = words + STEP;
-        uint64_t *marks = ki_alloc_zero(beam->allocator, words, sizeof *marks);
+        uint64_t *marks = ki_alloc_zero(beam->allocator, 2 * words, sizeof *marks);
         uint32_t *marked = ki_alloc(beam->allocator, room, sizeof *marked);
         if (!marks || !marked) {
             ki_free(beam->allocator, marks);
             ki_free(beam->allocator, marked);
-            return ki_fail_nomem(err, words * sizeof *marks + room * sizeof *marked);
+            return ki_fail_nomem(err, 2 * words * sizeof *marks + room * sizeof *marked);
         }
         ki_free(beam->allocator, beam->marks);
         ki_free(beam->allocator, beam->marked);
         beam->marks = marks;
+        beam->barred = marks + words;
         beam->marked = marked;
         beam->marked_room = room;
         beam->nodes = nodes;
@@ -63,9 +64,10 @@ kith_status ki_beam_reserve(ki_beam *beam, size_t nodes, size_t limit, kith_erro
 static void forget(ki_beam *beam)
 {
     if (beam->n_marked < beam->marked_room)
-        for (size_t i = 0; i < beam->n_marked; i++) beam->marks[beam->marked[i] / 64] = 0;
+        for (size_t i = 0; i < beam->n_marked; i++)
+            beam->marks[beam->marked[i] / 64] = beam->barred[beam->marked[i] / 64] = 0;
     else
-        memset(beam->marks, 0, ki_bits_words(beam->nodes) * sizeof *beam->marks);
+        memset(beam->marks, 0, 2 * ki_bits_words(beam->nodes) * sizeof *beam->marks);
     beam->n_marked = 0;
 }
 
@@ -76,14 +78,20 @@ void ki_beam_start(ki_beam *beam, size_t limit)
     beam->limit = limit;
 }
 
-int ki_beam_visit(ki_beam *beam, uint32_t node)
+/* Set the bit of a node in one of the two bitsets; whether it was not set. */
+static inline int mark(ki_beam *beam, uint64_t *bits, uint32_t node)
 {
-    uint64_t *word = &beam->marks[node / 64], bit = (uint64_t)1 << (node % 64);
+    uint64_t *word = &bits[node / 64], bit = (uint64_t)1 << (node % 64);
     if (*word & bit) return 0;
     *word |= bit;
     /* A list that is full stays full: forget() then clears everything. */
     if (beam->n_marked < beam->marked_room) beam->marked[beam->n_marked++] = node;
     return 1;
+}
+
+int ki_beam_visit(ki_beam *beam, uint32_t node)
+{
+    return mark(beam, beam->marks, node);
 }
 
 void ki_beam_restart(ki_beam *beam)
@@ -196,33 +204,65 @@ void ki_beam_walk(ki_beam *beam, const ki_graph *graph, ki_scorer *scorer, ki_co
     }
 }
 
+/* What a walk through a filter asks of nodes. */
+typedef struct judge {
+    ki_beam_counts counts;
+    const void *ctx;
+    const ki_query *query;
+} judge;
+
+/* Whether a node counts. One that does not is asked once: its rows may be many. */
+static inline int counted(ki_beam *beam, const judge *j, uint32_t node)
+{
+    if (ki_bits_get(beam->barred, node)) return 0;
+    if (j->counts(j->ctx, j->query, node)) return 1;
+    (void)mark(beam, beam->barred, node);
+    return 0;
+}
+
+/* The neighbours of a node that count and were not visited and, as long as these are fewer than a node has links, those of
+ * the neighbours that do not count. */
+static void gather_some(ki_beam *beam, const ki_graph *graph, const judge *j, uint32_t node, step *s)
+{
+    uint32_t other[STEP];
+    size_t n_other = 0;
+    const uint32_t *links = ki_graph_links(graph, node);
+    s->n = 0;
+    for (size_t i = 0; i < graph->degree; i++) {
+        uint32_t next = ki_graph_load(&links[i]);
+        if (next == KI_GRAPH_NONE) break;
+        if (ki_bits_get(beam->marks, next)) continue;
+        if (counted(beam, j, next)) {
+            (void)ki_beam_visit(beam, next);
+            s->node[s->n++] = next;
+        } else {
+            fetch(ki_graph_links(graph, next), graph->degree * sizeof(uint32_t));
+            other[n_other++] = next;
+        }
+    }
+    for (size_t i = 0; i < n_other && s->n < graph->degree; i++) {
+        (void)ki_beam_visit(beam, other[i]);
+        const uint32_t *far = ki_graph_links(graph, other[i]);
+        for (size_t k = 0; k < graph->degree && s->n < graph->degree; k++) {
+            uint32_t next = ki_graph_load(&far[k]);
+            if (next == KI_GRAPH_NONE) break;
+            /* One that does not count is barred but stays unvisited: met again as a neighbour, it leads further. */
+            if (ki_bits_get(beam->marks, next) || !counted(beam, j, next)) continue;
+            (void)ki_beam_visit(beam, next);
+            s->node[s->n++] = next;
+        }
+    }
+}
+
 void ki_beam_walk_some(ki_beam *beam, const ki_graph *graph, ki_scorer *scorer, ki_codes codes,
                        ki_query *query, ki_beam_counts counts, const void *ctx)
 {
     size_t code_size = scorer->codec->code_size;
+    judge j = {counts, ctx, query};
     step s;
     uint32_t node;
     while (take(beam, &node) && !ki_query_stop(query)) {
-        const uint32_t *links = ki_graph_links(graph, node);
-        s.n = 0;
-        for (size_t i = 0; i < graph->degree && s.n < STEP; i++) {
-            uint32_t next = ki_graph_load(&links[i]);
-            if (next == KI_GRAPH_NONE) break;
-            if (!ki_beam_visit(beam, next)) continue;
-            if (counts(ctx, query, next)) {
-                s.node[s.n++] = next;
-                continue;
-            }
-            const uint32_t *far = ki_graph_links(graph, next);
-            for (size_t j = 0; j < graph->degree && s.n < STEP; j++) {
-                uint32_t other = ki_graph_load(&far[j]);
-                if (other == KI_GRAPH_NONE) break;
-                /* One that does not count stays unvisited: met again as a neighbour, it leads further. */
-                if (ki_bits_get(beam->marks, other) || !counts(ctx, query, other)) continue;
-                (void)ki_beam_visit(beam, other);
-                s.node[s.n++] = other;
-            }
-        }
+        gather_some(beam, graph, &j, node, &s);
         for (size_t i = 0; i < s.n; i++) fetch(codes.code + (size_t)s.node[i] * code_size, code_size);
         score(beam, graph, scorer, codes, &s);
     }

@@ -71,10 +71,11 @@ typedef struct ki_beam {
     const kith_allocator *allocator;
     ki_near *near; /* [n] sorted by distance; the top bit of a node: it was expanded, or is about to be */
     size_t n, limit, room;
-    size_t next;     /* nothing before it is to be expanded */
-    uint64_t *marks; /* [nodes] bits */
+    size_t next;      /* nothing before it is to be expanded */
+    uint64_t *marks;  /* [nodes] bits */
+    uint64_t *barred; /* [nodes] bits, behind marks: those of which a walk learnt that they do not count */
     size_t nodes;
-    uint32_t *marked; /* [marked_room] which bits are set, as long as there is room */
+    uint32_t *marked; /* [marked_room] which bits of either are set, as long as there is room */
     size_t n_marked, marked_room;
     uint64_t scored, expanded; /* of the walks since they were set to 0 */
     ki_near *trace; /* [trace_room] of the caller: the nodes that were expanded, in order; or NULL */
@@ -112,8 +113,9 @@ static inline float ki_beam_worst(const ki_beam *beam)
  * In:   codes by node; query: to be asked whether to stop, may be NULL. */
 void ki_beam_walk(ki_beam *beam, const ki_graph *graph, ki_scorer *scorer, ki_codes codes, ki_query *query);
 
-/* The same through a graph of which only some nodes count (a filter): of a node's neighbours those that count are scored,
- * and in place of the others their own neighbours that count (two hops). counts: by the context. */
+/* The same through a graph of which only some nodes count (a filter): of a node's neighbours those that count are scored, and
+ * while these are fewer than a node has links, the neighbours that count of those that do not (two hops). counts: by the context;
+ * of a node that does not, a walk asks once. */
 typedef int (*ki_beam_counts)(const void *ctx, const ki_query *query, uint32_t node);
 void ki_beam_walk_some(ki_beam *beam, const ki_graph *graph, ki_scorer *scorer, ki_codes codes,
                        ki_query *query, ki_beam_counts counts, const void *ctx);

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "index/graph_filter.h"
 
 #define EXPANDED (UINT32_C(1) << 31)
 
@@ -18,9 +19,9 @@
 /* Of the root this many entries begin a walk. */
 #define BEGIN 4
 
-/* Slots that are looked at to learn how many rows a filter lets through; at this share it is met by a wider pool. */
-#define SAMPLE 256
-#define WIDER_FROM 0.05
+/* Of a scan, what it costs to see whether a row passes, in comparisons of one; below this share a filter is met by one. */
+#define LOOK 0.015
+#define LEAST 0.02
 
 struct ki_scratch {
     ki_qg_walker walker;
@@ -341,35 +342,63 @@ static int scans(const ki_query *query, size_t ef, double rows)
     return query->settings[KI_QG_SCAN_BELOW] * (double)ef >= rows;
 }
 
-/* The width that a filter which lets this share through asks for. */
-static size_t wider(const ki_qg *g, size_t ef, double share)
+/* What a filter costs: an entry of the pool is what scan_below says, and there is no walk in two hops. */
+static ki_graph_costs costs(const double *settings)
 {
-    double wide = (double)ef / share;
-    return wide < (double)g->n_slots ? (size_t)wide : g->n_slots + 1;
+    return (ki_graph_costs){.slot = LOOK, .entry = settings[KI_QG_SCAN_BELOW], .least = LEAST};
 }
 
 kith_status ki_qg_prepare(const ki_structure *structure, ki_scratch *scratch, size_t k,
                           const double *settings, kith_error *err)
 {
     const ki_qg *g = (const ki_qg *)structure;
-    size_t ef = width(g, k, settings);
-    return ki_qg_walker_reserve(g, &scratch->walker, g->n_slots, kept(g, wider(g, ef, WIDER_FROM), settings),
-                                err);
+    ki_graph_costs cost = costs(settings);
+    size_t widest = ki_graph_widest(&cost, g->n_slots, width(g, k, settings));
+    return ki_qg_walker_reserve(g, &scratch->walker, g->n_slots, kept(g, widest, settings), err);
+}
+
+/* Of the slots first..end-1, a block at most, those in the graph of which a row may be returned: into node[]; how many. */
+static size_t admit(const ki_qg *g, const ki_query *query, size_t first, size_t end, uint32_t *node)
+{
+    uint32_t pick[KI_SCAN_BLOCK];
+    size_t n = 0, at = 0, n_pick = end - first;
+    int selective = ki_query_selective(query);
+    if (selective) n_pick = ki_query_admit(query, NULL, (uint32_t)first, end - first, pick);
+    if (!g->next || !selective) {
+        for (size_t i = 0; i < n_pick; i++) {
+            node[n] = (uint32_t)first + (selective ? pick[i] : (uint32_t)i);
+            n += (size_t)ki_bits_get(g->used, node[n]);
+        }
+        return n;
+    }
+    for (size_t i = first; i < end; i++) {
+        int passes = at < n_pick && pick[at] == i - first;
+        at += (size_t)passes;
+        if (!ki_bits_get(g->used, i)) continue;
+        /* Another row of the ring may pass where this one does not. */
+        if (passes || (g->next[i] != i && ki_qg_allowed(g, query, (uint32_t)i))) node[n++] = (uint32_t)i;
+    }
+    return n;
 }
 
 /* Compare every row that may be returned. Up to which slot it came: all, unless it was stopped. */
 static size_t scan(const ki_qg *g, ki_scorer *scorer, ki_query *query)
 {
+    uint32_t node[KI_SCAN_BLOCK];
+    size_t first = 0;
     scorer->ops->query(scorer, query->vector);
-    for (size_t i = 0; i < g->n_slots; i++) {
-        if (i % KI_SCAN_BLOCK == 0 && ki_query_stop(query)) return i;
-        if (!ki_bits_get(g->used, i)) continue;
-        if (ki_query_selective(query) && !ki_qg_allowed(g, query, (uint32_t)i)) continue;
-        float dist = ki_qg_distance(g, scorer, (uint32_t)i);
-        query->scored++;
-        if (dist <= ki_query_limit(query)) ki_qg_offer(g, query, dist, (uint32_t)i);
+    for (; first < g->n_slots && !ki_query_stop(query); first += KI_SCAN_BLOCK) {
+        size_t end = g->n_slots - first < KI_SCAN_BLOCK ? g->n_slots : first + KI_SCAN_BLOCK;
+        size_t n = admit(g, query, first, end, node);
+        query->scored += n;
+        for (size_t i = 0; i < n + AHEAD; i++) {
+            if (i < n) fetch_code(g, node[i]);
+            if (i < AHEAD) continue;
+            float dist = ki_qg_distance(g, scorer, node[i - AHEAD]);
+            if (dist <= ki_query_limit(query)) ki_qg_offer(g, query, dist, node[i - AHEAD]);
+        }
     }
-    return g->n_slots;
+    return first < g->n_slots ? first : g->n_slots;
 }
 
 /* Offer again what a walk expanded of slots from `from` on, as much of it as a block of a scan: where that was stopped. */
@@ -392,54 +421,46 @@ static void walk(const ki_qg *g, ki_qg_walker *w, ki_query *query, size_t ef)
     query->visited += w->expanded;
 }
 
-/* About the share of rows that may be returned: of some slots at equal distances. */
-static double share(const ki_query *query)
+/* ---- With a filter, within a radius: graph_filter.h ---- */
+
+typedef struct asked {
+    const ki_qg *g;
+    ki_qg_walker *walker;
+    const double *settings;
+} asked;
+
+static uint32_t slot_of(const void *ctx, uint32_t slot)
 {
-    size_t n = query->rows->n_slots, sample = n < SAMPLE ? n : SAMPLE, used = 0, passed = 0;
-    for (size_t i = 0; i < sample; i++) {
-        uint32_t slot = (uint32_t)(i * n / sample);
-        if (!ki_rows_used(query->rows, slot)) continue;
-        used++;
-        passed += (size_t)ki_query_allows(query, slot);
-    }
-    return used > 0 ? (double)passed / (double)used : 1;
+    return ki_bits_get(((const asked *)ctx)->g->used, slot) ? slot : KI_GRAPH_NONE;
 }
 
-/* With a filter: a wider pool, or all rows that pass where these are few or the walk met too few of them. */
-static void search_filtered(const ki_qg *g, ki_qg_walker *w, ki_query *query, size_t ef)
+static kith_status way_reserve(void *ctx, size_t ef)
 {
-    double part = share(query);
-    if (part >= WIDER_FROM && !scans(query, ef, part * part * (double)g->n_slots)) {
-        walk(g, w, query, wider(g, ef, part));
-        if (query->stopped || ki_query_taken(query) >= query->need) return;
-        query->top.n = 0; /* what was offered will be offered again */
-        size_t end = scan(g, w->scorer, query);
-        if (query->stopped) recall(g, w, query, end);
-        return;
-    }
-    (void)scan(g, w->scorer, query);
+    asked *w = ctx;
+    return ki_qg_walker_reserve(w->g, w->walker, w->g->n_slots, kept(w->g, ef, w->settings), NULL);
 }
 
-/* Within a radius: the pool grows until it reaches beyond. */
-static void search_range(const ki_qg *g, ki_qg_walker *w, ki_query *query, size_t ef)
+static void way_walk(void *ctx, ki_query *query, size_t ef, int two_hop)
 {
-    size_t before = 0; /* what the walk before this one found: one that is stopped may have found less */
-    for (;;) {
-        if (ki_qg_walker_reserve(g, w, g->n_slots, kept(g, ef, query->settings), NULL) != KITH_OK) {
-            query->found->failed = query->stopped = 1;
-            return;
-        }
-        walk(g, w, query, ef);
-        ki_graph_keep_more(query->found, before);
-        before = query->found->n;
-        if (query->stopped || w->n < w->limit || query->by_slot) return;
-        if (w->pool[w->n - 1] > ki_query_limit(query)) return;
-        ef *= 4;
-        if (ef < g->n_slots && !scans(query, ef, (double)g->n_slots)) continue;
-        (void)scan(g, w->scorer, query);
-        ki_graph_keep_more(query->found, before);
-        return;
-    }
+    (void)two_hop;
+    walk(((asked *)ctx)->g, ((asked *)ctx)->walker, query, ef);
+}
+
+static int way_reached(const void *ctx, const ki_query *query, size_t ef)
+{
+    const ki_qg_walker *walker = ((const asked *)ctx)->walker;
+    (void)ef;
+    return walker->n < walker->limit || walker->pool[walker->n - 1] > ki_query_limit(query);
+}
+
+static size_t way_scan(void *ctx, ki_query *query)
+{
+    return scan(((asked *)ctx)->g, ((asked *)ctx)->walker->scorer, query);
+}
+
+static void way_again(void *ctx, ki_query *query, size_t from)
+{
+    recall(((asked *)ctx)->g, ((asked *)ctx)->walker, query, from);
 }
 
 void ki_qg_search(const ki_structure *structure, ki_scratch *scratch, ki_query *query)
@@ -452,12 +473,23 @@ void ki_qg_search(const ki_structure *structure, ki_scratch *scratch, ki_query *
         return;
     }
     size_t ef = width(g, query->top.k, query->settings);
+    asked ctx = {g, w, query->settings};
+    const ki_graph_ways ways = {.ctx = &ctx,
+                                .n = g->n_slots,
+                                .scan_below = query->settings[KI_QG_SCAN_BELOW],
+                                .costs = costs(query->settings),
+                                .slot = slot_of,
+                                .reserve = way_reserve,
+                                .walk = way_walk,
+                                .reached = way_reached,
+                                .scan = way_scan,
+                                .again = way_again};
     if (scans(query, ef, (double)g->n_used))
         (void)scan(g, w->scorer, query);
     else if (query->found)
-        search_range(g, w, query, ef);
+        ki_graph_search_range(&ways, query, ef);
     else if (ki_query_selective(query))
-        search_filtered(g, w, query, ef);
+        ki_graph_search_filtered(&ways, query, ef);
     else
         walk(g, w, query, ef);
 }

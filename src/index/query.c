@@ -23,6 +23,22 @@ int ki_query_allows(const ki_query *query, uint32_t slot)
     return !query->filter || passes(query->filter, ki_rows_id(query->rows, slot));
 }
 
+/* Of the ids first..first+n-1 those whose bits are set, by words: one of which none is set costs one look. */
+static size_t admit_run(const kith_filter *filter, uint64_t first, size_t n, uint32_t *pick)
+{
+    size_t picked = 0;
+    if (first >= filter->n_bits) return 0;
+    if (n > filter->n_bits - first) n = (size_t)(filter->n_bits - first);
+    for (size_t i = 0; i < n;) {
+        size_t shift = (size_t)((first + i) % 64), count = 64 - shift < n - i ? 64 - shift : n - i;
+        uint64_t word = filter->bits[(first + i) / 64] >> shift;
+        if (count < 64) word &= ((uint64_t)1 << count) - 1;
+        for (; word; word &= word - 1) pick[picked++] = (uint32_t)(i + (size_t)__builtin_ctzll(word));
+        i += count;
+    }
+    return picked;
+}
+
 size_t ki_query_admit(const ki_query *query, const uint32_t *slots, uint32_t first, size_t n, uint32_t *pick)
 {
     size_t picked = 0;
@@ -30,8 +46,9 @@ size_t ki_query_admit(const ki_query *query, const uint32_t *slots, uint32_t fir
     uint64_t first_id;
     if (filter && filter->bits && !filter->allow && !query->holes && ki_rows_dense(query->rows, &first_id)) {
         /* Where ids are dense none is read: they lie at random, and would cost more than all the rest. */
+        if (!slots) return admit_run(filter, first_id + first, n, pick);
         for (size_t i = 0; i < n; i++) {
-            uint64_t id = first_id + (slots ? slots[i] : first + (uint32_t)i);
+            uint64_t id = first_id + slots[i];
             pick[picked] = (uint32_t)i;
             picked += id < filter->n_bits && ki_bits_get(filter->bits, id);
         }

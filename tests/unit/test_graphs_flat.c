@@ -156,6 +156,24 @@ static void test_build(void **state)
         }
 }
 
+/* A graph made from all rows is as good as one of rows that came one by one. */
+static void test_batches(void **state)
+{
+    (void)state;
+    enum { FEW = 1500 };
+    for (size_t s = 0; s < SPECS; s++) {
+        kith_index *batch = built(specs[s], FEW, FEW, 0), *single = empty(specs[s]);
+        for (size_t i = 0; i < FEW; i++)
+            assert_ok(kith_index_add(single, x + i * DIM, NULL, 1, NULL, &err), &err);
+        assert_ok(kith_index_check(single, &err), &err);
+        double a = recall(batch, 20, NULL, FEW, NULL), b = recall(single, 20, NULL, FEW, NULL);
+        print_message("%s: recall by batches %.3f, one by one %.3f\n", specs[s], a, b);
+        assert_true(a > b - 0.02 && b > 0.8);
+        kith_index_free(batch);
+        kith_index_free(single);
+    }
+}
+
 /* 20 rounds of replacing a tenth of the rows keep the recall of a graph made anew (but for what is told here; lists that are
  * not pruned lose most), and every row within reach. */
 static void test_churn(void **state)
@@ -344,7 +362,7 @@ int main(void)
         cmocka_unit_test(test_build),     cmocka_unit_test(test_churn),
         cmocka_unit_test(test_copies),    cmocka_unit_test(test_filters),
         cmocka_unit_test(test_islands),   cmocka_unit_test(test_starts_among_holes),
-        cmocka_unit_test(test_cancelled),
+        cmocka_unit_test(test_cancelled), cmocka_unit_test(test_batches),
     };
     return cmocka_run_group_tests(tests, begin, end);
 }

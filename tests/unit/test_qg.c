@@ -206,6 +206,12 @@ static int most(void *ctx, uint64_t id)
     return id % 4 != 0;
 }
 
+static int odd(void *ctx, uint64_t id)
+{
+    (void)ctx;
+    return id % 2 == 1;
+}
+
 static void filters_are_met_by_walking(void **state)
 {
     (void)state;
@@ -215,6 +221,35 @@ static void filters_are_met_by_walking(void **state)
     filter.allow = most;
     assert_true(recall(index, flat, 100, &filter) > 0.95);
     kith_index_free(index);
+    kith_index_free(flat);
+}
+
+/* Also one with a period that divides the distances at which a sample might look for rows that pass. */
+static void filters_with_a_period_are_met_by_walking(void **state)
+{
+    (void)state;
+    enum { ROWS = 5120 };
+    kith_index *index = made("QG16", ROWS, 2), *flat = made("Flat", ROWS, 0);
+    kith_filter filter;
+    kith_filter_init(&filter);
+    filter.allow = odd;
+    assert_true(recall(index, flat, 80, &filter) > 0.9);
+    kith_index_free(index);
+    kith_index_free(flat);
+}
+
+/* A batch is as good as rows that come one by one. */
+static void batches_are_as_good_as_single_rows(void **state)
+{
+    (void)state;
+    kith_index *batch = made("QG16,SQ8", N, 0), *single = made("QG16,SQ8", 1, 0), *flat = made("SQ8", N, 0);
+    for (size_t i = 1; i < N; i++) assert_ok(kith_index_add(single, x + i * DIM, NULL, 1, NULL, &err), &err);
+    assert_ok(kith_index_check(single, &err), &err);
+    double a = recall(batch, flat, 40, NULL), b = recall(single, flat, 40, NULL);
+    printf("recall by batches %.3f, one by one %.3f\n", a, b);
+    assert_true(a > b - 0.01 && a > 0.8);
+    kith_index_free(batch);
+    kith_index_free(single);
     kith_index_free(flat);
 }
 
@@ -372,6 +407,8 @@ int main(void)
         cmocka_unit_test(replaced_rows_are_found),
         cmocka_unit_test(equal_rows_share_a_vertex),
         cmocka_unit_test(filters_are_met_by_walking),
+        cmocka_unit_test(filters_with_a_period_are_met_by_walking),
+        cmocka_unit_test(batches_are_as_good_as_single_rows),
         cmocka_unit_test(cancelled_adds_leave_nothing),
     };
     return cmocka_run_group_tests(tests, begin, end);
