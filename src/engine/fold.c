@@ -438,6 +438,16 @@ static kith_status build_on(kith_collection *c, const ki_segment *segment, const
     return KITH_OK;
 }
 
+/* That what was just written can be used: what cannot is taken away again, and older segments stay. */
+static kith_status try_out(const kith_collection *c, const char *path, kith_error *err)
+{
+    kith_index *index = NULL;
+    kith_status status = kith_index_open(path, KITH_OPEN_MAP, c->allocator, c->io, &index, err);
+    kith_index_free(index);
+    if (status == KITH_CORRUPT) unlink(path);
+    return status;
+}
+
 static kith_status build(kith_collection *c, const kith_fold_options *options, const ki_segment *segment,
                          const recipe *r, kith_error *err)
 {
@@ -453,6 +463,7 @@ static kith_status build(kith_collection *c, const kith_fold_options *options, c
     }
     if (status == KITH_OK && !index) status = build_anew(c, options, again.spec, &index, err);
     if (status == KITH_OK) status = kith_index_save(index, path, c->io, err);
+    if (status == KITH_OK) status = try_out(c, path, err);
     if (status == KITH_OK) sweep(c, name);
     kith_index_free(index);
     ki_free(c->allocator, path);

@@ -251,6 +251,8 @@ static kith_status train_codec(ki_ivf *ivf, const float *x, size_t n, const kith
             env->kernels->sub_f32(residual + i * env->dim, from + i * env->dim,
                                   ivf->centroids + (size_t)cell[i] * env->dim, env->dim);
         from = residual;
+        if (status == KITH_OK && !env->kernels->finite_f32(residual, count * env->dim))
+            status = ki_fail(err, KITH_INVALID, "rows are too far apart for float32: scale them");
     }
     if (codec->residual && codec->ops->origins) codec->ops->origins(codec, ivf->centroids, ivf->n_cells);
     if (status == KITH_OK) status = codec->ops->train(codec, from, count, env->seed, run, err);
@@ -269,8 +271,7 @@ static kith_status measure_spread(ki_ivf *ivf, const float *x, size_t n, const k
     kith_status status = file_rows(ivf, x, n, &rough, run, cell, err);
     double sum = 0;
     for (size_t i = 0; status == KITH_OK && i < n; i++)
-        sum +=
-            (double)env->kernels->l2sq_f32(x + i * env->dim, ivf->centroids + cell[i] * env->dim, env->dim);
+        sum += (double)ki_ivf_cells_distance(ivf, x + i * env->dim, cell[i]);
     ivf->trained_spread = sum / (double)n;
     ki_free(env->allocator, cell);
     return status;

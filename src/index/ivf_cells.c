@@ -1,6 +1,7 @@
 /* ivf_cells.c - what IVF knows of each cell beside its rows: how far they reach, and how far they are on average. */
 #include "index/ivf_internal.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -44,13 +45,20 @@ static float rounded_up(float d2, size_t dim)
     return d2 * (1 + (float)(dim + 4) * 0x1p-23f);
 }
 
+float ki_ivf_cells_distance(const ki_ivf *ivf, const float *x, size_t cell)
+{
+    size_t dim = ivf->base.env->dim;
+    float d2 = ivf->base.env->kernels->l2sq_f32(x, ivf->centroids + cell * dim, dim);
+    return d2 <= FLT_MAX ? d2 : FLT_MAX;
+}
+
 void ki_ivf_cells_note(ki_ivf *ivf, const float *x, size_t n, const uint32_t *cells)
 {
     const ki_structure_env *env = ivf->base.env;
     for (size_t i = 0; i < n; i++) {
         size_t c = cells[i];
-        float d2 = env->kernels->l2sq_f32(x + i * env->dim, ivf->centroids + c * env->dim, env->dim);
-        float radius = nextafterf(sqrtf(rounded_up(d2, env->dim)), INFINITY);
+        float d2 = ki_ivf_cells_distance(ivf, x + i * env->dim, c);
+        float radius = d2 < FLT_MAX ? nextafterf(sqrtf(rounded_up(d2, env->dim)), INFINITY) : INFINITY;
         if (radius > ivf->radius[c]) ivf->radius[c] = radius;
         ivf->spread[c] += (double)d2;
     }
@@ -77,6 +85,13 @@ kith_status ki_ivf_cells_save(const ki_ivf *ivf, ki_store_writer *writer, kith_e
     return ki_store_put(writer, SPREAD, ivf->spread, ivf->n_cells, sizeof *ivf->spread, err);
 }
 
+/* A sum of squares from a file. Those of early versions are infinite where a distance was too large for a float32: what a sum
+ * is with one such distance. */
+static double sum_of(double saved)
+{
+    return saved == INFINITY ? (double)FLT_MAX : saved;
+}
+
 kith_status ki_ivf_cells_load(ki_ivf *ivf, ki_store *store, kith_error *err)
 {
     ki_record_view record;
@@ -87,16 +102,19 @@ kith_status ki_ivf_cells_load(ki_ivf *ivf, ki_store *store, kith_error *err)
         return KITH_OK;
     }
     KI_TRY(ki_store_record_open(store, TRAINING, &record, err));
-    KI_TRY(ki_record_get_f64(&record, "spread", 0, 1e300, &ivf->trained_spread, err));
+    KI_TRY(ki_record_get_f64(&record, "spread", 0, INFINITY, &ivf->trained_spread, err));
+    ivf->trained_spread = sum_of(ivf->trained_spread);
     uint64_t split = 0;
     if (ki_record_has(&record, "split")) KI_TRY(ki_record_get_u64(&record, "split", 0, 1, &split, err));
     ivf->split = (int)split;
     KI_TRY(ki_store_load(store, RADII, ivf->n_cells, sizeof *ivf->radius, ivf->radius, err));
     KI_TRY(ki_store_load(store, SPREAD, ivf->n_cells, sizeof *ivf->spread, ivf->spread, err));
-    for (size_t c = 0; c < ivf->n_cells; c++)
-        if (!(ivf->radius[c] >= 0) || !(ivf->spread[c] >= 0 && isfinite(ivf->spread[c])))
+    for (size_t c = 0; c < ivf->n_cells; c++) {
+        if (!(ivf->radius[c] >= 0) || !(ivf->spread[c] >= 0))
             return ki_fail(err, KITH_CORRUPT, "%s: the radius of cell %zu is %g, the sum of its squares %g",
                            ki_store_path(store), c, (double)ivf->radius[c], ivf->spread[c]);
+        ivf->spread[c] = sum_of(ivf->spread[c]);
+    }
     return KITH_OK;
 }
 

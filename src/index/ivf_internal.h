@@ -75,10 +75,11 @@ kith_status ki_ivf_compact(ki_structure *structure, double max_cell, const kith_
 kith_status ki_ivf_train_centroids(ki_ivf *ivf, const float *x, size_t n, const kith_run *run,
                                    kith_error *err);
 
-/* What is known of cells, ivf_cells.c. init: the centroids are there; clear is allowed any time. note: rows x[n][dim] went
- * to cells[n]. forget: a row left a cell that had `before`. */
+/* What is known of cells, ivf_cells.c. init: the centroids are there; clear is allowed any time. distance: the square of that
+ * of a row from a centroid, FLT_MAX where it is too large, so that sums stay finite. note: rows x[n][dim] went to cells[n]. forget: a row left a cell that had `before`. */
 kith_status ki_ivf_cells_init(ki_ivf *ivf, kith_error *err);
 void ki_ivf_cells_clear(ki_ivf *ivf);
+float ki_ivf_cells_distance(const ki_ivf *ivf, const float *x, size_t cell);
 void ki_ivf_cells_note(ki_ivf *ivf, const float *x, size_t n, const uint32_t *cells);
 void ki_ivf_cells_forget(ki_ivf *ivf, size_t cell, size_t before);
 kith_status ki_ivf_cells_save(const ki_ivf *ivf, ki_store_writer *writer, kith_error *err);

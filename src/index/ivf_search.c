@@ -137,12 +137,24 @@ static size_t screened_cells(const ki_ivf *ivf, ki_scratch *s, const float *quer
     if (n < count) return 0; /* numbers too large for rough values */
     float limit = ki_screen_limit(error, ki_key_dist(s->near[n - 1]));
     n = ivf->base.env->kernels->select_le_f32(s->distance, ivf->n_cells, limit, s->left);
-    if (n > ivf->n_cells / SCREEN_SHARE * 2) return 0;
+    if (n < count || n > ivf->n_cells / SCREEN_SHARE * 2) return 0;
     ki_product_some(ivf->nearest, ivf->centroids, ivf->base.env->dim, query, s->left, n, s->exact);
-    for (size_t i = 0; i < n; i++) s->near[i] = ki_key(s->exact[i], s->left[i]);
+    for (size_t i = 0; i < n; i++) {
+        if (isnan(s->exact[i])) return 0;
+        s->near[i] = ki_key(s->exact[i], s->left[i]);
+    }
     ki_keys_select(s->near, n, count);
     ki_keys_sort(s->near, count);
     return count;
+}
+
+/* The distances of the query to all centroids. Those that overflow to no number are as far as can be: their cells come last,
+ * but they come. */
+static void measure(const ki_ivf *ivf, ki_scratch *s, const ki_query *query)
+{
+    ki_product_row(ki_ivf_probing(ivf), query->vector, s->distance);
+    for (size_t c = 0; c < ivf->n_cells; c++)
+        s->distance[c] = isnan(s->distance[c]) ? INFINITY : s->distance[c];
 }
 
 /* Whether a query ends by how far it reaches, and not after nprobe cells: where cells are near by L2. */
@@ -324,7 +336,7 @@ static int may_hold(const ki_ivf *ivf, uint64_t key, double below, reach *r)
     double d2 = (double)ki_key_dist(key) - (double)r->error, first = (double)r->first + (double)r->error;
     double gap = d2 - first - 2 * (double)r->error, d = d2 > 0 ? sqrt(d2) : 0;
     if (c == r->c1 || below == INFINITY) return 1;
-    if (ivf->split) return d - (double)ivf->radius[cell] <= below;
+    if (ivf->split) return !(d - (double)ivf->radius[cell] > below); /* (both infinite: it may) */
     if (gap >
         2 * below * (d + sqrt(first) + 1e-3 * d)) { /* |c_j - c_1| is less: true for all cells from here on */
         r->over = 1;
@@ -385,7 +397,7 @@ static size_t first_cells(const ki_ivf *ivf, ki_scratch *s, const ki_query *quer
     if (s->seen) memset(s->seen, 0, ki_bits_words(ivf->n_cells) * sizeof *s->seen);
     if (walks(ivf, query->settings, n)) return walk(ivf, s, query, 0, n);
     if (screened_cells(ivf, s, query->vector, n) > 0) return n;
-    ki_product_row(ki_ivf_probing(ivf), query->vector, s->distance);
+    measure(ivf, s, query);
     *measured = 1;
     return next_cells(ivf, s, 0, n);
 }
@@ -401,7 +413,7 @@ static size_t more_cells(const ki_ivf *ivf, ki_scratch *s, const ki_query *query
         size_t found = walk(ivf, s, query, seen, count);
         if (found > 0) return found;
     }
-    if (!*measured) ki_product_row(ki_ivf_probing(ivf), query->vector, s->distance);
+    if (!*measured) measure(ivf, s, query);
     *measured = 1;
     return next_cells(ivf, s, last, count);
 }

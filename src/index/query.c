@@ -1,5 +1,7 @@
 #include "index/query.h"
 
+#include <math.h>
+
 #include "base/bitset.h"
 #include "base/memory.h"
 #include "base/run.h"
@@ -93,6 +95,7 @@ static void found_push(ki_query *query, float distance, uint64_t id)
 
 void ki_query_offer(ki_query *query, float distance, uint32_t slot)
 {
+    if (isnan(distance)) distance = INFINITY; /* an overflow: a row all the same */
     uint64_t id = query->by_slot ? slot : ki_rows_id(query->rows, slot);
     if (query->cosine) distance = 1 + distance;
     if (distance < 0 && query->clamped) distance = 0; /* rounding, of codes or of two equal unit vectors */
@@ -151,6 +154,9 @@ void ki_query_scan(ki_query *query, ki_scorer *scorer, ki_codes codes, const uin
         (query->refine ? scorer->ops->bound : scorer->ops->score)(scorer, here, rows, admitted,
                                                                   ki_query_limit(query), dist);
         query->scored += admitted;
+        /* Where every row is wanted, those whose distance overflowed to no number are as well: as far as can be. */
+        if (ki_query_limit(query) == INFINITY)
+            for (size_t i = 0; i < admitted; i++) dist[i] = isnan(dist[i]) ? INFINITY : dist[i];
         size_t n_near = query->kernels->select_le_f32(dist, admitted, ki_query_limit(query), near);
         if (query->refine) refine_near(query, dist, near, n_near, rows, block_slots, block_first);
         for (size_t i = 0; i < n_near && !query->refine; i++) {

@@ -31,6 +31,7 @@
 
 #include <kith/pq.h>
 
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -283,7 +284,7 @@ static float factor_of(const float *y, const float *c, const float *o, size_t di
     double sum = 0;
     for (size_t d = 0; d < dim; d++)
         sum += (double)y[d] * ((double)y[d] + 2 * ((c ? (double)c[d] : 0) - (double)o[d]));
-    return (float)sum;
+    return (float)fmin(fmax(sum, -(double)FLT_MAX), (double)FLT_MAX); /* finite, as check wants it */
 }
 
 static void encode_block(void *ctx, size_t block, size_t worker)

@@ -533,33 +533,79 @@ static void test_ids_after_a_refused_add(void **state)
     kith_index_free(index);
 }
 
-/* Finite rows whose distances overflow: whatever is found, nothing is read that is not there, one by one or in a batch. */
+/* Every query finds k rows, each once, one by one and in a batch; and the file of such an index is read again. */
+static void overflowing(const char *spec, kith_metric metric, const float *rows, size_t n, size_t dim)
+{
+    enum { NQ = 16, K = 4 };
+    uint64_t ids[NQ * K];
+    float dist[NQ * K];
+    kith_search_stats stats[NQ];
+    kith_index_options options;
+    kith_index_options_init(&options);
+    options.metric = metric;
+    kith_index *index[3];
+    kith_status status = kith_index_create(spec, dim, &options, &index[0], &err);
+    if (status == KITH_UNSUPPORTED) return; /* not under this metric */
+    assert_ok(status, &err);
+    case_quick(index[0]);
+    assert_ok(case_train(index[0], rows, n, NULL, &err), &err);
+    assert_ok(case_add(index[0], rows, NULL, n, NULL, &err), &err);
+    index[1] = reopened(index[0], KITH_OPEN_READ);
+    index[2] = reopened(index[0], KITH_OPEN_MAP);
+    for (size_t i = 0; i < 3; i++) {
+        kith_searcher *searcher = searcher_of(index[i]);
+        for (size_t nq = 1; nq <= NQ; nq += NQ - 1) {
+            assert_ok(case_search(searcher, rows, nq, K, NULL, ids, dist, stats, &err), &err);
+            for (size_t j = 0; j < nq * K; j++) {
+                if (ids[j] >= n)
+                    fail_msg("%s: query %zu finds %llu rows of %d", spec, j / K,
+                             (unsigned long long)stats[j / K].found, K);
+                assert_false(isnan(dist[j]));
+                for (size_t other = j / K * K; other < j; other++) assert_true(ids[other] != ids[j]);
+            }
+        }
+        assert_ok(kith_index_check(index[i], &err), &err);
+        kith_searcher_free(searcher);
+        kith_index_free(index[i]);
+    }
+}
+
+/* Finite rows whose distances overflow: the rows are few and far, and they are found and kept like any others. */
 static void test_distances_that_overflow(void **state)
 {
     (void)state;
-    enum { N = 64, NQ = 32 };
-    float rows[N][2];
-    uint64_t ids[NQ * 4];
-    float dist[NQ * 4];
-    for (size_t i = 0; i < N; i++) {
-        rows[i][0] = i % 2 ? 3e38f : -3e38f;
-        rows[i][1] = (float)i;
+    enum { N = 300, DIM = 8 };
+    static const char *const specs[] = {"Flat",
+                                        "SQ8",
+                                        "PQ4",
+                                        "PQ4x4fs",
+                                        "RaBitQ4",
+                                        "IVF4,Flat",
+                                        "IVF4,SQ8",
+                                        "IVF4,PQ4",
+                                        "IVF4,PQ4x4fs,RFlat",
+                                        "IVF4,PQ4,RFlat",
+                                        "IVF4,RaBitQ,RFlat",
+                                        "IVF4,RaBitQ4",
+                                        "IVF4_HNSW4,Flat",
+                                        "IVF4,F16"};
+    const kith_metric metrics[] = {KITH_L2SQ, KITH_DOT, KITH_L1, KITH_COSINE};
+    float *huge = test_vectors(N, DIM, 0, 1), *far = test_vectors(N, DIM, 0, 1); /* all, one of them */
+    for (size_t i = 0; i < N * DIM; i++) huge[i] = i / DIM % 2 ? 3e38f : i % DIM ? huge[i] : -3e38f;
+    for (size_t d = 0; d < DIM; d++) far[7 * DIM + d] *= 1e20f;
+    for (size_t m = 0; m < sizeof metrics / sizeof *metrics; m++) {
+        for (size_t s = 0; s < sizeof specs / sizeof *specs; s++)
+            overflowing(specs[s], metrics[m], far, N, DIM);
+        overflowing("IVF4,Flat", metrics[m], huge, N, DIM);
+        overflowing("Flat", metrics[m], huge, N, DIM);
     }
-    const kith_metric metrics[] = {KITH_L2SQ, KITH_DOT};
-    for (size_t m = 0; m < 2; m++) {
-        kith_index_options options;
-        kith_index_options_init(&options);
-        options.metric = metrics[m];
-        kith_index *index;
-        assert_ok(kith_index_create("IVF4,Flat", 2, &options, &index, &err), &err);
-        assert_ok(case_train(index, rows[0], N, NULL, &err), &err);
-        assert_ok(case_add(index, rows[0], NULL, N, NULL, &err), &err);
-        kith_searcher *searcher = searcher_of(index);
-        assert_ok(case_search(searcher, rows[0], NQ, 4, NULL, ids, dist, NULL, &err), &err);
-        for (size_t i = 0; i < NQ * 4; i++) assert_true(ids[i] < N || ids[i] == KITH_NO_ID);
-        kith_searcher_free(searcher);
-        kith_index_free(index);
-    }
+    /* Residuals that no float32 holds are no rows to learn a grid from. */
+    kith_index *index;
+    assert_ok(kith_index_create("IVF4,SQ4", DIM, NULL, &index, &err), &err);
+    assert_int_equal(case_train(index, huge, N, NULL, &err), KITH_INVALID);
+    kith_index_free(index);
+    free(huge);
+    free(far);
 }
 
 static void test_dimensions(void **state)
