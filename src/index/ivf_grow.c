@@ -12,6 +12,7 @@
  * the index changes hands. */
 #include "index/ivf_internal.h"
 
+#include <math.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -231,6 +232,25 @@ static kith_status new_centroids(const growth *g, ki_ivf *fresh, kith_error *err
     return KITH_OK;
 }
 
+/* A code does not tell how far its row was. What the old cell knows does: no row is farther from a new centroid than the
+ * old radius and the way between the centroids. */
+static void inherit_radii(const growth *g, ki_ivf *fresh)
+{
+    const ki_ivf *ivf = g->ivf;
+    size_t dim = ivf->base.env->dim;
+    for (size_t c = 0; c < fresh->n_cells; c++) {
+        size_t parent = parent_of(g, c);
+        const float *from = ivf->centroids + parent * dim, *to = fresh->centroids + c * dim;
+        if (!g->part[parent] || fresh->lists.size[c] == 0) continue;
+        double sum = 0;
+        for (size_t d = 0; d < dim; d++) {
+            double apart = (double)to[d] - (double)from[d];
+            sum += apart * apart;
+        }
+        fresh->radius[c] = nextafterf((float)((double)ivf->radius[parent] + sqrt(sum)), INFINITY);
+    }
+}
+
 /* The rows of all cells, list by list, into the new lists, which have room for just these; and how far they are. */
 static kith_status copy_rows(const growth *g, ki_ivf *fresh, kith_error *err)
 {
@@ -279,6 +299,7 @@ static kith_status new_lists(const growth *g, ki_ivf *fresh, kith_error *err)
     kith_status status = ki_postings_reserve(&fresh->lists, size, err);
     ki_free(ivf->base.env->allocator, size);
     if (status == KITH_OK) status = copy_rows(g, fresh, err);
+    if (status == KITH_OK && !ivf->base.env->codec->exact) inherit_radii(g, fresh);
     return status;
 }
 

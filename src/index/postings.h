@@ -8,7 +8,9 @@
  *
  * One array instead of one block a list: large pages, one read from a file, no copy when it is mapped. When a
  * list outgrows its room, all are laid out anew with a quarter more room each (twice the memory for that
- * moment; amortised a constant number of copies a row). The first rows get exactly the room they need.
+ * moment). Rows that come evenly are copied a constant number of times each; where they come clustered, list after list
+ * overflows on its own, and each time all rows are copied: some hundred us a row at 2,048 lists that come one row at a
+ * time, so add such rows in batches. The first rows get exactly the room they need.
  *
  * Codecs that want blocks of rows (quant/codec.h): every start and room is a multiple of the block, slots included,
  * in memory and in files, where what is beyond a list's size is zero. */

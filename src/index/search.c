@@ -161,11 +161,38 @@ void kith_searcher_free(kith_searcher *s)
 
 /* ---- What all searches begin with ---- */
 
+static const kith_setting *given(const kith_search_options *options, const char *name)
+{
+    for (size_t i = 0; name && i < options->n_settings; i++)
+        if (strcmp(options->settings[i].name, name) == 0) return &options->settings[i];
+    return NULL;
+}
+
+/* The parameters that end a query, each instead of the others: nprobe, reach and exact of IVF. Two of them, or one beside
+ * target_recall, would be obeyed in part only. */
+static kith_status one_end(const kith_search_options *options, const ki_spec *spec, double target,
+                           kith_error *err)
+{
+    const char *const ends[] = {spec->structure->main_param, spec->structure->main_param_l2, "exact"};
+    const char *first = target > 0 ? "target_recall" : NULL;
+    if (!spec->structure->main_param_l2) return KITH_OK;
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+        const kith_setting *setting = given(options, ends[i]);
+        if (!setting || setting->value == 0) continue; /* 0: off */
+        if (first)
+            return ki_fail(err, KITH_INVALID, "%s is given together with %s: a query ends by one of them",
+                           ends[i], first);
+        first = ends[i];
+    }
+    return KITH_OK;
+}
+
 /* Set the parameters that reach the recall that a search asks for. They may not be set by hand as well. */
 static kith_status aim(kith_searcher *s, const kith_search_options *options, size_t k, kith_error *err)
 {
     const kith_index *index = s->index;
     double target = s->settings[ki_spec_target_recall(&index->spec)];
+    KI_TRY(one_end(options, &index->spec, target, err));
     if (target == 0) return KITH_OK;
     const char *main_param = kith_index_main_param(index);
     for (size_t i = 0; i < options->n_settings; i++) {

@@ -6,6 +6,8 @@
 
 #include <kith/tune.h>
 
+#include "index/front.h"
+#include "index/ivf_internal.h"
 #include "support.h"
 
 #define N 6000
@@ -462,6 +464,91 @@ static void test_training_parameters(void **state)
     free(x);
 }
 
+/* A bound on cells below 1.5 is refused before anything is trained, as by kith_index_compact. */
+static void test_max_cell_refused(void **state)
+{
+    (void)state;
+    static const double refused[] = {0.5, 1, 1.4999};
+    float *x = test_vectors(N, 4, 0, 1);
+    kith_index *index;
+    assert_ok(kith_index_create("IVF8,Flat", 4, NULL, &index, &err), &err);
+    for (size_t i = 0; i < 3; i++) {
+        assert_ok(kith_index_set(index, "max_cell", refused[i], &err), &err);
+        assert_int_equal(kith_index_train(index, x, N, NULL, &err), KITH_INVALID);
+        assert_non_null(strstr(err.message, "max_cell"));
+    }
+    assert_ok(kith_index_set(index, "max_cell", 1.5, &err), &err);
+    assert_ok(kith_index_train(index, x, N, NULL, &err), &err);
+    kith_index_free(index);
+    free(x);
+}
+
+/* nprobe, reach, exact, target_recall: a query ends by one of them, and two are refused by name. */
+static void test_one_end(void **state)
+{
+    (void)state;
+    static const kith_setting ends[] = {{"target_recall", 0.5}, {"nprobe", 4}, {"reach", 0.3}, {"exact", 1}};
+    float *x = test_vectors(N, 8, 40, 1), dist[K];
+    uint64_t ids[K];
+    kith_index *index = make("IVF20,Flat", 8, KITH_L2SQ, x, N);
+    kith_searcher *searcher;
+    kith_search_options options;
+    kith_search_options_init(&options);
+    assert_ok(kith_index_calibrate(index, x, 100, NULL, NULL, &err), &err);
+    assert_ok(kith_searcher_create(index, &searcher, &err), &err);
+    for (size_t a = 0; a < 4; a++)
+        for (size_t b = 0; b < 4; b++) {
+            kith_setting both[2] = {ends[a], ends[b]};
+            options.settings = both;
+            options.n_settings = a == b ? 1 : 2;
+            kith_status status = kith_search(searcher, x, 1, K, &options, ids, dist, NULL, &err);
+            assert_int_equal(status, a == b ? KITH_OK : KITH_INVALID);
+            if (a != b) assert_true(strstr(err.message, ends[a].name) && strstr(err.message, ends[b].name));
+            both[1].value = 0; /* off */
+            if (a > 0 && a != b && b > 1)
+                assert_ok(kith_search(searcher, x, 1, K, &options, ids, dist, NULL, &err), &err);
+        }
+    kith_searcher_free(searcher);
+    kith_index_free(index);
+    free(x);
+}
+
+/* I6: no row as it was is farther than its cell's radius, also where a cell was cut by its codes; a radius that is too small is
+ * found where rows tell. */
+static void test_radii(void **state)
+{
+    (void)state;
+    static const char *const specs[] = {"IVF20,Flat", "IVF20,RaBitQ,RFlat", "IVF20,PQ4", "IVF20,SQ4"};
+    size_t dim = 16;
+    float *x = crowd(N, dim, 2);
+    kith_compact_options options;
+    kith_compact_options_init(&options);
+    options.max_cell = 1.5;
+    for (size_t s = 0; s < sizeof specs / sizeof *specs; s++) {
+        kith_index *index = make(specs[s], dim, KITH_L2SQ, x, N);
+        kith_compact_result result;
+        assert_ok(kith_index_compact(index, &options, NULL, &result, &err), &err);
+        assert_true(result.cells_after > result.cells_before);
+        ki_ivf *ivf = (ki_ivf *)index->structure;
+        for (size_t c = 0; c < ivf->n_cells; c++)
+            for (size_t i = 0; i < ivf->lists.size[c]; i++) {
+                const float *row = x + ki_postings_slots(&ivf->lists, c)[i] * dim;
+                double sum = 0;
+                for (size_t d = 0; d < dim; d++)
+                    sum += pow((double)row[d] - (double)ivf->centroids[c * dim + d], 2);
+                assert_true(sqrt(sum) <= (double)ivf->radius[c]);
+            }
+        assert_ok(kith_index_check(index, &err), &err);
+        if (s == 0) {
+            for (size_t c = 0; c < ivf->n_cells; c++) ivf->radius[c] /= 2;
+            assert_int_equal(kith_index_check(index, &err), KITH_CORRUPT);
+            assert_non_null(strstr(err.message, "I6"));
+        }
+        kith_index_free(index);
+    }
+    free(x);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -474,6 +561,9 @@ int main(void)
         cmocka_unit_test(test_compact_refuses),
         cmocka_unit_test(test_compact_without_memory),
         cmocka_unit_test(test_training_parameters),
+        cmocka_unit_test(test_max_cell_refused),
+        cmocka_unit_test(test_one_end),
+        cmocka_unit_test(test_radii),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
