@@ -22,10 +22,8 @@
 #include "base/run.h"
 #include "base/select.h"
 
-/* Rows of a batch: few beside the rows that are there, and enough to keep some threads busy. Up to SINGLE rows they come
- * one by one, so that small indexes do not depend on how the calls are cut. */
+/* Rows of a batch: few beside the rows that are there, and enough to keep some threads busy. */
 #define BATCH 256
-#define SINGLE 1024
 #define BATCH_SHARE 64
 
 #define TWINS \
@@ -105,7 +103,7 @@ static void builder_clear(builder *b)
 static kith_status reserve_turned(ki_qg *g, size_t rows, kith_error *err)
 {
     const kith_allocator *allocator = g->base.env->allocator;
-    if (!g->turn.basis || rows < SINGLE) return KITH_OK;
+    if (!g->turn.basis || rows < KI_QG_SINGLE) return KITH_OK;
     g->turned = ki_alloc(allocator, g->room, g->turn.width * sizeof *g->turned);
     g->is_turned = ki_alloc_zero(allocator, ki_bits_words(g->room), sizeof *g->is_turned);
     if (g->turned && g->is_turned) return KITH_OK;
@@ -120,7 +118,7 @@ static kith_status reserve_proof(builder *b, size_t rows, size_t threads, kith_e
         b->lost = ki_alloc(allocator, threads * b->pair_room, sizeof *b->lost);
         return b->lost ? KITH_OK : ki_fail_nomem(err, threads * b->pair_room * sizeof *b->lost);
     }
-    b->seen = ki_alloc(allocator, ki_bits_words(g->room), sizeof *b->seen);
+    b->seen = ki_alloc(allocator, 2 * ki_bits_words(g->room), sizeof *b->seen);
     b->stack = ki_alloc(allocator, g->room, sizeof *b->stack);
     return b->seen && b->stack ? KITH_OK : ki_fail_nomem(err, g->room * sizeof *b->stack);
 }
@@ -130,7 +128,7 @@ static kith_status builder_init(builder *b, const kith_run *run, size_t rows, ki
     const ki_qg *g = b->g;
     const ki_structure_env *env = g->base.env;
     const ki_codec *codec = env->codec;
-    size_t threads = rows > 1 && g->n_used + rows > SINGLE ? kith_pool_threads(ki_run_pool(run)) : 1;
+    size_t threads = rows > 1 && g->n_used + rows > KI_QG_SINGLE ? kith_pool_threads(ki_run_pool(run)) : 1;
     b->ef = (size_t)env->params[KI_QG_EF_CONSTRUCTION];
     b->pair_room = BATCH * g->at.degree;
     b->block = ki_alloc(env->allocator, env->unit ? BATCH * env->dim : 1, sizeof *b->block);
@@ -387,7 +385,7 @@ static void prove(builder *b)
 /* Rows of the next batch. */
 static size_t batch_of(const ki_qg *g, size_t rows)
 {
-    size_t most = g->n_used < SINGLE ? 1 : g->n_used / BATCH_SHARE;
+    size_t most = g->n_used < KI_QG_SINGLE ? 1 : g->n_used / BATCH_SHARE;
     if (most > BATCH) most = BATCH;
     return rows < most ? rows : most;
 }

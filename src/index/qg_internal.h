@@ -17,6 +17,10 @@ enum { KI_QG_EF, KI_QG_SPARE, KI_QG_REACH, KI_QG_SCAN_BELOW, KI_QG_EF_CONSTRUCTI
 
 #define KI_QG_DEGREE 128 /* links of a row at most */
 
+/* Up to so many rows they come one by one, and no path is made but by choosing links, so that small graphs do not depend on how the
+ * calls are cut. */
+#define KI_QG_SINGLE 1024
+
 /* Where things stand in a row: the neighbours' codes, their factors and numbers, then the row's own code. */
 typedef struct ki_qg_layout {
     size_t degree, blocks, steps, bits;
@@ -250,7 +254,7 @@ void ki_qg_root_forget_orphans(ki_qg *g);
 void ki_qg_root_follow(const ki_qg *g, uint32_t slot, uint64_t *seen, uint32_t *stack);
 /* One more entry that is no part of the sample. mean, to: scratch. */
 void ki_qg_root_enter(ki_qg *g, ki_qg_point *mean, ki_qg_point *to, uint32_t slot);
-/* Add the rows that no path leads to. seen: bits of n_slots; stack[n_slots]: scratch. */
+/* Have the rows that no path leads to reached. seen: bits of n_slots, twice; stack[n_slots]: scratch. */
 void ki_qg_root_orphans(ki_qg *g, ki_qg_point *from, ki_qg_point *to, uint64_t *seen, uint32_t *stack);
 
 #endif

@@ -8,7 +8,7 @@
 #include "base/error.h"
 
 struct ki_qg_remover {
-    uint64_t *gone, *seen; /* [n_slots] bits */
+    uint64_t *gone, *seen; /* [n_slots] bits, of seen twice */
     uint32_t *stack;       /* [n_slots] */
     uint32_t *heir;        /* [n_slots] the slot that a row moved to, KI_GRAPH_NONE: it did not */
     size_t n_gone, n_moved;
@@ -39,7 +39,7 @@ kith_status ki_qg_prepare_remove(ki_structure *structure, const ki_rows *rows, k
     if (!r) return ki_fail_nomem(err, sizeof *r);
     g->remover = r;
     r->gone = ki_alloc_zero(allocator, words, sizeof *r->gone);
-    r->seen = ki_alloc_zero(allocator, words, sizeof *r->seen);
+    r->seen = ki_alloc_zero(allocator, 2 * words, sizeof *r->seen);
     r->stack = ki_alloc(allocator, g->n_slots, sizeof *r->stack);
     r->heir = ki_alloc(allocator, g->n_slots, sizeof *r->heir);
     kith_status status = KITH_OK;

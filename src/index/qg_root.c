@@ -1,8 +1,10 @@
 /* qg_root.c - where walks begin: a row of many more neighbours than the others, which belongs to the mean of all.
  *
  * Some rows at equal distances by number, the square root of their number, at most SAMPLE: the codes of sixteen are looked
- * at in the time of one true distance, so the upper levels of HNSW have nothing to add. Behind them stand the rows that no
- * path leads to, so that every row is reached from the root. */
+ * at in the time of one true distance, so the upper levels of HNSW have nothing to add. Behind them stand rows that no
+ * path leads to, so that every row is reached from the root. Under the dot product that may be most rows: the short ones, which are
+ * nobody's neighbours. As many as the sample has are entries, the others hang on one another, in the places of fillers: what
+ * would be compared at the beginning of every walk is met by those that come there. */
 #include "index/qg_internal.h"
 
 #include <math.h>
@@ -138,15 +140,48 @@ void ki_qg_root_follow(const ki_qg *g, uint32_t slot, uint64_t *seen, uint32_t *
     }
 }
 
+/* Rows that are short under the dot product are hardly ever looked for: it does not matter where they hang. All others had
+ * better be entries. */
+static int may_hang(const ki_qg *g)
+{
+    return g->base.env->metric == KITH_DOT && !g->base.env->unit && g->n_used > KI_QG_SINGLE;
+}
+
+/* A place of a row in use that may be had for another link: an empty one, or a filler that leads to a row within reach of the
+ * sample, which does not need it. degree: there is none. */
+static size_t place_to_hang(const ki_qg *g, uint32_t slot, const uint64_t *near)
+{
+    const uint32_t *links = ki_qg_links(g, slot);
+    for (size_t i = 0; i < g->at.degree; i++)
+        if (links[i] == KI_GRAPH_NONE || (links[i] & KI_QG_FILLER && ki_bits_get(near, ki_qg_to(links[i]))))
+            return i;
+    return g->at.degree;
+}
+
 void ki_qg_root_orphans(ki_qg *g, ki_qg_point *from, ki_qg_point *to, uint64_t *seen, uint32_t *stack)
 {
+    size_t words = ki_bits_words(g->n_slots), most = g->root.n_sample, host = 0;
+    uint64_t *near = seen + words;
     ki_qg_root_forget_orphans(g);
-    memset(seen, 0, ki_bits_words(g->n_slots) * sizeof *seen);
+    memset(seen, 0, words * sizeof *seen);
     for (size_t i = 0; i < g->root.n; i++) ki_qg_root_follow(g, g->root.node[i], seen, stack);
-    ki_qg_point_mean(g, from);
+    memcpy(near, seen, words * sizeof *near);
+    if (!may_hang(g)) most = SIZE_MAX;
     for (size_t i = 0; i < g->n_slots; i++) {
         if (!ki_bits_get(g->used, i) || ki_bits_get(seen, i)) continue;
-        enter(g, from, to, (uint32_t)i);
+        size_t place = g->at.degree;
+        for (; g->root.n - g->root.n_sample >= most && host < i; host++) {
+            if (!ki_bits_get(g->used, host) || ki_bits_get(near, host)) continue;
+            place = place_to_hang(g, (uint32_t)host, near);
+            if (place < g->at.degree) break;
+        }
+        if (place < g->at.degree) {
+            ki_qg_point_load(g, from, (uint32_t)host);
+            ki_qg_point_load(g, to, (uint32_t)i);
+            ki_qg_put(g, (uint32_t)host, from, to, place, (uint32_t)i);
+        } else {
+            ki_qg_root_enter(g, from, to, (uint32_t)i);
+        }
         ki_qg_root_follow(g, (uint32_t)i, seen, stack);
     }
 }
