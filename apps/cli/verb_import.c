@@ -206,6 +206,8 @@ static int open_collection(cli_context *cli, importing *m)
         if (m->o->metric) (void)kith_metric_parse(m->o->metric, &metric, NULL);
         status = kith_collection_create(cli->args[0], shape->dim, metric, &how, &m->collection, &err);
         m->made = status == KITH_OK;
+        if (status == KITH_EXISTS) /* somebody else has made it just now */
+            status = kith_collection_open(cli->args[0], &how, &m->collection, &err);
     }
     if (status != KITH_OK) return cli_fail_message(cli, cli->args[0], &err);
     size_t dim = kith_collection_dim(m->collection);
