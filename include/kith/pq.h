@@ -44,7 +44,7 @@ KITH_API size_t kith_pq_code_size(const kith_pq *pq);  /* bytes */
 KITH_API size_t kith_pq_table_size(const kith_pq *pq); /* floats: m * 2^bits */
 
 /* Train the codebooks: k-means with k-means++ seeds in each segment, on a random sample of at most 256 rows a
- * centroid.
+ * centroid, or 32,768 where that is more.
  * In:       x[n][dim], the rows of the sample finite; n >= 2^bits; iterations 1.. (25 is usual).
  * Errors:   KITH_INVALID, KITH_NOMEM, KITH_CANCELLED; the quantiser is then untrained.
  * Threads:  the pool of run; the codebooks are the same with any number. Stage: "training codebooks".

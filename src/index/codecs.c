@@ -107,12 +107,12 @@ static kith_status make_pq(const uint64_t *args, const double *params, size_t di
                               allocator, codec, err);
 }
 
-/* 256 points a centroid are as good as more (kith/kmeans.h has the same number); a million rows is where
- * training would cost more than it brings. */
+/* What kith_pq_train uses: 256 points a centroid are as good as more (kith/kmeans.h has the same number), of few centroids
+ * more cost little; a million rows is where training would cost more than it brings. */
 static size_t pq_train_rows(const uint64_t *args)
 {
-    size_t rows = (size_t)256 << args[1];
-    return rows < ((size_t)1 << 20) ? rows : (size_t)1 << 20;
+    size_t rows = (size_t)256 << args[1], least = (size_t)1 << 15, most = (size_t)1 << 20;
+    return rows < least ? least : rows < most ? rows : most;
 }
 
 const ki_codec_part ki_codec_part_pq = {
@@ -136,7 +136,7 @@ static kith_status make_pqfs(const uint64_t *args, const double *params, size_t 
                                 err);
 }
 
-/* Codebooks of 16 are learned from few rows; more cost little. */
+/* As PQ<m>x4. */
 static size_t pqfs_train_rows(const uint64_t *args)
 {
     (void)args;

@@ -5,14 +5,35 @@
 #include <stdio.h>
 
 #include "base/error.h"
+#include "base/select.h"
 #include "store/index_file.h"
 
-void ki_center_learn(float *center, const float *x, size_t n, size_t dim)
+#define MOST_ORIGINS 1024 /* of more the middle does not change by what matters here: arbitrary */
+
+static float in_range(double value)
+{
+    return (float)fmin(fmax(value, -(double)FLT_MAX), (double)FLT_MAX);
+}
+
+void ki_center_of_rows(float *center, const float *x, size_t n, size_t dim)
 {
     for (size_t d = 0; d < dim; d++) {
         double sum = 0;
         for (size_t i = 0; i < n; i++) sum += (double)x[i * dim + d];
-        center[d] = (float)fmin(fmax(sum / (double)n, -(double)FLT_MAX), (double)FLT_MAX);
+        center[d] = in_range(sum / (double)n);
+    }
+}
+
+void ki_center_of_origins(float *center, const float *x, size_t n, size_t dim)
+{
+    uint64_t keys[MOST_ORIGINS];
+    size_t count = n < MOST_ORIGINS ? n : MOST_ORIGINS, cut = count / 4;
+    for (size_t d = 0; d < dim; d++) {
+        double sum = 0;
+        for (size_t i = 0; i < count; i++) keys[i] = ki_key(x[i * n / count * dim + d], 0);
+        ki_keys_sort(keys, count);
+        for (size_t i = cut; i < count - cut; i++) sum += (double)ki_key_dist(keys[i]);
+        center[d] = in_range(sum / (double)(count - 2 * cut));
     }
 }
 

@@ -16,8 +16,10 @@
 struct ki_store_writer;
 struct ki_store;
 
-/* center[dim] = the mean of x[n][dim], n > 0; finite. */
-void ki_center_learn(float *center, const float *x, size_t n, size_t dim);
+/* center[dim] from x[n][dim], n > 0; finite. Of rows their mean. Of origins, of 1,024 at most, the mean of the middle half of
+ * each component: a row far from all others is a cell of its own, and would draw the mean away from all. */
+void ki_center_of_rows(float *center, const float *x, size_t n, size_t dim);
+void ki_center_of_origins(float *center, const float *x, size_t n, size_t dim);
 
 /* The section PREFIX.center, f32 [dim]. load: KITH_CORRUPT where it holds NaN or infinity; center is undefined on failure. */
 kith_status ki_center_save(const float *center, size_t dim, const char *prefix,

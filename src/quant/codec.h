@@ -13,7 +13,7 @@
  * then told the origin of the codes that it is about to score (rebase). Codecs that profit keep float32
  * factors beside the code: for PQ on residuals r = x - c with reconstruction y, and any o that all cells share,
  * |q - c - y|^2 = |q - c|^2 - 2 (q - o).y + (|y|^2 + 2 (c - o).y) the last term depends on the row alone: kept as a factor,
- * the tables of -2 (q - o).y serve all cells of a query. o is the mean of the origins (quant/center.h), which codecs learn
+ * the tables of -2 (q - o).y serve all cells of a query. o lies in the middle of the origins (quant/center.h), which codecs learn
  * by `origins`.
  *
  * Blocks. A codec whose scorer looks tables up in registers wants byte j of 32 rows side by side. It sets

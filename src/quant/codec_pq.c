@@ -348,7 +348,7 @@ void ki_pq_codec_free(ki_codec *codec)
 void ki_pq_codec_origins(ki_codec *codec, const float *origins, size_t n)
 {
     float *center = ((pq_codec *)codec)->center;
-    if (center && n > 0) ki_center_learn(center, origins, n, codec->dim);
+    if (center && n > 0) ki_center_of_origins(center, origins, n, codec->dim);
 }
 
 kith_status ki_pq_codec_train(ki_codec *codec, const float *x, size_t n, uint64_t seed, const kith_run *run,

@@ -29,7 +29,7 @@
  *
  * Our ways apart from the papers
  *   - The rotation is signs and Hadamard transforms (math/hadamard.h), dim log dim operations.
- *   - Queries and origins are counted from a centre, the mean of the origins, so that data far from the zero of its coordinates
+ *   - Queries and origins are counted from a centre in the middle of the origins, so that data far from the zero of its coordinates
  *     loses nothing.
  *   - Weights of the look-ups are the nearest of 63 values, not rounded at random to 16: the error of that is a twentieth of
  *     the code's; where a cell is far nearer to the query than the centre is it is more, and the bound is wider by it. Those of
@@ -812,7 +812,7 @@ static void learn_from(rabitq_codec *c, const float *x, size_t n, float *r, floa
 
 static void origins(ki_codec *codec, const float *x, size_t n)
 {
-    if (n > 0) ki_center_learn(((rabitq_codec *)codec)->center, x, n, codec->dim);
+    if (n > 0) ki_center_of_origins(((rabitq_codec *)codec)->center, x, n, codec->dim);
 }
 
 static kith_status train(ki_codec *codec, const float *x, size_t n, uint64_t seed, const kith_run *run,
@@ -831,7 +831,7 @@ static kith_status train(ki_codec *codec, const float *x, size_t n, uint64_t see
     if (!scratch) return ki_fail_nomem(err, 3 * dim * sizeof *scratch);
     kith_status status = ki_hadamard_create(dim, NULL, seed, codec->allocator, &c->rotation, err);
     if (status == KITH_OK) {
-        if (!c->base.residual) ki_center_learn(c->center, x, n, dim);
+        if (!c->base.residual) ki_center_of_rows(c->center, x, n, dim);
         c->learned[SCALE] = c->learned[NARROW] = 1;
         if (c->extra > 0) learn_from(c, x, n, scratch, scratch + dim, (uint8_t *)(scratch + 2 * dim));
         codec->trained = 1;

@@ -9,6 +9,12 @@
  * greatest value would spend half of them on outliers. Components that are bytes already (whole numbers within 0..255)
  * get the grid 0, 1, .. 255: SQ8 keeps them exactly.
  *
+ * Outliers. One value a thousand times the others would make the mean squared error least by a grid of which all others
+ * use a single step: its own error, squared, is more than that of all. But a row that is clamped far from its place is lost
+ * once, however far. So an error counts LOST standard deviations at most, these of what remains without the ends of the
+ * sample, and as many values are left outside the range by which training begins as makes the sum least. Where all but the
+ * ends are equal, the ends are what there is to know, and none is an outlier.
+ *
  * Scores. With u = q - middle and v = step * (c - zero)
  *
  *     L2SQ   |u - v|^2 = |u|^2 - 2 u.v + |v|^2              |v|^2 is kept behind the code, a float32
@@ -42,6 +48,10 @@
 
 #define ROUNDS 10  /* of moving the grids: the error falls by less than a thousandth after some six */
 #define BLOCK 1024 /* rows of a block of encoding */
+
+#define TAIL \
+    256 /* one value in so many at each end may be an outlier: arbitrary, with more they are a part of the data */
+#define LOST 2 /* arbitrary, in standard deviations: of 1 to 4 all serve, see the essay */
 
 /* Of a range: the next of 16 rows lies beyond the least or the greatest of those before once in eight times. */
 #define LEAST_ROWS 16
@@ -367,34 +377,44 @@ static void grid_of_range(sq_codec *c, size_t d, double low, double high)
     c->middle[d] = (float)(low + c->zero * step);
 }
 
-static double grid_error(const sq_codec *c, size_t d, const float *x, size_t n)
+/* What values of the sample off by so much cost: see Outliers. */
+static double cost_of(double off, double lost)
+{
+    return off * off < lost * lost ? off * off : lost * lost;
+}
+
+static double off_grid(const sq_codec *c, size_t d, float inverse, float value)
+{
+    return (double)value - (double)c->middle[d] - (double)c->step[d] * (double)code_of(c, d, inverse, value);
+}
+
+static double grid_error(const sq_codec *c, size_t d, const float *x, size_t n, double lost)
 {
     float inverse = inverse_of(c->step[d]);
     double sum = 0;
-    for (size_t i = 0; i < n; i++) {
-        double off =
-            (double)x[i] - (double)c->middle[d] - (double)c->step[d] * (double)code_of(c, d, inverse, x[i]);
-        sum += off * off;
-    }
+    for (size_t i = 0; i < n; i++) sum += cost_of(off_grid(c, d, inverse, x[i]), lost);
     return sum;
 }
 
 /* One round: codes of the values x[n] of component d on the grid as it is, then the grid that fits these codes best. */
-static void move_grid(sq_codec *c, size_t d, const float *x, size_t n)
+static void move_grid(sq_codec *c, size_t d, const float *x, size_t n, double lost)
 {
     float inverse = inverse_of(c->step[d]);
-    double codes = 0, squares = 0, values = 0, products = 0;
+    double codes = 0, squares = 0, values = 0, products = 0, count = 0;
+    double most = fmax(lost, (double)c->step[d]); /* of a value that is not clamped: half a step */
     for (size_t i = 0; i < n; i++) {
         double code = code_of(c, d, inverse, x[i]), value = x[i];
+        if (fabs(value - (double)c->middle[d] - (double)c->step[d] * code) > most) continue;
         codes += code;
         squares += code * code;
         values += value;
         products += value * code;
+        count++;
     }
-    double spread = squares * (double)n - codes * codes;
+    double spread = squares * count - codes * codes;
     if (!(spread > 0)) return;
-    double step = (products * (double)n - values * codes) / spread;
-    double middle = (values - step * codes) / (double)n;
+    double step = (products * count - values * codes) / spread;
+    double middle = (values - step * codes) / count;
     if (!(step > 0) || !isfinite((float)step) || !isfinite((float)middle)) return;
     c->step[d] = (float)step;
     c->middle[d] = (float)middle;
@@ -402,46 +422,119 @@ static void move_grid(sq_codec *c, size_t d, const float *x, size_t n)
 
 /* The range by which the rounds begin: they move a grid by little at a time, so where 16 codes are all there is, the
  * best of some shorter ranges is looked for first. */
-static void first_grid(sq_codec *c, size_t d, const float *x, size_t n, double low, double high)
+static void first_grid(sq_codec *c, size_t d, const float *x, size_t n, double low, double high, double lost)
 {
     static const double parts[] = {1, 0.8, 0.6, 0.4, 0.25};
     double mean = 0, least = INFINITY, best_low = low, best_high = high;
-    for (size_t i = 0; i < n; i++) mean += (double)x[i] / (double)n;
+    for (size_t i = 0; i < n; i++) mean += fmin(fmax((double)x[i], low), high) / (double)n;
     for (size_t t = 0; t < 25 && c->bits == 4; t++) {
         double from = mean - parts[t / 5] * (mean - low), to = mean + parts[t % 5] * (high - mean);
         grid_of_range(c, d, from, to);
-        double error = grid_error(c, d, x, n);
+        double error = grid_error(c, d, x, n, lost);
         if (error < least) least = error, best_low = from, best_high = to;
     }
     grid_of_range(c, d, best_low, best_high);
 }
+
+/* ---- training: outliers ---- */
+
+/* The ends of a component's sample: low[i] the i-th least value, high[i] the i-th greatest negated; both ascend. */
+typedef struct ends {
+    size_t n;
+    float *low, *high;
+} ends;
+
+/* Values that ends hold: those that may be outliers, and one that may not. */
+static size_t end_values(size_t rows)
+{
+    return (rows >= TAIL ? rows / TAIL : 1) + 1;
+}
+
+/* Keep a value, the held-th that comes, if it is among the n least. */
+static void keep_least(float *least, size_t n, size_t held, float value)
+{
+    if (held >= n && !(value < least[n - 1])) return;
+    size_t i = held < n ? held : n - 1;
+    for (; i > 0 && value < least[i - 1]; i--) least[i] = least[i - 1];
+    least[i] = value;
+}
+
+/* The standard deviation of what lies between the ends. */
+static double spread_between(const float *x, size_t n, const ends *e)
+{
+    double low = (double)e->low[e->n - 1], high = -(double)e->high[e->n - 1], count = 0, sum = 0, squares = 0;
+    for (size_t i = 0; i < n; i++) {
+        double value = (double)x[i] - low;
+        if (!(value >= 0 && (double)x[i] <= high)) continue;
+        sum += value;
+        squares += value * value;
+        count++;
+    }
+    return count > 0 ? sqrt(fmax(squares / count - sum / count * (sum / count), 0)) : 0;
+}
+
+/* What the first `cut` values of an end cost where the range begins at the next. */
+static double cost_of_cut(const float *end, size_t cut, double lost)
+{
+    double sum = 0;
+    for (size_t i = 0; i < cut; i++) sum += cost_of((double)end[cut] - (double)end[i], lost);
+    return sum;
+}
+
+/* The range without outliers: the ends cut where their cost and that of the rounding of all n values, a step squared / 12
+ * each, are least. Returns what a value that is lost is off by. */
+static double range_without_outliers(const sq_codec *c, const ends *e, double spread, size_t n, double *low,
+                                     double *high)
+{
+    double least = INFINITY, lost = LOST * spread;
+    *low = (double)e->low[0];
+    *high = -(double)e->high[0];
+    if (!(spread > 0)) return INFINITY;
+    for (size_t i = 0; i < e->n; i += i / 4 + 1) {
+        double below = cost_of_cut(e->low, i, lost);
+        for (size_t j = 0; j < e->n; j += j / 4 + 1) {
+            double from = (double)e->low[i], to = -(double)e->high[j];
+            double rounding = cost_of((to - from) / c->top / sqrt(12), spread);
+            double cost = below + cost_of_cut(e->high, j, lost) + (double)n * rounding;
+            if (cost < least) least = cost, *low = from, *high = to;
+        }
+    }
+    return lost;
+}
+
+/* ---- training: components ---- */
 
 typedef struct training {
     sq_codec *c;
     const float *x;
     size_t n;
     const kith_run *run;
-    float *column; /* [threads][n] */
+    float *column; /* [threads][n + 2 * end_values(n)] */
 } training;
 
 static void train_component(void *ctx, size_t d, size_t worker)
 {
     training *t = ctx;
-    float *x = t->column + worker * t->n, low = t->x[d], high = low;
+    ends e = {.n = end_values(t->n)};
+    float *x = t->column + worker * (t->n + 2 * e.n);
     int bytes = t->c->bits == 8;
     if (t->run && kith_cancel_raised(t->run->cancel)) return;
+    e.low = x + t->n;
+    e.high = e.low + e.n;
     for (size_t i = 0; i < t->n; i++) {
         x[i] = t->x[i * t->c->base.dim + d];
-        low = x[i] < low ? x[i] : low;
-        high = x[i] > high ? x[i] : high;
+        keep_least(e.low, e.n, i, x[i]);
+        keep_least(e.high, e.n, i, -x[i]);
         bytes = bytes && x[i] >= 0 && x[i] <= 255 && x[i] == (float)(int)x[i];
     }
     if (bytes) {
         grid_of_range(t->c, d, 0, 255);
         return;
     }
-    first_grid(t->c, d, x, t->n, low, high);
-    for (size_t round = 0; round < ROUNDS; round++) move_grid(t->c, d, x, t->n);
+    double low, high, spread = spread_between(x, t->n, &e);
+    double lost = range_without_outliers(t->c, &e, spread, t->n, &low, &high);
+    first_grid(t->c, d, x, t->n, low, high, lost);
+    for (size_t round = 0; round < ROUNDS; round++) move_grid(t->c, d, x, t->n, lost);
 }
 
 static kith_status train(ki_codec *codec, const float *x, size_t n, uint64_t seed, const kith_run *run,
@@ -454,8 +547,9 @@ static kith_status train(ki_codec *codec, const float *x, size_t n, uint64_t see
         return ki_fail(err, KITH_INVALID, "n is %zu, ranges take %d rows and more", n, LEAST_ROWS);
     kith_pool *pool = ki_run_pool(run);
     training t = {(sq_codec *)codec, x, n, run, NULL};
-    t.column = ki_alloc(codec->allocator, kith_pool_threads(pool) * n, sizeof *t.column);
-    if (!t.column) return ki_fail_nomem(err, kith_pool_threads(pool) * n * sizeof *t.column);
+    size_t floats = kith_pool_threads(pool) * (n + 2 * end_values(n));
+    t.column = ki_alloc(codec->allocator, floats, sizeof *t.column);
+    if (!t.column) return ki_fail_nomem(err, floats * sizeof *t.column);
     ki_stage stage;
     ki_stage_begin(&stage, run, "training ranges", codec->dim);
     ki_pool_run(pool, codec->dim, train_component, &t);
@@ -600,7 +694,7 @@ static void codec_free(ki_codec *codec)
 static void origins(ki_codec *codec, const float *x, size_t n)
 {
     float *center = ((sq_codec *)codec)->center;
-    if (center && n > 0) ki_center_learn(center, x, n, codec->dim);
+    if (center && n > 0) ki_center_of_origins(center, x, n, codec->dim);
 }
 
 static const ki_codec_ops sq_ops = {.name = "sq",

@@ -28,8 +28,10 @@
 #include "cluster/kmeans_internal.h"
 #include "quant/pq_internal.h"
 
-#define POINTS_PER_CENTROID \
-    256 /* more change the error by less than a per cent (FAISS uses the same number) */
+/* More points a centroid change the error by less than a per cent (FAISS uses the same number); of few centroids more rows cost
+ * little and take another 1 to 3 per cent off (docs/families/pq-fastscan.md). */
+#define POINTS_PER_CENTROID 256
+#define LEAST_POINTS ((size_t)1 << 15)
 
 /* ---- the object ---- */
 
@@ -251,8 +253,10 @@ kith_status kith_pq_train(kith_pq *pq, const float *x, size_t n, size_t iteratio
     if (iterations == 0) return ki_fail(err, KITH_INVALID, "iterations is 0, allowed 1..");
     training t = {.pq = pq, .x = x, .n = n, .iterations = iterations, .seed = seed, .run = run};
     uint64_t *picked = NULL;
-    if (n > POINTS_PER_CENTROID * pq->ks) {
-        t.n = POINTS_PER_CENTROID * pq->ks;
+    size_t most = POINTS_PER_CENTROID * pq->ks;
+    if (most < LEAST_POINTS) most = LEAST_POINTS;
+    if (n > most) {
+        t.n = most;
         picked = ki_alloc(pq->allocator, t.n, sizeof *picked);
         if (!picked) return ki_fail_nomem(err, t.n * sizeof *picked);
         ki_rng rng;

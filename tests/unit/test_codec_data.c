@@ -84,10 +84,35 @@ static void test_far_from_zero(void **state)
     free(x), free(q), free(moved), free(asked);
 }
 
+/* One row far from all others costs that row, and not the grid of all. */
+static void test_outlier(void **state)
+{
+    (void)state;
+    const char *specs[] = {"SQ8", "SQ4", "IVF8,SQ4"};
+    const float times[] = {10, 1000, 1e6f};
+    float *x = test_vectors(N, DIM, 20, test_seed()), *q = test_vectors(N, DIM, 20, test_seed());
+    float *row = x + 1234 * DIM, was[DIM];
+    memcpy(was, row, sizeof was);
+    for (size_t i = 0; i < NQ * DIM; i++) q[i] += (float)(i % 7) / 20;
+    for (size_t s = 0; s < sizeof specs / sizeof *specs; s++) {
+        memcpy(row, was, sizeof was);
+        double without = recall(specs[s], x, q);
+        for (size_t t = 0; t < sizeof times / sizeof *times; t++) {
+            for (size_t d = 0; d < DIM; d++) row[d] = was[d] * times[t];
+            double with = recall(specs[s], x, q);
+            if (!(with > without - 0.06))
+                fail_msg("%s finds %.3f of the neighbours, and %.3f where a row is %g times as long",
+                         specs[s], without, with, (double)times[t]);
+        }
+    }
+    free(x), free(q);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_far_from_zero),
+        cmocka_unit_test(test_outlier),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
