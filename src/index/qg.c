@@ -27,7 +27,8 @@
  *   - Under the dot product rows are linked by it as well. Links by |x - y|^2, or by that of rows made equally long by one more
  *     component (Bachrach et al., "Speeding up the Xbox recommender system", RecSys 2014), find far less: recall@10 at ef 50 was
  *     0.39 and 0.47 instead of 0.85 (30,000 rows of 32 components, lengths exp(0.5 N(0, 1)) times a normal row's).
- *   - Equal rows are one vertex with a ring of slots (qg_rings.c).
+ *   - Equal rows are one vertex with a ring of slots (qg_rings.c). They are known by a hash: under the dot product a row is not
+ *     near its copy. The table is made by the first add after opening or removing, which reads every vector once.
  *
  * Layout of a row: codes of 16 neighbours at a time (kernels.def, qg_near), the half floats `add` and `mul` of each, the
  * links, the vector's own factors and code. To the next line of the cache where that costs little.
@@ -44,7 +45,7 @@
  *                      back; a call of many rows looks through all links once (Q4), one of few proves what it changed
  *              search  some ef + 5 rows read
  *              remove  a pass over all links; rows that lost some choose again: remove many rows by one call
- *              memory  R (bits / 8 + 8) + code_size bytes a row; 8 more a row once two are equal
+ *              memory  R (bits / 8 + 8) + code_size bytes a row; 8 more a row once two are equal, 8 to 16 where rows were added
  *              open    every link is looked at once, mapped or not
  * Sections:    "qg" (record), "qg.mean", "qg.entries", "qg.entry_codes", "qg.entry_add", "qg.entry_mul", "qg.rows"; where
  *              fewer components are coded than there are "qg.basis", where two rows are equal "qg.next" and "qg.nodes".
@@ -149,6 +150,7 @@ static void qg_free(ki_structure *structure)
     ki_free(allocator, g->used);
     ki_free(allocator, g->next);
     ki_free(allocator, g->prev);
+    ki_qg_twins_forget(g);
     ki_free(allocator, g);
 }
 

@@ -2,7 +2,7 @@
  *
  * A batch goes through the following steps. Those marked || run in parallel, and what they compute does not depend on the
  * number of threads:
- *      1. encode
+ *      1. encode; rows that are equal to one in the graph, or to one that came before in the batch, take no part in 2. to 7.
  *   || 2. for each new row: walk to it in the graph as it was before the batch; what was expanded, and the rows of the
  *         batch that came earlier, are its candidates; choose its links
  *      3. the links back of those that are no fillers, sorted by the row that they start from
@@ -26,9 +26,6 @@
 #define BATCH 256
 #define BATCH_SHARE 64
 
-#define TWINS \
-    8 /* nearest candidates that may be the same vector: estimates of distance 0 may be out of order by rounding */
-
 /* What "few rows to many" is: a proof costs as much as a look at the links of a thousand rows. */
 #define FEW_SHARE 1024
 #define MANY 4096
@@ -48,7 +45,7 @@ typedef struct builder {
     ki_qg *g;
     size_t ef, n; /* n: rows of the batch */
     uint32_t slot[BATCH];
-    uint32_t equal[BATCH]; /* the row whose vector is the same, KI_GRAPH_NONE: none was met */
+    uint32_t equal[BATCH]; /* the row whose vector is the same, maybe of the batch; KI_GRAPH_NONE: none */
     const float *x;        /* [n][dim] of the batch */
     build_worker *workers;
     size_t n_workers;
@@ -202,6 +199,8 @@ static kith_status take_in(builder *b, const ki_input *input, size_t first, size
         memcpy(row + g->at.code, b->code + i * codec->code_size, codec->code_size);
         if (codec->n_factors > 0)
             memcpy(row + g->at.factor, b->factor + i * codec->n_factors, codec->n_factors * sizeof(float));
+        b->equal[i] = ki_qg_twin(g, b->slot[i]);
+        if (b->equal[i] != KI_GRAPH_NONE) KI_TRY(ki_qg_rings_reserve(g, err));
     }
     return KITH_OK;
 }
@@ -232,55 +231,28 @@ static void connect(void *ctx, size_t i, size_t worker)
     ki_qg_chooser *c = &b->workers[worker].chooser;
     float dist[BATCH];
     size_t n = 0;
+    if (b->equal[i] != KI_GRAPH_NONE) return;
     ki_qg_walk(g, w, b->x + i * g->turn.dim, b->ef, KEPT * b->ef, NULL);
     for (; n < w->n_met; n++) c->near[n] = w->met[n];
     w->scorer->ops->score(w->scorer, (ki_codes){b->code, b->factor}, NULL, i, INFINITY, dist);
     for (size_t j = 0; j < i; j++)
-        c->near[n++] = (ki_near){dist[j] < INFINITY ? dist[j] : INFINITY, b->slot[j]};
+        if (b->equal[j] == KI_GRAPH_NONE)
+            c->near[n++] = (ki_near){dist[j] < INFINITY ? dist[j] : INFINITY, b->slot[j]};
     ki_near_sort(c->near, n, NULL);
     if (n > b->ef) n = b->ef;
-    b->equal[i] = KI_GRAPH_NONE;
-    for (size_t j = 0; j < n && j < TWINS && b->equal[i] == KI_GRAPH_NONE; j++)
-        if (ki_qg_equal(g, b->slot[i], c->near[j].node)) b->equal[i] = c->near[j].node;
-    if (b->equal[i] != KI_GRAPH_NONE) return;
     ki_qg_choose(g, c, b->slot[i], n);
 }
 
 /* Rows that have an equal join its ring; the others come into the graph. */
-static kith_status settle(builder *b, kith_error *err)
+static void settle(builder *b)
 {
     ki_qg *g = b->g;
-    for (size_t i = 0; i < b->n; i++)
-        if (b->equal[i] != KI_GRAPH_NONE) KI_TRY(ki_qg_rings_reserve(g, err));
     for (size_t i = 0; i < b->n; i++) {
-        uint32_t node = b->equal[i];
-        for (size_t j = 0; j < i && node != KI_GRAPH_NONE;
-             j++) /* of the batch, and equal to another itself */
-            if (b->slot[j] == node && b->equal[j] != KI_GRAPH_NONE) node = b->equal[j], j = SIZE_MAX;
-        b->equal[i] = node;
-        if (node != KI_GRAPH_NONE) {
-            ki_qg_join(g, node, b->slot[i]);
+        if (b->equal[i] != KI_GRAPH_NONE) {
+            ki_qg_join(g, b->equal[i], b->slot[i]);
         } else {
             ki_bits_set(g->used, b->slot[i]);
             g->n_used++;
-        }
-    }
-    return KITH_OK;
-}
-
-/* Links to rows of the batch that did not come into the graph are given up: the rows they are equal to were candidates too. */
-static void drop_copies(builder *b)
-{
-    ki_qg *g = b->g;
-    size_t copies = 0;
-    for (size_t i = 0; i < b->n; i++) copies += b->equal[i] != KI_GRAPH_NONE;
-    for (size_t i = 0; i < b->n && copies > 0; i++) {
-        uint32_t *links = ki_qg_own_links(g, b->slot[i]);
-        for (size_t j = 0; j < g->at.degree && links[j] != KI_GRAPH_NONE && b->equal[i] == KI_GRAPH_NONE;) {
-            if (ki_bits_get(g->used, ki_qg_to(links[j])))
-                j++;
-            else
-                ki_qg_take_out(g, b->slot[i], j);
         }
     }
 }
@@ -399,8 +371,7 @@ static kith_status add_batch(builder *b, kith_pool *pool, kith_error *err)
     if (b->lost) KI_TRY(ki_qg_walker_expect(g, &b->workers[0].walker, b->n * (1 + g->at.degree), err));
     turn_all(b, pool);
     ki_pool_run(b->n_workers > 1 ? pool : NULL, b->n, connect, b);
-    KI_TRY(settle(b, err));
-    drop_copies(b);
+    settle(b);
     find_links_back(b);
     ki_pool_run(b->n_workers > 1 ? pool : NULL, (b->n_groups + GROUP_BLOCK - 1) / GROUP_BLOCK, link_back, b);
     ki_qg_chooser *c = &b->workers[0].chooser;
@@ -420,6 +391,7 @@ kith_status ki_qg_add_rows(ki_structure *structure, const ki_input *input, const
     ki_stage stage;
     size_t done = 0;
     kith_status status = builder_init(&b, run, input->n, err);
+    if (status == KITH_OK) status = ki_qg_twins_reserve(g, g->n_used + input->n, err);
     if (status == KITH_OK) status = ki_qg_prepare_remove(structure, NULL, err);
     /* Small graphs do not depend on how the calls are cut. */
     if (status == KITH_OK && !b.lost) ki_qg_root_forget_orphans(g);
@@ -440,7 +412,10 @@ kith_status ki_qg_add_rows(ki_structure *structure, const ki_input *input, const
         for (size_t i = done; i < input->n && i < done + BATCH; i++)
             ki_qg_erase(g, slots ? slots[i] : first_slot + (uint32_t)i);
     }
-    if (status != KITH_OK) g->n_slots = slots_before;
+    if (status != KITH_OK) {
+        ki_qg_twins_forget(g);
+        g->n_slots = slots_before;
+    }
     ki_qg_remover_free(g);
     builder_clear(&b);
     return status;

@@ -62,6 +62,8 @@ typedef struct ki_qg {
     uint64_t *used;      /* [room] bits: slots that stand in the graph, of equal rows one */
     uint32_t *next;      /* [room] the next slot of the same vector, in a ring; NULL: no two are equal */
     uint32_t *prev;      /* the ring backwards; exists with next */
+    uint32_t *twins; /* [n_twins] rows of the graph by hashes of their codes; NULL: made by the next add */
+    size_t n_twins;  /* a power of two */
     size_t n_slots, n_used, room; /* n_used: of those in the graph */
     ki_qg_remover *remover;       /* between prepare_remove and remove */
     float *turned;                /* [room][width] while rows are added: rows as turned, or NULL */
@@ -120,6 +122,11 @@ static inline float ki_qg_distance(const ki_qg *g, ki_scorer *scorer, uint32_t s
 
 kith_status ki_qg_rings_reserve(ki_qg *g, kith_error *err); /* make them, of room slots */
 int ki_qg_equal(const ki_qg *g, uint32_t a, uint32_t b);
+/* A table for n rows of the graph, which holds those that are there. */
+kith_status ki_qg_twins_reserve(ki_qg *g, size_t n, kith_error *err);
+void ki_qg_twins_forget(ki_qg *g);
+/* The row of the same vector; KI_GRAPH_NONE: there was none, from now on it is this one. */
+uint32_t ki_qg_twin(ki_qg *g, uint32_t slot);
 void ki_qg_join(ki_qg *g, uint32_t node, uint32_t slot);
 /* A slot leaves its ring: another of the same vector, or KI_GRAPH_NONE. */
 uint32_t ki_qg_leave(ki_qg *g, uint32_t slot);

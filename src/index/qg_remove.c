@@ -121,6 +121,7 @@ static void follow_heirs(ki_qg *g)
 void ki_qg_drop(ki_qg *g, const uint32_t *slots, uint32_t first_slot, size_t n)
 {
     ki_qg_remover *r = g->remover;
+    ki_qg_twins_forget(g); /* made anew by the next add: it reads less than was looked through here */
     memset(r->heir, 0xff, g->n_slots * sizeof *r->heir);
     for (size_t i = 0; i < n; i++) leave(g, slots ? slots[i] : first_slot + (uint32_t)i);
     follow_heirs(g);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "index/rowcodes.h"
 
 /* Of very many equal rows this many are offered to one query (all to a range search): the first in the order of the ring. */
 #define EQUALS 1024
@@ -33,6 +34,48 @@ int ki_qg_equal(const ki_qg *g, uint32_t a, uint32_t b)
     return memcmp(x.code, y.code, codec->code_size) == 0 &&
            memcmp(x.factor, y.factor, codec->n_factors * sizeof(float)) == 0;
 }
+
+/* ---- By hash: open addressing, linear probing ---- */
+
+/* Where a row of the vector of `slot` stands, or the empty place where it would. */
+static uint32_t *place_of(const ki_qg *g, uint32_t slot)
+{
+    ki_codes code = ki_qg_code(g, slot);
+    size_t mask = g->n_twins - 1, i = ki_row_hash(g->base.env->codec, code.code, code.factor) & mask;
+    while (g->twins[i] != KI_GRAPH_NONE && !ki_qg_equal(g, g->twins[i], slot)) i = (i + 1) & mask;
+    return &g->twins[i];
+}
+
+kith_status ki_qg_twins_reserve(ki_qg *g, size_t n, kith_error *err)
+{
+    size_t size = 16;
+    if (g->twins && g->n_twins >= 2 * n) return KITH_OK;
+    while (size < 2 * n) size *= 2;
+    ki_qg_twins_forget(g);
+    g->twins = ki_alloc(g->base.env->allocator, size, sizeof *g->twins);
+    if (!g->twins) return ki_fail_nomem(err, size * sizeof *g->twins);
+    g->n_twins = size;
+    memset(g->twins, 0xff, size * sizeof *g->twins);
+    for (size_t i = 0; i < g->n_slots; i++)
+        if (ki_bits_get(g->used, i)) (void)ki_qg_twin(g, (uint32_t)i);
+    return KITH_OK;
+}
+
+void ki_qg_twins_forget(ki_qg *g)
+{
+    ki_free(g->base.env->allocator, g->twins);
+    g->twins = NULL;
+    g->n_twins = 0;
+}
+
+uint32_t ki_qg_twin(ki_qg *g, uint32_t slot)
+{
+    uint32_t *place = place_of(g, slot), node = *place;
+    if (node == KI_GRAPH_NONE) *place = slot;
+    return node;
+}
+
+/* ---- Rings ---- */
 
 void ki_qg_join(ki_qg *g, uint32_t node, uint32_t slot)
 {

@@ -388,6 +388,47 @@ static void short_rows_are_no_entries(void **state)
     free(uneven);
 }
 
+/* Copies of a short vector are far from each other by the dot product, and share a vertex all the same: in one call and in several. */
+static void equal_rows_by_the_dot_product(void **state)
+{
+    (void)state;
+    enum { COPIES = 2000 };
+    kith_index_options options;
+    kith_index_options_init(&options);
+    options.metric = KITH_DOT;
+    float *copies = malloc(COPIES * DIM * sizeof *copies);
+    for (size_t i = 0; i < COPIES * DIM; i++) copies[i] = 0.1f * x[i % DIM];
+    uint64_t vertices[2];
+    for (int with = 0; with < 2; with++) {
+        kith_index *index;
+        assert_ok(kith_index_create("QG16", DIM, &options, &index, &err), &err);
+        assert_ok(kith_index_set(index, "ef_construction", 32, &err), &err);
+        assert_ok(kith_index_train(index, x, N, NULL, &err), &err);
+        assert_ok(kith_index_add(index, x, NULL, N, NULL, &err), &err);
+        for (size_t i = 0; i < 4 && with; i++)
+            assert_ok(kith_index_add(index, copies + i * COPIES / 4 * DIM, NULL, COPIES / 4, NULL, &err),
+                      &err);
+        assert_ok(kith_index_check(index, &err), &err);
+        uint64_t ids[20];
+        float dist[20];
+        kith_searcher *searcher;
+        kith_search_stats stats;
+        kith_setting all = {"ef", 1 << 20};
+        kith_search_options every;
+        kith_search_options_init(&every);
+        every.settings = &all;
+        every.n_settings = 1;
+        assert_ok(kith_searcher_create(index, &searcher, &err), &err);
+        assert_ok(kith_search(searcher, x, 1, 20, &every, ids, dist, &stats, &err), &err);
+        vertices[with] = stats.scored; /* a scan: of the vertices */
+        kith_searcher_free(searcher);
+        kith_index_free(index);
+    }
+    assert_int_equal(vertices[0], N);
+    assert_int_equal(vertices[1], N + 1);
+    free(copies);
+}
+
 /* Codes of the principal components: fewer bits than the vectors have components. */
 static void codes_of_fewer_bits(void **state)
 {
@@ -441,6 +482,7 @@ int main(void)
         cmocka_unit_test(rows_added_one_by_one_are_reached),
         cmocka_unit_test(many_entries_in_one_call),
         cmocka_unit_test(short_rows_are_no_entries),
+        cmocka_unit_test(equal_rows_by_the_dot_product),
         cmocka_unit_test(codes_of_fewer_bits),
         cmocka_unit_test(walks_find_near_rows),
         cmocka_unit_test(spare_and_reach),
