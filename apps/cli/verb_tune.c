@@ -20,13 +20,13 @@
 #include "svg_plot.h"
 
 struct options {
-    const char *output, *metric, *plot, *field;
+    const char *output, *metric, *plot, *field, *gt, *base;
     double target, max_bytes;
     uint64_t k, seed, limit, queries;
 };
 
 enum {
-    MAX_CANDIDATES = 24,
+    MAX_CANDIDATES = 40,
     MAX_ROUNDS = 8,
     FIRST_ROWS =
         20000,  /* of the first sample: below, what is best tells little of what will be (arbitrary) */
@@ -64,12 +64,13 @@ typedef struct tune {
     size_t n_candidates;
     trial trials[MAX_CANDIDATES * MAX_ROUNDS];
     size_t n_trials;
+    double smallest;  /* bytes of the smallest index looked at; 0: none yet */
     kith_index *best; /* of the last round */
     char best_spec[64];
 } tune;
 
-/* Shapes of specs: %c is the number of cells, %h and %q a half and a quarter of the components. Those that this build
- * does not know, or that do not fit the rows, are passed over. */
+/* Shapes of specs: %c is the number of cells, %d a quarter of it, %h, %q and %e a half, a quarter and an eighth of the
+ * components. Those that this build does not know, or that do not fit the rows, are passed over. */
 static const char *const float_shapes[] = {"Flat",
                                            "IVF%c,Flat",
                                            "IVF%c,SQ8",
@@ -88,6 +89,25 @@ static const char *const float_shapes[] = {"Flat",
                                            "IVF%c,RaBitQ,RFlat",
                                            "IVF%c,RaBitQ4",
                                            "QG32"};
+/* Small ones, tried as well where there is a limit of bytes. The centroids count then: fewer cells. */
+static const char *const small_shapes[] = {"IVF%d,Flat",
+                                           "IVF%d,SQ8",
+                                           "IVF%d,SQ4",
+                                           "IVF%d,RaBitQ7",
+                                           "IVF%d,RaBitQ4",
+                                           "IVF%d,RaBitQ",
+                                           "IVF%d,RaBitQ,Refine(SQ8)",
+                                           "IVF%d,PQ%e,Refine(SQ8)",
+                                           "IVF%d,PQ%h",
+                                           "IVF%d,PQ%q",
+                                           "IVF%d,PQ%e",
+                                           "OPQ%q,IVF%d,PQ%q",
+                                           "OPQ%e,IVF%d,PQ%e",
+                                           "SQ4",
+                                           "RaBitQ4",
+                                           "RaBitQ",
+                                           "PQ%q",
+                                           "PQ%e"};
 static const char *const bit_shapes[] = {"BFlat", "BIVF%c", "BHNSW16", "BMIH8", "BMIH16"};
 
 static double now(void)
@@ -116,17 +136,54 @@ static void fill_shape(const char *shape, size_t n, size_t dim, char spec[64])
             continue;
         }
         p++;
-        size_t number = *p == 'c' ? cells_for(n) : *p == 'h' ? dim / 2 : dim / 4;
+        size_t number = *p == 'c'   ? cells_for(n)
+                        : *p == 'd' ? cells_for(n) / 4
+                        : *p == 'h' ? dim / 2
+                        : *p == 'q' ? dim / 4
+                                    : dim / 8;
         used += (size_t)snprintf(spec + used, 64 - used, "%zu", number);
     }
     spec[used < 63 ? used : 63] = 0;
 }
 
-static void list_candidates(tune *t)
+/* What the centroids of a spec take: as they are, packed, and a byte a component. */
+static double cell_bytes(const char *spec, size_t dim)
 {
-    bool bits = t->metric == KITH_HAMMING;
-    const char *const *shapes = bits ? bit_shapes : float_shapes;
-    size_t n = bits ? sizeof bit_shapes / sizeof *bit_shapes : sizeof float_shapes / sizeof *float_shapes;
+    const char *ivf = strstr(spec, "IVF");
+    return (ivf ? strtod(ivf + 3, NULL) : 0) * (double)dim * 2.25 * sizeof(float);
+}
+
+/* Bytes that an index of this spec over n rows of floats takes at the least: its codes, refinements and centroids. */
+static double least_bytes(const char *spec, size_t n, size_t dim)
+{
+    double row = 0, d = (double)dim;
+    for (const char *part = spec; part; part = strchr(part, ',')) {
+        part += *part == ',';
+        unsigned a = 0, bits = 8;
+        if (sscanf(part, "PQ%ux%u", &a, &bits) >= 1)
+            row += a * bits / 8.0;
+        else if (strncmp(part, "Flat", 4) == 0 || strncmp(part, "RFlat", 5) == 0)
+            row += 4 * d;
+        else if (strncmp(part, "SQ8", 3) == 0 || strncmp(part, "Refine(SQ8)", 11) == 0)
+            row += d;
+        else if (strncmp(part, "SQ4", 3) == 0)
+            row += d / 2;
+        else if (strncmp(part, "F16", 3) == 0)
+            row += 2 * d;
+        else if (strncmp(part, "RaBitQ", 6) == 0)
+            row += (part[6] >= '2' && part[6] <= '8' ? part[6] - '0' : 1) * d / 8;
+    }
+    if (row == 0) row = 4 * d; /* a structure that says no codec keeps float32 */
+    return row * (double)n + cell_bytes(spec, dim);
+}
+
+static void note_bytes(tune *t, double bytes)
+{
+    if (t->smallest == 0 || bytes < t->smallest) t->smallest = bytes;
+}
+
+static void list_shapes(tune *t, const char *const *shapes, size_t n)
+{
     for (size_t i = 0; i < n; i++) {
         kith_index *index;
         kith_index_options options;
@@ -136,10 +193,35 @@ static void list_candidates(tune *t)
         fill_shape(shapes[i], t->base.n, t->base.dim, c->spec);
         if (kith_index_create(c->spec, t->base.dim, &options, &index, NULL) != KITH_OK) continue;
         kith_index_free(index);
+        double least = t->metric == KITH_HAMMING ? 0 : least_bytes(c->spec, t->base.n, t->base.dim);
+        if (t->o->max_bytes > 0 && least > t->o->max_bytes) { /* known before it is built */
+            note_bytes(t, least);
+            continue;
+        }
         c->shape = shapes[i];
         c->alive = true;
         t->n_candidates++;
     }
+}
+
+static void list_candidates(tune *t)
+{
+    if (t->metric == KITH_HAMMING) {
+        list_shapes(t, bit_shapes, sizeof bit_shapes / sizeof *bit_shapes);
+        return;
+    }
+    list_shapes(t, float_shapes, sizeof float_shapes / sizeof *float_shapes);
+    if (t->o->max_bytes > 0) list_shapes(t, small_shapes, sizeof small_shapes / sizeof *small_shapes);
+}
+
+/* What an index that takes `bytes` over the sample would take over all rows: these have more cells, but fewer a row. */
+static double bytes_over_all(const tune *t, const candidate *c, double bytes)
+{
+    char whole[64];
+    fill_shape(c->shape, t->base.n, t->base.dim, whole);
+    double rows = bytes - cell_bytes(c->spec, t->base.dim);
+    if (rows < 0) rows = 0;
+    return rows / (double)t->sample.n * (double)t->base.n + cell_bytes(whole, t->base.dim);
 }
 
 /* ---- Samples and truth ---- */
@@ -287,7 +369,9 @@ static int try_candidate(tune *t, candidate *c, size_t round)
     c->build_seconds = now() - begun;
     (void)kith_index_get_info(index, &info, NULL);
     c->bytes = (double)info.bytes / (double)t->sample.n;
-    if (t->o->max_bytes > 0 && c->bytes * (double)t->base.n > t->o->max_bytes) {
+    double over_all = bytes_over_all(t, c, (double)info.bytes);
+    note_bytes(t, over_all);
+    if (t->o->max_bytes > 0 && over_all > t->o->max_bytes) {
         c->reached = false;
         c->qps = c->recall = 0;
     } else if (calibrate(t, index, &k, 1, t->truth, &err) != KITH_OK) {
@@ -369,9 +453,14 @@ static int play(tune *t, size_t round, size_t n)
     for (size_t i = 0; i < t->n_candidates && status == CLI_OK; i++)
         status = tell(t, &t->candidates[i], round, i < keep && i < reached);
     t->n_candidates = keep;
-    if (status == CLI_OK && reached == 0)
-        status = cli_fail(cli, NULL, "no index reaches recall %g%s", t->o->target,
-                          t->o->max_bytes > 0 ? " within that many bytes" : "");
+    if (status == CLI_OK && reached == 0 && t->o->max_bytes > 0)
+        status =
+            cli_fail(cli, NULL,
+                     "no index reaches recall %g within that many bytes (the smallest of those known takes "
+                     "%.0f); --target-recall takes a lower one",
+                     t->o->target, t->smallest);
+    else if (status == CLI_OK && reached == 0)
+        status = cli_fail(cli, NULL, "no index reaches recall %g", t->o->target);
     return status;
 }
 
@@ -474,7 +563,14 @@ static int finish(tune *t, kith_index *index, const char *path, const char *spec
     kith_error err;
     kith_setting found[2] = {{NULL, 0}, {NULL, 0}};
     size_t n = 0;
-    if (calibrate(t, index, ks, n_ks, truth, &err) != KITH_OK) return cli_fail_error(cli, path, &err);
+    kith_status status = calibrate(t, index, ks, n_ks, truth, &err);
+    if (status == KITH_INVALID && !truth && strstr(err.message, "options.truth"))
+        return cli_fail(
+            cli, path,
+            "%s does not hold its rows exactly: give them (--base FILE), or the true neighbours of "
+            "QUERIES (--gt FILE, see `kith gt`)",
+            spec);
+    if (status != KITH_OK) return cli_fail_error(cli, path, &err);
     if (path && kith_index_save(index, path, NULL, &err) != KITH_OK) return cli_fail_message(cli, path, &err);
     (void)kith_index_calibration(index, NULL, &n, NULL);
     kith_calibration_point *points = calloc(n + 1, sizeof *points);
@@ -549,7 +645,38 @@ static int tune_rows(tune *t)
     return status == CLI_OK ? finish(t, t->best, o->output, t->best_spec, t->truth) : status;
 }
 
-/* An index that is there: its own rows are the truth, where it has them. */
+/* The true neighbours by --gt, or found in the rows of --base, which are numbered as the index has them; none with
+ * neither: the index finds them among its own rows. */
+static int truth_of_index(tune *t, uint64_t rows, kith_metric metric)
+{
+    cli_context *cli = t->cli;
+    const struct options *o = t->o;
+    cli_truth truth = {0};
+    int status = CLI_OK;
+    t->metric = metric;
+    if (o->base) {
+        status = cli_vectors_load(cli, o->base, CLI_ROLE_BASE, metric, 0, &t->sample);
+        if (status == CLI_OK && (t->sample.dim != t->queries.dim || t->sample.n != rows))
+            status = cli_fail(cli, o->base, "holds %zu x %zu, the index %llu x %zu", t->sample.n,
+                              t->sample.dim, (unsigned long long)rows, t->queries.dim);
+        return status == CLI_OK ? find_truth(t) : status;
+    }
+    if (!o->gt) return CLI_OK;
+    status = cli_truth_load(cli, o->gt, &truth);
+    if (status == CLI_OK && (truth.n < t->queries.n || truth.k < o->k))
+        status = cli_fail(cli, o->gt, "holds %zu x %zu neighbours, %zu x %llu are needed", truth.n, truth.k,
+                          t->queries.n, (unsigned long long)o->k);
+    if (status == CLI_OK) status = cli_truth_check(cli, o->gt, &truth, rows);
+    t->truth_k = truth.k;
+    t->truth = status == CLI_OK ? malloc(t->queries.n * truth.k * sizeof *t->truth) : NULL;
+    if (status == CLI_OK && !t->truth) status = cli_fail(cli, NULL, "out of memory");
+    for (size_t i = 0; status == CLI_OK && i < t->queries.n * truth.k; i++)
+        t->truth[i] = truth.ids[i] < 0 ? KITH_NO_ID : (uint64_t)truth.ids[i];
+    cli_truth_clear(&truth);
+    return status;
+}
+
+/* An index that is there: its own rows are the truth, where it has them and no other is given. */
 static int tune_index(tune *t)
 {
     cli_context *cli = t->cli;
@@ -565,7 +692,8 @@ static int tune_index(tune *t)
         status =
             cli_fail(cli, cli->args[1], "has %zu dimensions, %s has %zu", t->queries.dim, path, info.dim);
     if (status == CLI_OK) status = take(cli, &t->queries, 0, 1, t->queries.n, &t->learn);
-    return status == CLI_OK ? finish(t, t->best, t->o->output ? t->o->output : path, info.spec, NULL)
+    if (status == CLI_OK) status = truth_of_index(t, info.n, info.metric);
+    return status == CLI_OK ? finish(t, t->best, t->o->output ? t->o->output : path, info.spec, t->truth)
                             : status;
 }
 
@@ -582,8 +710,8 @@ static int run(cli_context *cli, void *options)
 #ifdef KITH_WITH_PICTURES
     if (ending && strcmp(ending, ".kith") == 0) {
         if (cli->n_args > 1) return cli_usage(cli, "QUERIES", "a collection is tuned with rows of its own");
-        if (o->output || o->plot || o->max_bytes > 0)
-            return cli_usage(cli, "--output, --plot, --max-bytes", "are not for a collection");
+        if (o->output || o->plot || o->max_bytes > 0 || o->gt || o->base)
+            return cli_usage(cli, "--output, --plot, --max-bytes, --gt, --base", "are not for a collection");
         /* Its default is for queries from a file. */
         return rows_tune(cli, o->target, (size_t)o->k, cli_given(cli, "queries") ? (size_t)o->queries : 500,
                          o->seed, o->field);
@@ -591,7 +719,10 @@ static int run(cli_context *cli, void *options)
 #endif
     if (o->field) return cli_usage(cli, "--field", "is for a collection");
     if (cli->n_args < 2) return cli_usage(cli, "QUERIES", "are missing");
-    int status = ending && strcmp(ending, ".kidx") == 0 ? tune_index(&t) : tune_rows(&t);
+    bool there = ending && strcmp(ending, ".kidx") == 0;
+    if (!there && (o->gt || o->base)) return cli_usage(cli, "--gt, --base", "are for an index, NAME.kidx");
+    if (o->gt && o->base) return cli_usage(cli, "--gt, --base", "one of them is enough");
+    int status = there ? tune_index(&t) : tune_rows(&t);
     kith_index_free(t.best);
     free(t.truth);
     cli_vectors_clear(&t.base);
@@ -617,9 +748,8 @@ const cli_verb verb_tune = {
         "--output with its calibration, so that a search may say target_recall instead of nprobe "
         "or ef. Timings are of "
         "one query at a time on one thread.\n\n"
-        "When BASE is an index file (NAME.kidx), it is only calibrated, and saved. It must hold "
-        "its rows exactly "
-        "(Flat or RFlat).\n\n"
+        "When BASE is an index file (NAME.kidx), it is only calibrated, and saved. One that does not hold "
+        "its rows exactly (neither Flat nor RFlat) needs them in --base, or the true neighbours in --gt.\n\n"
         "When BASE is a collection (NAME.kith), searches by rows of its own are measured, and what reaches "
         "the recall is kept in it: from then on it is what a search does that says nothing, and "
         "`kith search --target-recall` may ask for another. `kith stats` shows it.",
@@ -630,40 +760,53 @@ const cli_verb verb_tune = {
              .help = "vectors to search for, like those to come; not for NAME.kith",
              .optional = true},
             {0}},
-    .options = (const cli_option[]){{.name = "target-recall",
-                                     .kind = CLI_NUMBER,
-                                     .argument = "R",
-                                     .fallback = "0.9",
-                                     .into = offsetof(struct options, target),
-                                     .help = "the mean recall wanted, above 0, 1 at most"},
-                                    {.name = "max-bytes",
-                                     .kind = CLI_NUMBER,
-                                     .argument = "B",
-                                     .fallback = "0",
-                                     .into = offsetof(struct options, max_bytes),
-                                     .help = "no index larger than this; 0 means any"},
-                                    CLI_OPTION_NEIGHBOURS("10", 1000, "how many results for each query"),
-                                    CLI_OPTION_METRIC,
-                                    CLI_OPTION_OUTPUT("where the index is written; none is kept without it"),
-                                    {.name = "plot",
-                                     .kind = CLI_TEXT,
-                                     .argument = "FILE",
-                                     .into = offsetof(struct options, plot),
-                                     .help = "draw all that was tried, speed against size, as SVG"},
-                                    {.name = "queries",
-                                     .kind = CLI_COUNT,
-                                     .argument = "N",
-                                     .fallback = "2000",
-                                     .into = offsetof(struct options, queries),
-                                     .help = "take the first N queries only; 0 means all"},
-                                    CLI_OPTION_LIMIT,
-                                    CLI_OPTION_SEED("seed of everything random in the index"),
-                                    {.name = "field",
-                                     .kind = CLI_TEXT,
-                                     .argument = "NAME",
-                                     .into = offsetof(struct options, field),
-                                     .help = "of a collection: the vector field to tune"},
-                                    {0}},
+    .options =
+        (const cli_option[]){{.name = "target-recall",
+                              .kind = CLI_NUMBER,
+                              .argument = "R",
+                              .fallback = "0.9",
+                              .into = offsetof(struct options, target),
+                              .help = "the mean recall wanted, above 0, 1 at most"},
+                             {.name = "max-bytes",
+                              .kind = CLI_NUMBER,
+                              .argument = "B",
+                              .fallback = "0",
+                              .into = offsetof(struct options, max_bytes),
+                              .help = "no index larger than this: small ones are tried as well then, "
+                                      "and those known to be larger are not built; 0 means any"},
+                             {.name = "gt",
+                              .kind = CLI_TEXT,
+                              .argument = "FILE",
+                              .into = offsetof(struct options, gt),
+                              .help = "of NAME.kidx: the true neighbours of QUERIES (`kith gt`)"},
+                             {.name = "base",
+                              .kind = CLI_TEXT,
+                              .argument = "FILE",
+                              .into = offsetof(struct options, base),
+                              .help = "of NAME.kidx: the vectors that it was built of, to find the true "
+                                      "neighbours in"},
+                             CLI_OPTION_NEIGHBOURS("10", 1000, "how many results for each query"),
+                             CLI_OPTION_METRIC,
+                             CLI_OPTION_OUTPUT("where the index is written; none is kept without it"),
+                             {.name = "plot",
+                              .kind = CLI_TEXT,
+                              .argument = "FILE",
+                              .into = offsetof(struct options, plot),
+                              .help = "draw all that was tried, speed against size, as SVG"},
+                             {.name = "queries",
+                              .kind = CLI_COUNT,
+                              .argument = "N",
+                              .fallback = "2000",
+                              .into = offsetof(struct options, queries),
+                              .help = "take the first N queries only; 0 means all"},
+                             CLI_OPTION_LIMIT,
+                             CLI_OPTION_SEED("seed of everything random in the index"),
+                             {.name = "field",
+                              .kind = CLI_TEXT,
+                              .argument = "NAME",
+                              .into = offsetof(struct options, field),
+                              .help = "of a collection: the vector field to tune"},
+                             {0}},
     .common = CLI_JSON | CLI_THREADS | CLI_WAIT,
     .options_size = sizeof(struct options),
     .examples =
@@ -674,6 +817,7 @@ const cli_verb verb_tune = {
              "the fastest that fits into 100 MB"},
             {"kith tune X.kith --target-recall 0.95", "the searches of a collection"},
             {"kith tune base.kidx query.fvecs --target-recall 0.95", "calibrate an index that is there"},
+            {"kith tune pq.kidx query.fvecs --base base.fvecs", "the same for one that holds codes only"},
             {0}},
     .run = run,
 };

@@ -145,6 +145,15 @@ refuse 1 'not calibrated' kith query plain.kidx query.fvecs --set target_recall=
 kith tune plain.kidx query.fvecs --target-recall 0.95 --json -q | grep -q '"reached":true' || fail "tune of an index"
 kith query plain.kidx query.fvecs --set target_recall=0.95 -q >/dev/null || fail "target_recall of a calibrated index"
 refuse 1 'no index reaches' kith tune base.fvecs query.fvecs --target-recall 0.9 --max-bytes 10 -q
+# Codes alone: the truth comes from outside, and the message names how.
+kith build IVF32,SQ8 base.fvecs -o codes.kidx -q >/dev/null
+refuse 1 '--base FILE.*--gt FILE' kith tune codes.kidx query.fvecs --target-recall 0.5 -q
+kith tune codes.kidx query.fvecs --target-recall 0.5 --base base.fvecs --json -q | grep -q '"reached":true' || fail "tune --base"
+kith tune codes.kidx query.fvecs --target-recall 0.5 --gt gt.ivecs --json -q | grep -q '"reached":true' || fail "tune --gt"
+refuse 2 'one of them' kith tune codes.kidx query.fvecs --gt gt.ivecs --base base.fvecs
+refuse 2 'are for an index' kith tune base.fvecs query.fvecs --gt gt.ivecs
+# A limit that the codes of few bits keep: less than half of what the rows take.
+kith tune base.fvecs query.fvecs --target-recall 0.3 --max-bytes "$(($(wc -c <base.fvecs) * 2 / 5))" -q >small.txt || fail "tune --max-bytes: $(cat small.txt)"
 refuse 2 'target-recall' kith tune base.fvecs query.fvecs --target-recall 1.5
 
 # bench: a line an operating point; more cells, more recall; all of them, exact.
