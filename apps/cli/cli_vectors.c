@@ -199,7 +199,8 @@ int cli_output_check(cli_context *cli, const char *path)
     struct stat info;
     if (stat(path, &info) == 0) {
         if (S_ISDIR(info.st_mode)) return cli_fail(cli, path, "%s", strerror(EISDIR));
-        if (S_ISREG(info.st_mode) && is_argument(cli, path, &info))
+        if (!S_ISREG(info.st_mode)) return cli_fail(cli, path, "is a device or a pipe, not a file");
+        if (is_argument(cli, path, &info))
             return cli_fail(cli, path, "is read by this command: name another file to write");
     }
     const char *slash = strrchr(path, '/');

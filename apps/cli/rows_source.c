@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 bool rows_ends_in(const char *path, const char *ending)
@@ -106,6 +107,9 @@ int rows_shape_read(cli_context *cli, const char *path, kith_collection *collect
 
 int rows_file_open(cli_context *cli, const char *path, rows_file *f)
 {
+    struct stat info;
+    if (stat(path, &info) == 0 && !S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode))
+        return cli_fail(cli, path, "is a device or a pipe, not a file"); /* and would be replaced by one */
     *f = (rows_file){.path = path, .part = malloc(strlen(path) + sizeof ".part")};
     if (!f->part) return cli_fail(cli, NULL, "out of memory");
     sprintf(f->part, "%s.part", path);

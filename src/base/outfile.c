@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -80,7 +81,11 @@ static int open_temp(ki_outfile *out, size_t temp_bytes)
 kith_status ki_outfile_create(const char *path, const kith_io *io, const kith_allocator *allocator,
                               ki_outfile **result, kith_error *err)
 {
+    struct stat info;
     *result = NULL;
+    /* Renaming over it would take away the device: of root, /dev/null. */
+    if (stat(path, &info) == 0 && !S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode))
+        return ki_fail(err, KITH_INVALID, "%s: is a device or a pipe, not a file", path);
     ki_outfile *out = ki_alloc_zero(allocator, 1, sizeof *out);
     if (!out) return ki_fail_nomem(err, sizeof *out);
     out->io = ki_io(io);

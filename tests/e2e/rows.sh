@@ -242,5 +242,10 @@ refuse 2 'give pictures, or one of' kith search a.kith --like 5 --vector '[1]'
 refuse 2 'not a JSON array' kith search a.kith --vector '1,2'
 refuse 1 'components' kith search a.kith --vector '[1,2]'
 refuse 1 'no row 99' kith search a.kith --like 99
+mkfifo pipe.jsonl pipe.npy
+refuse 1 'pipe.jsonl: is a device or a pipe' kith export a.kith pipe.jsonl
+refuse 1 'pipe.npy: is a device or a pipe' kith export a.kith pipe.npy
+refuse 1 'pipe.npy: is a device or a pipe' kith convert base.fvecs pipe.npy
+[ -p pipe.npy ] || fail "a pipe was replaced"
 refuse 1 'no row with a vector is let through' kith export a.kith none.npy --filter 'n < 0'
 [ ! -e none.npy ] || fail "an export without rows left a file"
