@@ -45,6 +45,11 @@ void ki_postings_clear(ki_postings *p)
 
 /* ---- Room ---- */
 
+/* What the arrays grow by when lists move to their end, and the part of them that gaps may take, or lists that move at once
+ * (arbitrary: memory against copies). */
+#define GROWTH 8
+#define MOST_GAPS 4
+
 static ki_layout layout_of(const ki_postings *p)
 {
     return (ki_layout){p->block, p->code_size, p->n_factors, p->together};
@@ -73,39 +78,106 @@ static int alloc_rows(const ki_postings *p, size_t positions, uint32_t **slots, 
     return 0;
 }
 
-kith_status ki_postings_reserve(ki_postings *p, const uint32_t *more, kith_error *err)
+/* Positions from .. from + n - 1 of the arrays to `at` of others. */
+static void copy_positions(const ki_postings *p, uint64_t from, size_t n, uint32_t *slots, uint8_t *codes,
+                           float *factors, uint64_t at)
 {
-    int fits = 1, first = p->own_slots == NULL;
-    for (size_t l = 0; l < p->n_lists; l++) fits = fits && more[l] <= p->room[l] - p->size[l];
-    if (fits) return KITH_OK;
-    size_t positions = 0;
-    for (size_t l = 0; l < p->n_lists; l++) positions += room_for(p, p->size[l] + more[l], first);
-    uint32_t *slots;
-    uint8_t *codes;
-    float *factors;
-    if (!alloc_rows(p, positions, &slots, &codes, &factors))
-        return ki_fail_nomem(err,
-                             positions * (sizeof *slots + p->code_size + p->n_factors * sizeof *factors));
-    uint64_t at = 0;
-    for (size_t l = 0; l < p->n_lists; l++) {
-        uint64_t from = p->start[l];
-        size_t size = ki_layout_padded(p->block, p->size[l]);
-        if (size > 0) {
-            memcpy(slots + at, p->own_slots + from, size * sizeof *slots);
-            memcpy(codes + at * p->code_size, p->own_codes + from * p->code_size, size * p->code_size);
-            if (factors)
-                memcpy(factors + at * p->n_factors, p->own_factors + from * p->n_factors,
-                       size * p->n_factors * sizeof *factors);
-        }
-        p->start[l] = at;
-        p->room[l] = room_for(p, p->size[l] + more[l], first);
-        at += p->room[l];
-    }
+    if (n == 0) return;
+    memcpy(slots + at, p->own_slots + from, n * sizeof *slots);
+    memcpy(codes + at * p->code_size, p->own_codes + from * p->code_size, n * p->code_size);
+    if (factors)
+        memcpy(factors + at * p->n_factors, p->own_factors + from * p->n_factors,
+               n * p->n_factors * sizeof *factors);
+}
+
+static void take_rows(ki_postings *p, size_t positions, uint32_t *slots, uint8_t *codes, float *factors)
+{
     drop_rows(p);
     p->slots = p->own_slots = slots;
     p->codes = p->own_codes = codes;
     p->factors = p->own_factors = factors;
+    p->positions = positions;
+}
+
+static kith_status no_memory(const ki_postings *p, size_t positions, kith_error *err)
+{
+    return ki_fail_nomem(err,
+                         positions * (sizeof *p->slots + p->code_size + p->n_factors * sizeof *p->factors));
+}
+
+/* All lists anew, one after the other without gaps. */
+static kith_status lay_out(ki_postings *p, const uint32_t *more, kith_error *err)
+{
+    int first = p->own_slots == NULL;
+    size_t positions = 0;
+    uint32_t *slots;
+    uint8_t *codes;
+    float *factors;
+    for (size_t l = 0; l < p->n_lists; l++) positions += room_for(p, p->size[l] + more[l], first);
+    if (!alloc_rows(p, positions, &slots, &codes, &factors)) return no_memory(p, positions, err);
+    uint64_t at = 0;
+    for (size_t l = 0; l < p->n_lists; l++) {
+        copy_positions(p, p->start[l], ki_layout_padded(p->block, p->size[l]), slots, codes, factors, at);
+        p->start[l] = at;
+        p->room[l] = room_for(p, p->size[l] + more[l], first);
+        at += p->room[l];
+    }
+    take_rows(p, positions, slots, codes, factors);
+    p->used = at;
+    p->gaps = 0;
     return KITH_OK;
+}
+
+static int overflows(const ki_postings *p, const uint32_t *more, size_t l)
+{
+    return more[l] > p->room[l] - p->size[l];
+}
+
+/* The room of a list that moves: twice what it needs. */
+static uint32_t room_to_grow(const ki_postings *p, uint32_t need)
+{
+    return room_for(p, need > UINT32_MAX / 2 ? UINT32_MAX : 2 * need, 1);
+}
+
+/* The lists that overflow to the end, which takes `need` positions. */
+static kith_status move_lists(ki_postings *p, const uint32_t *more, uint64_t need, kith_error *err)
+{
+    if (p->positions - p->used < need) {
+        uint64_t positions = p->positions + p->positions / GROWTH;
+        uint32_t *slots;
+        uint8_t *codes;
+        float *factors;
+        if (positions < p->used + need) positions = p->used + need;
+        if (!alloc_rows(p, positions, &slots, &codes, &factors)) return no_memory(p, positions, err);
+        copy_positions(p, 0, p->used, slots, codes, factors, 0);
+        take_rows(p, positions, slots, codes, factors);
+    }
+    for (size_t l = 0; l < p->n_lists; l++) {
+        if (!overflows(p, more, l)) continue;
+        copy_positions(p, p->start[l], ki_layout_padded(p->block, p->size[l]), p->own_slots, p->own_codes,
+                       p->own_factors, p->used);
+        p->gaps += p->room[l];
+        p->start[l] = p->used;
+        p->room[l] = room_to_grow(p, p->size[l] + more[l]);
+        p->used += p->room[l];
+    }
+    return KITH_OK;
+}
+
+kith_status ki_postings_reserve(ki_postings *p, const uint32_t *more, kith_error *err)
+{
+    uint64_t need = 0, gaps = p->gaps;
+    int fits = 1;
+    for (size_t l = 0; l < p->n_lists; l++) {
+        if (!overflows(p, more, l)) continue;
+        fits = 0;
+        need += room_to_grow(p, p->size[l] + more[l]);
+        gaps += p->room[l];
+    }
+    if (fits) return KITH_OK;
+    if (!p->own_slots || gaps > p->positions / MOST_GAPS || need > p->positions / MOST_GAPS)
+        return lay_out(p, more, err);
+    return move_lists(p, more, need, err);
 }
 
 /* ---- Rows in and out ---- */
@@ -233,6 +305,7 @@ kith_status ki_postings_load(ki_postings *p, const char *prefix, const ki_codec 
             p->own_slots = NULL, p->own_codes = NULL, p->own_factors = NULL;
             return ki_fail_nomem(err, n * (sizeof *p->own_slots + p->code_size));
         }
+        p->positions = p->used = n;
     }
     KI_TRY(load_array(prefix, "slots", n, sizeof *p->slots, p->own_slots, store, &view, err));
     p->slots = view;
@@ -292,7 +365,7 @@ kith_status ki_postings_check(const ki_postings *p, const ki_codec *codec, const
 uint64_t ki_postings_bytes(const ki_postings *p)
 {
     size_t row = sizeof *p->slots + p->code_size + p->n_factors * sizeof *p->factors;
-    uint64_t positions = 0;
-    for (size_t l = 0; l < p->n_lists; l++) positions += p->room[l];
+    uint64_t positions = p->positions;
+    for (size_t l = 0; l < p->n_lists && !p->own_slots; l++) positions += p->room[l]; /* mapped */
     return positions * row + p->n_lists * (sizeof *p->start + sizeof *p->size + sizeof *p->room);
 }

@@ -6,11 +6,11 @@
  *     slots    | 7 3 9 . . | 1 . | 4 8 2 6 . |        . : room
  *     codes    | c c c . . | c . | c c c c . |        one code_size each
  *
- * One array instead of one block a list: large pages, one read from a file, no copy when it is mapped. When a
- * list outgrows its room, all are laid out anew with a quarter more room each (twice the memory for that
- * moment). Rows that come evenly are copied a constant number of times each; where they come clustered, list after list
- * overflows on its own, and each time all rows are copied: some hundred us a row at 2,048 lists that come one row at a
- * time, so add such rows in batches. The first rows get exactly the room they need.
+ * One array instead of one block a list: large pages, one read from a file, no copy when it is mapped. A list that
+ * outgrows its room moves to the end of the arrays, to twice the room that it needs, and leaves a gap. The arrays grow by an
+ * eighth for that, and when the gaps are more than a quarter of them, all lists are laid out anew with a quarter more room
+ * each (twice the memory for the moment of either). So a row is copied some constant number of times, whether rows come evenly
+ * or to one list after another. The first rows get exactly the room they need, and files hold neither room nor gaps.
  *
  * Codecs that want blocks of rows (quant/codec.h): every start and room is a multiple of the block, slots included,
  * in memory and in files, where what is beyond a list's size is zero. */
@@ -30,6 +30,9 @@ typedef struct ki_postings {
     uint32_t *own_slots;
     uint8_t *own_codes;
     float *own_factors;
+    uint64_t positions; /* of our own arrays */
+    uint64_t used;      /* of these: up to the end of the last list */
+    uint64_t gaps;      /* of these: left by lists that moved */
 } ki_postings;
 
 /* Empty lists. ki_postings_clear is allowed after a failure. */

@@ -549,6 +549,66 @@ static void test_radii(void **state)
     free(x);
 }
 
+static size_t asked; /* bytes */
+
+static void *counted_alloc(void *ctx, size_t size, size_t align)
+{
+    void *block = NULL;
+    (void)ctx;
+    asked += size;
+    return posix_memalign(&block, align < sizeof(void *) ? sizeof(void *) : align, size) == 0 ? block : NULL;
+}
+
+static void counted_free(void *ctx, void *block)
+{
+    (void)ctx;
+    free(block);
+}
+
+/* Rows that come one at a time, to one list after another: each is copied a few times, not once for each list that
+ * overflows; and lists that moved are what they were, in memory and in files. */
+static void test_rows_that_come_clustered(void **state)
+{
+    (void)state;
+    enum { LISTS = 300, FEW = 20, MORE = 40, DIM = 16 };
+    const kith_allocator allocator = {NULL, counted_alloc, counted_free};
+    for (size_t blocks = 0; blocks < 2; blocks++) {
+        ki_postings lists;
+        ki_codec codec = {.code_size = DIM, .n_factors = 1, .block = blocks ? KI_BLOCK_ROWS : 0};
+        uint32_t more[LISTS], slot = 0;
+        uint8_t code[DIM] = {0};
+        float factor = 0;
+        assert_ok(ki_postings_init(&lists, LISTS, &codec, &allocator, &err), &err);
+        for (size_t l = 0; l < LISTS; l++) more[l] = FEW;
+        assert_ok(ki_postings_reserve(&lists, more, &err), &err);
+        for (size_t l = 0; l < LISTS; l++)
+            for (size_t i = 0; i < FEW; i++, slot++) ki_postings_append(&lists, l, slot, code, &factor);
+        memset(more, 0, sizeof more);
+        asked = 0;
+        for (size_t l = 0; l < LISTS; l++)
+            for (size_t i = 0; i < MORE; i++, slot++) {
+                more[l] = 1;
+                assert_ok(ki_postings_reserve(&lists, more, &err), &err);
+                more[l] = 0;
+                factor = (float)slot;
+                ki_postings_append(&lists, l, slot, code, &factor);
+            }
+        size_t row = DIM + sizeof factor + sizeof slot;
+        assert_true(asked < 30 * row * slot);
+        uint64_t end = 0;
+        for (size_t l = 0; l < LISTS; l++) {
+            assert_int_equal(lists.size[l], FEW + MORE);
+            const uint32_t *slots = ki_postings_slots(&lists, l);
+            for (size_t i = 0; i < FEW + MORE; i++)
+                assert_int_equal(slots[i], i < FEW ? l * FEW + i : LISTS * FEW + l * MORE + i - FEW);
+            if (!blocks) assert_true(ki_postings_codes(&lists, l).factor[FEW] == (float)slots[FEW]);
+            end = lists.start[l] + lists.room[l] > end ? lists.start[l] + lists.room[l] : end;
+        }
+        assert_true(end == lists.used && end <= lists.positions);
+        ki_postings_clear(&lists);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -564,6 +624,7 @@ int main(void)
         cmocka_unit_test(test_max_cell_refused),
         cmocka_unit_test(test_one_end),
         cmocka_unit_test(test_radii),
+        cmocka_unit_test(test_rows_that_come_clustered),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
