@@ -63,12 +63,14 @@ kith_status ki_beam_reserve(ki_beam *beam, size_t nodes, size_t limit, kith_erro
 
 static void forget(ki_beam *beam)
 {
-    if (beam->n_marked < beam->marked_room)
-        for (size_t i = 0; i < beam->n_marked; i++)
-            beam->marks[beam->marked[i] / 64] = beam->barred[beam->marked[i] / 64] = 0;
-    else
+    if (beam->n_marked < beam->marked_room) {
+        for (size_t i = 0; i < beam->n_marked; i++) beam->marks[beam->marked[i] / 64] = 0;
+        for (size_t i = 0; i < beam->n_marked && beam->bars; i++) beam->barred[beam->marked[i] / 64] = 0;
+    } else {
         memset(beam->marks, 0, 2 * ki_bits_words(beam->nodes) * sizeof *beam->marks);
+    }
     beam->n_marked = 0;
+    beam->bars = 0;
 }
 
 void ki_beam_start(ki_beam *beam, size_t limit)
@@ -217,6 +219,7 @@ static inline int counted(ki_beam *beam, const judge *j, uint32_t node)
     if (ki_bits_get(beam->barred, node)) return 0;
     if (j->counts(j->ctx, j->query, node)) return 1;
     (void)mark(beam, beam->barred, node);
+    beam->bars = 1;
     return 0;
 }
 

@@ -10,8 +10,9 @@
  * scored, so that the fetches of one step run under the arithmetic of the other. The price is that a node is
  * chosen one step before everything that is known by then has entered the beam.
  *
- * Visited nodes are marked in a bitset (n / 8 bytes: a million rows fit in the second cache), and a list of what was
- * marked is kept, so that clearing costs as much as the walk touched and not n / 8. */
+ * Visited nodes are marked in a bitset (n / 8 bytes: a million rows fit in the second cache; a second one, of nodes that a filter
+ * bars, is touched in two hops only), and a list of what was marked is kept, so that clearing costs as much as the walk touched
+ * and not n / 8. */
 #ifndef KI_INDEX_GRAPH_BEAM_H
 #define KI_INDEX_GRAPH_BEAM_H
 
@@ -74,6 +75,7 @@ typedef struct ki_beam {
     size_t next;      /* nothing before it is to be expanded */
     uint64_t *marks;  /* [nodes] bits */
     uint64_t *barred; /* [nodes] bits, behind marks: those of which a walk learnt that they do not count */
+    int bars;         /* whether a bit of barred is set */
     size_t nodes;
     uint32_t *marked; /* [marked_room] which bits of either are set, as long as there is room */
     size_t n_marked, marked_room;
