@@ -137,11 +137,20 @@ static int waits_for_body(request *r)
     return length > 0 && length <= SHORT_BODY;
 }
 
+/* Go on behind the head: with the body, which may be empty, or with the answer, where there is one already. */
+static enum MHD_Result read_on(request *r)
+{
+    return r->response && !waits_for_body(r) ? answer_now(r) : MHD_YES;
+}
+
 /* A worker looks at the password; the body waits in the socket until then. 0: not any more. */
 static int prove_later(request *r)
 {
     watch_enter(r->server->watch, r->watched, WATCH_OURS, 0);
-    return work_push(r->server->work, r);
+    r->head_again = 1; /* before the worker has it */
+    if (work_push(r->server->work, r)) return 1;
+    r->head_again = 0;
+    return 0;
 }
 
 /* The head has come. */
@@ -160,7 +169,15 @@ static enum MHD_Result on_head(request *r)
         r->refused = 503;
         answer_refused(r);
     }
-    return r->response && !waits_for_body(r) ? answer_now(r) : MHD_YES;
+    return read_on(r);
+}
+
+/* The head has come before, and what was to be found out about it is known: as with any head, nothing of the body, not even that there is
+ * none, has been told yet. */
+static enum MHD_Result on_head_again(request *r)
+{
+    r->head_again = 0;
+    return read_on(r);
 }
 
 /* A piece of the body. */
@@ -223,14 +240,16 @@ size_t exchange_unescape(void *ctx, struct MHD_Connection *connection, char *wor
     return (size_t)(out - words);
 }
 
-/* Called with the head, then with each piece of the body, then with nothing. */
+/* Called with the head, then with each piece of the body, then with nothing; a connection that was suspended with its head is told of the
+ * head again, so that the call with nothing that comes first is not the end. */
 enum MHD_Result exchange_on_request(void *ctx, struct MHD_Connection *connection, const char *url,
                                     const char *method, const char *version, const char *data, size_t *size,
                                     void **state)
 {
     request *r = *state;
     (void)version;
-    if (r) return *size > 0 ? on_body(r, data, size) : on_end(r);
+    if (r && *size > 0) return on_body(r, data, size);
+    if (r) return r->head_again ? on_head_again(r) : on_end(r);
     *state = r = request_new(ctx, connection, method, url);
     return r ? on_head(r) : MHD_NO;
 }

@@ -34,6 +34,7 @@ typedef struct request {
     size_t drained;          /* bytes of a body that is too long, read and dropped */
     int refused;             /* an HTTP status that was settled before the body had come: 413, 503, 0 */
     int unproven;            /* a password is to be looked at before the body is read */
+    int head_again;          /* it was: the HTTP library tells of the head once more before it reads on */
     int given_away;          /* a worker has it to answer it, or had it */
     char why[512];           /* for the log: what a 500 or 503 does not say */
     struct request *next;    /* in the queue of the workers */

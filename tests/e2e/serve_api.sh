@@ -32,7 +32,7 @@ done
 serve served --token-file tokens --max-body 1 --max-json-depth 8 --max-json-parts 5000 --max-dim 100 --max-batch 10 --max-k 100 --head-time 1
 python3 "$here/serve_hostile.py" "$base" "$(cat token.read)" "$(cat token.write)" "$(cat token.admin)" "$pid"
 stop
-[ "$(find served -maxdepth 1 -name '*.kith' | sort | tr '\n' ' ')" = 'served/album.kith served/cities.kith ' ] || fail "files: $(find .)"
+[ "$(find served -maxdepth 1 -name '[!.]*.kith' | sort | tr '\n' ' ')" = 'served/album.kith served/cities.kith ' ] || fail "files: $(find .)"
 
 # An empty folder is served, and filled.
 mkdir empty

@@ -91,8 +91,7 @@ for form, step in itertools.product(forms, steps):
     status = raw(head(method, path, length=0 if method == "POST" else None))
     asked["names"] += 1
     harmless = status == 200 and re.sub("[?#].*", "", path).rstrip("/") in ("/v1/collections", "/v1/collections/", "", "/v1/jobs") or "?" in path or "#" in path
-    own = status == 200 and step in ("/etc/passwd",) and False
-    assert status in (0, 400, 404, 405) or harmless or own, f"{path}: {status}"
+    assert status in (0, 400, 404, 405) or harmless, f"{path}: {status}"
 for step in steps:  # none of them becomes a collection either, but those that are names
     if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}", step):
         continue
@@ -162,7 +161,10 @@ def head_of(cost, pads, cookie=b""):
 MOST = 8 << 10  # --max-head 8
 for pads, cookie in ((1, b""), (20, b""), (60, b""), (2, b"z" * 1000)):
     for cost, status in ((MOST, 200), (MOST + 1, 431), (40000, 431)):
-        assert raw(head_of(cost, pads, cookie), wait=4, read_all=True) == status, f"{pads} headers, {cost} bytes"
+        answers = [raw(head_of(cost, pads, cookie), wait=4, read_all=True)]
+        while answers[-1] == 0 and cost == 40000 and len(answers) < 5:  # what it never read may reset the connection before the answer is seen
+            answers.append(raw(head_of(cost, pads, cookie), wait=4, read_all=True))
+        assert answers[-1] == status, f"{pads} headers, {cost} bytes: {answers}"
 # In all that is beyond there are some 130 bytes where the library takes the head, but has no room left for an answer to it.
 closed = sum(raw(head_of(cost, 1), wait=4, read_all=True) != 431 for cost in range(MOST + 2, MOST + 2600, 10))
 assert closed <= 15, f"{closed} of 260 heads that are too large were not answered"
@@ -191,6 +193,39 @@ for s in slow[1::2]:  # --head-time 1: those that dribble a head have been close
 assert closed == 30, f"{closed} of 30 slow heads were closed"
 for s in slow:
     s.close()
+
+# ---- passwords: one that is seen for the first time is looked at before the body is read ----
+USERS = 17  # one more than are remembered: asked in turn, each is new
+
+
+def mv(path, body, who, pieces=1, extra=""):
+    """The code of an answer of the Milvus adapter; the body goes with the head, or in pieces behind it."""
+    request = (f"POST /v2/vectordb/{path} HTTP/1.1\r\nHost: {host}:{port}\r\nAuthorization: Bearer {who}\r\nConnection: close\r\n{extra}"
+               f"Content-Length: {len(body)}\r\n\r\n").encode()
+    with socket.create_connection((host, int(port)), timeout=5) as s:
+        s.sendall(request + body if pieces == 1 else request)
+        for i in range(0, len(body) if pieces > 1 else 0, max(1, len(body) // pieces)):
+            time.sleep(0.15)
+            s.sendall(body[i:i + max(1, len(body) // pieces)])
+        answer = b"".join(iter(lambda: s.recv(4096), b""))
+    return json.loads(answer.split(b"\r\n\r\n")[-1]).get("code")
+
+
+whole = b'{"collectionName":"cities"}'
+for i in range(USERS):
+    assert mv("users/create", b'{"userName":"u%d","password":"secret%d"}' % (i, i), admin) == 0
+    assert mv("users/grant_role", b'{"userName":"u%d","roleName":"admin"}' % i, admin) == 0
+for turn, pieces in ((0, 1), (1, 2), (2, 1)):
+    for i in range(USERS if turn < 2 else 4):
+        began, who = time.monotonic(), f"u{i}:secret{i}"
+        if turn == 2:  # as new as the others: no body at all, one that is no JSON, one that is waited for, a wrong password
+            code, good = ((mv("collections/list", b"", who), 0), (mv("collections/describe", b"{", who), 1801),
+                          (mv("collections/describe", whole, who, 2, "Expect: 100-continue\r\n"), 0), (mv("collections/describe", whole, who + "x"), 1800))[i]
+        else:
+            code, good = mv("collections/describe", whole, who, pieces), 0
+        assert code == good and time.monotonic() - began < 2, f"user {i}, turn {turn}: {code}, {time.monotonic() - began:.1f} s"
+        time.sleep(0.03)  # so many passwords are looked at in a second, not more
+assert raw(head("GET", "/v2/vectordb/collections/list").replace(admin.encode(), b"u4:secret4")) == 405  # nor has this one a body
 
 assert asked["names"] >= 500 and asked["cases"] >= 400, asked
 time.sleep(0.3)
