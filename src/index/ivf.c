@@ -65,6 +65,7 @@
  */
 #include "index/ivf_internal.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -609,6 +610,8 @@ static kith_status ivf_load(ki_structure *structure, ki_store *store, int mapped
 static kith_status check_radii(const ki_ivf *ivf, kith_error *err)
 {
     size_t dim = ivf->base.env->dim;
+    double lost =
+        sqrt((double)dim * (double)FLT_MIN); /* squares that underflowed, in radii of early versions */
     for (size_t c = 0; c < ivf->n_cells; c++) {
         const float *centroid = ivf->centroids + c * dim;
         const float *rows = ki_codec_f32_rows(ivf->base.env->codec, ki_postings_codes(&ivf->lists, c));
@@ -618,7 +621,7 @@ static kith_status check_radii(const ki_ivf *ivf, kith_error *err)
                 double apart = (double)rows[i * dim + d] - (double)centroid[d];
                 sum += apart * apart;
             }
-            if (sqrt(sum) > (double)ivf->radius[c])
+            if (sqrt(sum) > (double)ivf->radius[c] + lost)
                 return ki_fail(err, KITH_CORRUPT, "I6: row %zu of cell %zu is %g away, the radius is %g", i,
                                c, sqrt(sum), (double)ivf->radius[c]);
         }

@@ -39,10 +39,10 @@ void ki_ivf_cells_clear(ki_ivf *ivf)
     ivf->trained_spread = 0;
 }
 
-/* The square of a float32 sum of dim terms may be too small by this factor at most. */
+/* A float32 sum of dim squares may be too small by this factor at most, and by what underflowed. */
 static float rounded_up(float d2, size_t dim)
 {
-    return d2 * (1 + (float)(dim + 4) * 0x1p-23f);
+    return d2 * (1 + (float)(dim + 4) * 0x1p-23f) + (float)dim * FLT_MIN;
 }
 
 float ki_ivf_cells_distance(const ki_ivf *ivf, const float *x, size_t cell)
