@@ -21,6 +21,13 @@ struct ki_store;
 void ki_center_of_rows(float *center, const float *x, size_t n, size_t dim);
 void ki_center_of_origins(float *center, const float *x, size_t n, size_t dim);
 
+/* Whether the distance of a query of squared length length2 to an origin, as a product told it, is to be measured: it is off by
+ * some 2^-22 of length2, and by no more than 2^-14 of itself where not. To measure is to read the origin. */
+static inline int ki_distance_is_rough(float length2, float distance)
+{
+    return !(length2 <= 256 * distance);
+}
+
 /* The section PREFIX.center, f32 [dim]. load: KITH_CORRUPT where it holds NaN or infinity; center is undefined on failure. */
 kith_status ki_center_save(const float *center, size_t dim, const char *prefix,
                            struct ki_store_writer *writer, kith_error *err);

@@ -11,7 +11,7 @@
  * The last term knows no query: it is computed once, when the row is encoded, and kept as the row's factor, one float32.
  * The tables of -2 (q - o).y know no cell: they serve all cells of a query, where the paper's tables of |q - c - y|^2 are made
  * anew for each. Tables and factor cancel where q and c are far from o; what is lost is about 2^-23 |q - o| |y|, far below the
- * error of the quantiser. The first term is measured anew for each cell: the one by which the cell was chosen may be off by
+ * error of the quantiser. The first term is measured anew where the query is long: the one by which the cell was chosen may be off by
  * 2^-23 |q|^2.
  *
  * Residual, DOT: -(q.(c + y)) = -(q.c) - q.y, no factor.
@@ -55,6 +55,7 @@ typedef struct pq_codec {
 typedef struct pq_scorer {
     ki_scorer base;
     float distance; /* of the query to the origin; 0 in plain codecs */
+    float length2;  /* of the query, where there are factors */
     float *tables;  /* [m][ks] */
     float *query;   /* [dim] */
     float *centred; /* [dim]: less the centre */
@@ -105,9 +106,15 @@ void ki_pq_codec_tables(const ki_codec *codec, const float *query, float *centre
     c->pq->kernels->scale_f32(tables, 2, c->pq->m * c->pq->ks);
 }
 
-float ki_pq_codec_distance(const ki_codec *codec, const float *query, const float *origin, float distance)
+float ki_pq_codec_length2(const ki_codec *codec, const float *query)
 {
-    if (codec->n_factors == 0) return distance;
+    return ki_pq_codec_pq(codec)->kernels->dot_f32(query, query, codec->dim);
+}
+
+float ki_pq_codec_distance(const ki_codec *codec, const float *query, float length2, const float *origin,
+                           float distance)
+{
+    if (codec->n_factors == 0 || !ki_distance_is_rough(length2, distance)) return distance;
     return ki_pq_codec_pq(codec)->kernels->l2sq_f32(query, origin, codec->dim);
 }
 
@@ -118,7 +125,9 @@ static void scorer_query(ki_scorer *scorer, const float *query)
     s->scored = 0;
     s->bounds = BOUNDS_LATER;
     ki_pq_codec_tables(scorer->codec, query, s->centred, s->tables);
-    if (scorer->codec->n_factors) memmove(s->query, query, scorer->codec->dim * sizeof *query);
+    if (scorer->codec->n_factors == 0) return;
+    memmove(s->query, query, scorer->codec->dim * sizeof *query);
+    s->length2 = ki_pq_codec_length2(scorer->codec, query);
 }
 
 static void scorer_row(ki_scorer *scorer, const uint8_t *code, const float *factor, const float *origin)
@@ -131,7 +140,7 @@ static void scorer_row(ki_scorer *scorer, const uint8_t *code, const float *fact
 static void scorer_rebase(ki_scorer *scorer, const float *origin, float distance)
 {
     pq_scorer *s = (pq_scorer *)scorer;
-    s->distance = ki_pq_codec_distance(scorer->codec, s->query, origin, distance);
+    s->distance = ki_pq_codec_distance(scorer->codec, s->query, s->length2, origin, distance);
 }
 
 /* ---- bounds ---- */

@@ -28,7 +28,10 @@ void ki_pq_codec_origins(ki_codec *codec, const float *origins, size_t n);
 /* The tables of a query, [m][ks]: of whole rows, or the part of those of residuals that serves all cells. centred[dim]: scratch. */
 void ki_pq_codec_tables(const ki_codec *codec, const float *query, float *centred, float *tables);
 
-/* The distance of a query to an origin that scores are to be added to: measured under L2SQ, else the given one. */
-float ki_pq_codec_distance(const ki_codec *codec, const float *query, const float *origin, float distance);
+/* The squared length of a query, and its distance to an origin that scores are to be added to: under L2SQ measured where the given
+ * one is rough. */
+float ki_pq_codec_length2(const ki_codec *codec, const float *query);
+float ki_pq_codec_distance(const ki_codec *codec, const float *query, float length2, const float *origin,
+                           float distance);
 
 #endif

@@ -41,6 +41,7 @@
 typedef struct fs_scorer {
     ki_scorer base;
     float distance; /* of the query to the origin; 0 in plain codecs */
+    float length2;  /* of the query, where there are factors */
     float scale, bias;
     float *tables;    /* [m][16] */
     float *query;     /* [dim] */
@@ -72,7 +73,9 @@ static void scorer_query(ki_scorer *scorer, const float *query)
     s->distance = 0;
     ki_pq_codec_tables(scorer->codec, query, s->centred, s->tables);
     pq->kernels->pq4_tables(s->tables, pq->m, most < MOST ? most : MOST, s->entries, &s->scale, &s->bias);
-    if (scorer->codec->n_factors) memmove(s->query, query, pq->dim * sizeof *query);
+    if (scorer->codec->n_factors == 0) return;
+    memmove(s->query, query, pq->dim * sizeof *query);
+    s->length2 = ki_pq_codec_length2(scorer->codec, query);
 }
 
 static void scorer_row(ki_scorer *scorer, const uint8_t *code, const float *factor, const float *origin)
@@ -85,7 +88,7 @@ static void scorer_row(ki_scorer *scorer, const uint8_t *code, const float *fact
 static void scorer_rebase(ki_scorer *scorer, const float *origin, float distance)
 {
     fs_scorer *s = (fs_scorer *)scorer;
-    s->distance = ki_pq_codec_distance(scorer->codec, s->query, origin, distance);
+    s->distance = ki_pq_codec_distance(scorer->codec, s->query, s->length2, origin, distance);
 }
 
 static void scan(const fs_scorer *s, ki_codes codes, size_t first, size_t n, float *out)
