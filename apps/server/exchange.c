@@ -188,7 +188,7 @@ static enum MHD_Result on_body(request *r, const char *data, size_t *size)
     r->paused = 0;
     if (r->import) {
         *size -= import_take(r, data, *size);
-        return MHD_YES;
+        return r->drained <= r->server->options.max_body ? MHD_YES : MHD_NO;
     }
     int dropped = r->refused || r->response || !takes_body(r);
     if (dropped) r->drained += *size; /* so that the answer is read, but not for ever */

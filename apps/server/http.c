@@ -58,8 +58,8 @@ int http_is(request *r, const char *type)
     return strncasecmp(given, type, length) == 0 && strchr("; \t", given[length]);
 }
 
-/* Whether a text is small enough to be parsed: what stands in strings does not count. */
-static int json_is_modest(const char *json, size_t size, size_t most_depth, size_t most_parts)
+/* What stands in strings does not count. */
+int http_text_is_modest(const char *json, size_t size, size_t most_depth, size_t most_parts, size_t *counted)
 {
     size_t depth = 0, parts = 0;
     for (size_t i = 0; i < size; i++) {
@@ -78,13 +78,15 @@ static int json_is_modest(const char *json, size_t size, size_t most_depth, size
         }
         if (parts > most_parts) return 0;
     }
+    *counted = parts;
     return 1;
 }
 
 int http_body_is_modest(request *r)
 {
     const server_options *o = &r->server->options;
-    return json_is_modest(r->body, r->body_size, o->max_json_depth, o->max_json_parts);
+    size_t parts;
+    return http_text_is_modest(r->body, r->body_size, o->max_json_depth, o->max_json_parts, &parts);
 }
 
 int http_json_is_modest(request *r)

@@ -63,6 +63,9 @@ const char *http_header(request *r, const char *name);
 /* Whether the body, by its Content-Type, is of this kind. */
 int http_is(request *r, const char *type);
 
+/* Whether a text of JSON has at most so many levels and tokens, before it is parsed. Out: *parts, how many tokens, where it has. */
+int http_text_is_modest(const char *json, size_t size, size_t most_depth, size_t most_parts, size_t *parts);
+
 /* Whether depth and number of tokens of a body of JSON are within the server's bounds. */
 int http_body_is_modest(request *r);
 

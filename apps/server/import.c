@@ -7,6 +7,8 @@
 #include <string.h>
 #include <time.h>
 
+#include <kith/fusion.h>
+
 #include "../common/fail.h"
 #include "../common/row_request.h"
 #include "server_state.h"
@@ -14,8 +16,18 @@
 enum {
     BLOCK =
         8 << 20, /* bytes; some thousand rows a batch, so that its fsync is a small part of it. Arbitrary */
-    LONGEST_LINE = 8 << 20, /* bytes of a row of JSON */
-    LOOKS_A_SECOND = 5      /* for a cancel, and for rows that came but fill no block */
+    PAYLOAD =
+        3 *
+        KITH_COLLECTION_MAX_PAYLOAD, /* bytes of one in a line: \u00e4 is three times as long as what it stands for */
+    PAYLOAD_PARTS =
+        3 * KITH_COLLECTION_MAX_PAYLOAD / 4, /* tokens: there are two in three bytes at the most, `[],` */
+    NUMBER = 32,      /* bytes of a component of a vector, with what stands around it */
+    OTHERS = 1 << 16, /* bytes of a line, and tokens of it, beside payload and vectors */
+    BATCH_PARTS =
+        1
+        << 20, /* tokens that are parsed before they are put: rows of usual vectors fill a block first. Arbitrary */
+    LARGE = 1 << 20,   /* bytes of an import that is worth a look for memory to give back */
+    LOOKS_A_SECOND = 5 /* for a cancel, and for rows that came but fill no block */
 };
 
 typedef struct block {
@@ -30,7 +42,8 @@ struct import {
     int is_floats;
     row_mode mode;
     size_t dim;
-    int64_t next_key; /* of floats: of the next row; 0: the next free one each */
+    size_t longest, most_parts; /* of a line of JSON: its bytes and tokens */
+    int64_t next_key;           /* of floats: of the next row; 0: the next free one each */
     pthread_t thread;
     /* With the lock: */
     pthread_mutex_t lock;
@@ -68,17 +81,62 @@ static size_t next_row(const import *im, const char *bytes, size_t size, size_t 
     return *used;
 }
 
-static kith_status put_line(import *im, const char *line, size_t size, row_scratch *scratch, kith_error *err)
+/* Rows of JSON that were parsed. */
+typedef struct parsed {
+    json_t **rows;
+    size_t n, room, parts;
+} parsed;
+
+static void parsed_clear(parsed *p)
+{
+    for (size_t i = 0; i < p->n; i++) json_decref(p->rows[i]);
+    free(p->rows);
+}
+
+static kith_status parse_line(const import *im, const char *line, size_t size, parsed *p, kith_error *err)
 {
     json_error_t fault;
-    int64_t key;
+    size_t parts;
     while (size > 0 && (line[size - 1] == '\n' || line[size - 1] == '\r')) size--;
     if (size == 0) return common_fail(err, KITH_INVALID, "an empty line");
+    if (size > im->longest) return common_fail(err, KITH_INVALID, "longer than %zu bytes", im->longest);
+    if (!http_text_is_modest(line, size, im->r->server->options.max_json_depth, im->most_parts, &parts))
+        return common_fail(err, KITH_INVALID, "nested deeper than %zu, or of more than %zu parts",
+                           im->r->server->options.max_json_depth, im->most_parts);
+    if (p->n == p->room) {
+        size_t room = 2 * p->room + 64;
+        json_t **grown = realloc(p->rows, room * sizeof *grown);
+        if (!grown) return common_fail_nomem(err);
+        p->rows = grown;
+        p->room = room;
+    }
     json_t *row = json_loadb(line, size, JSON_REJECT_DUPLICATES, &fault);
     if (!row) return common_fail(err, KITH_INVALID, "no JSON: %s", fault.text);
-    kith_status status = row_request_put(im->l.collection, row, im->mode, scratch, &key, err);
-    json_decref(row);
+    p->rows[p->n++] = row;
+    p->parts += parts;
+    return KITH_OK;
+}
+
+/* Name the row that an error is about: the one behind `rows` of this batch. */
+static kith_status name_row(const import *im, uint64_t rows, kith_status status, kith_error *err)
+{
+    kith_error copy = *err;
+    snprintf(err->message, sizeof err->message, "row %llu: %.400s", (unsigned long long)(im->rows + rows),
+             copy.message);
     return status;
+}
+
+/* Parse whole rows of bytes[size], as many as a batch may have. Out: how many bytes they took. */
+static kith_status parse_rows(const import *im, const char *bytes, size_t size, size_t *taken, parsed *p,
+                              kith_error *err)
+{
+    size_t used;
+    for (*taken = 0; p->parts < BATCH_PARTS && next_row(im, bytes + *taken, size - *taken, &used) > 0;
+         *taken += used) {
+        kith_status status = parse_line(im, bytes + *taken, used, p, err);
+        if (status != KITH_OK) return name_row(im, p->n, status, err);
+    }
+    return KITH_OK;
 }
 
 static kith_status put_floats(import *im, const char *bytes, kith_error *err)
@@ -88,47 +146,52 @@ static kith_status put_floats(import *im, const char *bytes, kith_error *err)
     return kith_collection_put(im->l.collection, KITH_ROW_PAYLOAD | KITH_ROW_VECTOR, &row, NULL, err);
 }
 
-/* Put all whole rows of bytes[size] in one batch. Out: how many bytes they took. */
-static kith_status put_batch(import *im, const char *bytes, size_t size, size_t *taken, kith_error *err)
+/* Put the rows that were parsed, or all whole ones of floats in bytes[size], in one batch. Out: how many bytes the latter took. */
+static kith_status put_batch(import *im, const parsed *p, const char *bytes, size_t size, size_t *taken,
+                             kith_error *err)
 {
     row_scratch scratch = {0};
     uint64_t rows = 0;
+    int64_t key;
     size_t used;
     kith_status status = kith_collection_begin(im->l.collection, err);
-    for (*taken = 0; status == KITH_OK && next_row(im, bytes + *taken, size - *taken, &used) > 0;
-         *taken += used) {
-        status = im->is_floats ? put_floats(im, bytes + *taken, err)
-                               : put_line(im, bytes + *taken, used, &scratch, err);
-        if (status != KITH_OK) {
-            kith_error copy = *err;
-            snprintf(err->message, sizeof err->message, "row %llu: %.400s",
-                     (unsigned long long)(im->rows + rows), copy.message);
-            break;
-        }
-        rows++;
+    if (status != KITH_OK) return status;
+    for (; status == KITH_OK && rows < p->n; rows += status == KITH_OK)
+        status = row_request_put(im->l.collection, p->rows[rows], im->mode, &scratch, &key, err);
+    if (im->is_floats) *taken = 0;
+    while (im->is_floats && status == KITH_OK && next_row(im, bytes + *taken, size - *taken, &used) > 0) {
+        status = put_floats(im, bytes + *taken, err);
+        *taken += used;
+        rows += status == KITH_OK;
     }
     row_scratch_clear(&scratch);
-    if (status == KITH_OK) status = kith_collection_commit(im->l.collection, err);
+    status =
+        status == KITH_OK ? kith_collection_commit(im->l.collection, err) : name_row(im, rows, status, err);
     kith_collection_rollback(im->l.collection);
     if (status == KITH_OK) im->rows += rows;
     return status;
 }
 
-/* The same, taking turns with requests that write. */
+/* The same, taking turns with requests that write: who waits for the turn waits for no more than the batch, so rows are parsed before. */
 static kith_status put_rows(import *im, const char *bytes, size_t size, size_t *taken, kith_error *err)
 {
     shelf *s = job_server(im->job)->shelf;
-    shelf_begin_turn(s, &im->l);
-    kith_status status = put_batch(im, bytes, size, taken, err);
-    shelf_end_turn(s, &im->l);
+    parsed p = {0};
+    kith_status status = im->is_floats ? KITH_OK : parse_rows(im, bytes, size, taken, &p, err);
+    if (status == KITH_OK && (im->is_floats || p.n > 0)) {
+        shelf_begin_turn(s, &im->l);
+        status = put_batch(im, &p, bytes, size, taken, err);
+        shelf_end_turn(s, &im->l);
+    }
+    parsed_clear(&p);
     return status;
 }
 
 static kith_status keep_rest(import *im, const char *bytes, size_t size, kith_error *err)
 {
-    if (!im->is_floats && size > LONGEST_LINE)
-        return common_fail(err, KITH_INVALID, "row %llu: longer than %d bytes", (unsigned long long)im->rows,
-                           LONGEST_LINE);
+    if (!im->is_floats && size > im->longest)
+        return common_fail(err, KITH_INVALID, "row %llu: longer than %zu bytes", (unsigned long long)im->rows,
+                           im->longest);
     memmove(im->rest.bytes, bytes, size);
     im->rest.size = size;
     return KITH_OK;
@@ -137,7 +200,7 @@ static kith_status keep_rest(import *im, const char *bytes, size_t size, kith_er
 /* Work in the block at hand, behind what was left of the one before. */
 static kith_status work_in(import *im, kith_error *err)
 {
-    size_t taken = 0;
+    size_t taken = 0, done = 0;
     size_t size = im->rest.size + im->at_work.size;
     if (size > im->rest_room) {
         char *grown = realloc(im->rest.bytes, size);
@@ -147,8 +210,12 @@ static kith_status work_in(import *im, kith_error *err)
     }
     memcpy(im->rest.bytes + im->rest.size, im->at_work.bytes, im->at_work.size);
     im->bytes += im->at_work.size;
-    kith_status status = put_rows(im, im->rest.bytes, size, &taken, err);
-    if (status == KITH_OK) status = keep_rest(im, im->rest.bytes + taken, size - taken, err);
+    kith_status status;
+    do {
+        status = put_rows(im, im->rest.bytes + done, size - done, &taken, err);
+        done += taken;
+    } while (status == KITH_OK && taken > 0 && done < size && !im->is_floats);
+    if (status == KITH_OK) status = keep_rest(im, im->rest.bytes + done, size - done, err);
     if (status == KITH_OK && im->is_last && im->rest.size > 0)
         status = common_fail(err, KITH_INVALID, "the last row is cut short");
     job_tell(im->job, "importing", im->bytes, im->total_bytes);
@@ -217,6 +284,7 @@ static void *run(void *ctx)
     if (status == KITH_OK && !im->is_last)
         status = common_fail(&err, KITH_CANCELLED, im->abandoned ? "the connection broke off" : "cancelled");
     shelf_return(job_server(im->job)->shelf, &im->l);
+    if (im->bytes > LARGE) job_give_memory_back();
     im->status = status;
     im->err = err;
     job_close(im->job, status, json_pack("{sI}", "rows", (json_int_t)im->rows), &err);
@@ -249,6 +317,19 @@ static int read_head(import *im)
     return 1;
 }
 
+/* What a line may be: a payload and a vector of each field. */
+static void bound_line(import *im)
+{
+    const server_options *o = &im->r->server->options;
+    kith_vector_field fields[KITH_COLLECTION_MAX_VECTOR_FIELDS];
+    size_t n = KITH_COLLECTION_MAX_VECTOR_FIELDS, components = im->dim ? im->dim : o->max_dim;
+    if (kith_collection_vector_fields(im->l.collection, fields, &n, NULL) != KITH_OK) n = 0;
+    for (size_t i = 0; i < n; i++) components += fields[i].dim;
+    im->longest = PAYLOAD + OTHERS + NUMBER * components;
+    im->most_parts = PAYLOAD_PARTS + OTHERS + components;
+    if (im->most_parts > o->max_json_parts) im->most_parts = o->max_json_parts;
+}
+
 static kith_status open_import(import *im, kith_error *err)
 {
     request *r = im->r;
@@ -257,6 +338,7 @@ static kith_status open_import(import *im, kith_error *err)
     im->dim = kith_collection_dim(im->l.collection);
     if (im->is_floats && im->dim == 0)
         return common_fail(err, KITH_UNTRAINED, "the collection has no dim yet");
+    bound_line(im);
     im->fill.bytes = malloc(BLOCK);
     im->at_work.bytes = malloc(BLOCK);
     if (!im->fill.bytes || !im->at_work.bytes) return common_fail_nomem(err);

@@ -12,7 +12,8 @@ typedef struct import import;
 /* The head of a request is there: r->import, or NULL and the answer was given. */
 void import_begin(request *r);
 
-/* A piece of the body. Out: how much of it was taken; what was not comes again when the connection is resumed. */
+/* A piece of the body. Out: how much of it was taken; what was not comes again when the connection is resumed. What comes after a failure is
+ * dropped and counted in r->drained. */
 size_t import_take(request *r, const char *data, size_t size);
 
 /* The body is complete. 1: the answer was given; 0: the connection is suspended until there is one. */

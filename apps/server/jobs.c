@@ -154,7 +154,7 @@ void job_close(job *j, kith_status status, json_t *result, const kith_error *err
 
 /* A job works on a thread of its own, so in whichever arena of malloc that thread is given, and glibc keeps what is freed
  * there: without this each arena in turn would come to hold as much as the largest job took. */
-static void give_memory_back(void)
+void job_give_memory_back(void)
 {
 #ifdef __GLIBC__
     malloc_trim(0);
@@ -168,7 +168,7 @@ static void *run(void *ctx)
     json_t *result = NULL;
     kith_status status = j->work(j, j->ctx, &result, &err);
     j->release(j->ctx);
-    give_memory_back();
+    job_give_memory_back();
     job_close(j, status, result, &err);
     return NULL;
 }

@@ -1,5 +1,6 @@
 """serve_api.py BASE ALBUM PICTURE PID - the interface of `kith serve`, each operation of its OpenAPI document at least once, each
 answer held against it. The server, process PID, serves a folder with the collection ALBUM of pictures, and everybody may write."""
+import http.client
 import json
 import math
 import random
@@ -350,6 +351,40 @@ assert ask("POST", bulk, b"", kind="application/x-ndjson")["rows"] == 0
 for wrong, row in ((lines + "{\n", 499), ('{"key":1}\n\n', 1), ('{"key":1,"vector":[1]}', 0), ("[1]\n", 0), ('{"key":0}\n', 0)):
     got = ask("POST", bulk, wrong.encode(), kind="application/x-ndjson", status=400)
     assert got["detail"].startswith(f"row {row}:"), got
+# A line is bounded before it is parsed, so neither time nor memory is much; one with as large a payload as may be is not refused.
+def anonymous():
+    return int(re.search(r"RssAnon:\s+(\d+)", open(f"/proc/{pid}/status").read())[1]) >> 10
+
+
+before, began = anonymous(), time.monotonic()
+for long, why in ((b'{"payload":{"a":[' + b"{}," * 2_600_000 + b"{}]}}", "longer than"), (b'{"payload":{"a":[' + b"{}," * 600_000 + b"{}]}}\n", "parts"),
+                  (b'{"key":1,"payload":{"a":' + b"[" * 70 + b"]" * 70 + b"}}\n", "deeper")):
+    got = ask("POST", bulk, chunks(b'{"key":5001}\n' + long, 1 << 20), kind="application/x-ndjson", status=400)["detail"]
+    assert got.startswith("row 1:") and why in got, got
+assert time.monotonic() - began < 5 and anonymous() < before + 64, f"{time.monotonic() - began:.1f} s, {before} MB and then {anonymous()} MB"
+line = json.dumps({"key": 5001, "payload": {"words": "\u00e4" * 520_000}}).encode() + b"\n"
+assert ask("POST", bulk, line + b"{}\n", kind="application/x-ndjson")["rows"] == 2
+assert ask("POST", "/v1/collections/many/rows/delete", {"keys": [5001, 5002]})["deleted"] == 2
+
+# What comes behind a row that is refused is read for a while, so that the answer is seen, not for ever. The job has it, too.
+sent = 0
+
+
+def rest():
+    global sent
+    yield b"no JSON\n"
+    for _ in range(1000):
+        sent += 1
+        yield b"x" * (1 << 20)
+
+
+try:
+    sender = http.client.HTTPConnection(client.host, timeout=20)
+    sender.request("POST", bulk, body=rest(), headers={"Content-Type": "application/x-ndjson"})
+    raise AssertionError("all of it was taken")
+except OSError:
+    assert 50 < sent < 150, f"{sent} MB were read"  # --max-body 64, and what lies in the buffers
+assert ask("GET", "/v1/jobs")["jobs"][0]["error"].startswith("row 0:"), ask("GET", "/v1/jobs")["jobs"][0]
 assert "cut short" in ask("POST", bulk, floats(vectors[:1]) + b"xy", kind="application/x-float32", status=400)["detail"]
 ask("POST", bulk + "?mode=insert", b'{"key":1}', kind="application/x-ndjson", status=409)
 ask("POST", bulk, b"x", kind="text/plain", status=415)
