@@ -1,21 +1,34 @@
 // The server's interface, as far as the page needs it.
 import { say } from "./words.js";
+import { parse, stringify } from "./exact.js";
 
 const login = document.getElementById("login");
 
-function askToken() {
-  return new Promise((resolve) => {
+// One dialog for all that wait for a token. Whoever closes it without one gets an error in place of the dialog again.
+let asking;
+function askToken(wasWrong) {
+  asking ??= new Promise((resolve, reject) => {
+    document.getElementById("token-wrong").hidden = !wasWrong;
     login.addEventListener("close", () => {
+      asking = undefined;
       const token = document.getElementById("token").value.trim();
-      document.cookie = `kith_token=${encodeURIComponent(token)}; SameSite=Strict; path=/`;
+      if (login.returnValue !== "use" || !token) {
+        reject(new Error(say.tokenNeeded));
+        return;
+      }
+      const secure = location.protocol === "https:" ? "; Secure" : "";
+      document.cookie = `kith_token=${encodeURIComponent(token)}; SameSite=Strict; path=/${secure}`;
+      document.getElementById("token").value = "";
       resolve();
     }, { once: true });
+    login.returnValue = "";
     login.showModal();
   });
+  return asking;
 }
 
 // Fetch JSON; asks for a token when the server wants one. Throws an Error whose message is for people.
-async function ask(path, options) {
+async function ask(path, options, hasAsked = false) {
   let response;
   try {
     response = await fetch(path, options);
@@ -23,11 +36,11 @@ async function ask(path, options) {
     throw new Error(say.unreachable);
   }
   if (response.status === 401) {
-    await askToken();
-    return ask(path, options);
+    await askToken(hasAsked);
+    return ask(path, options, true);
   }
   if (response.status === 204) return {};
-  const body = await response.json().catch(() => ({}));
+  const body = await response.text().then(parse).catch(() => ({}));
   if (!response.ok) throw new Error(response.status === 415 ? say.noPicture : body.detail ?? `HTTP ${response.status}`);
   return body;
 }
@@ -47,7 +60,7 @@ async function search(path, options) {
   return answer;
 }
 
-const json = (value) => ({ method: "POST", body: JSON.stringify(value), headers: { "Content-Type": "application/json" } });
+const json = (value) => ({ method: "POST", body: stringify(value), headers: { "Content-Type": "application/json" } });
 const file = (blob) => ({ method: "POST", body: blob, headers: { "Content-Type": "application/octet-stream" } });
 
 export const searchPicture = (collection, blob, k, filter) =>

@@ -2,6 +2,7 @@
 import { language, say, translate } from "./words.js";
 import * as api from "./api.js";
 import { crop } from "./cropper.js";
+import { stringify, whole } from "./exact.js";
 import { show } from "./views.js";
 
 const $ = (id) => document.getElementById(id);
@@ -14,6 +15,7 @@ const state = {
   like: [], unlike: [], // rows {key, path}
   k: PAGE,
   results: [],
+  least: undefined,     // score that a result must have to be shown; undefined: the slider was not moved
   most: PAGE,           // results that the server gives
   turn: 0,              // of the last search: answers to older ones are dropped
   picked: new Map(),    // rows that are selected, by key
@@ -40,9 +42,7 @@ async function copy(text) {
 
 function chip(source, name, minus, remove) {
   const li = document.createElement("li");
-  const img = document.createElement("img");
-  img.src = source;
-  img.alt = "";
+  if (source) li.append(Object.assign(document.createElement("img"), { src: source, alt: "" }));
   const label = document.createElement("span");
   label.textContent = (minus ? "− " : "") + name;
   const button = document.createElement("button");
@@ -51,7 +51,7 @@ function chip(source, name, minus, remove) {
   button.setAttribute("aria-label", say.remove(name));
   button.addEventListener("click", remove);
   li.className = minus ? "minus" : "";
-  li.append(img, label, button);
+  li.append(label, button);
   return li;
 }
 
@@ -66,7 +66,7 @@ function drawQuery() {
   }));
   for (const list of ["like", "unlike"])
     for (const row of state[list])
-      chips.push(chip(api.thumbnail(state.collection, row.key), row.path, list === "unlike", () => {
+      chips.push(chip(hasPictures() && api.thumbnail(state.collection, row.key), row.path, list === "unlike", () => {
         state[list] = state[list].filter((r) => r !== row);
         search();
       }));
@@ -75,6 +75,7 @@ function drawQuery() {
   $("crop").hidden = state.pictures.length === 0;
 }
 
+const hasPictures = () => all.find((c) => c.name === state.collection)?.pictures;
 const isAsked = () => state.like.length > 0 || state.pictures.some((picture) => !picture.minus);
 const onlyRows = (like) => ({ pictures: [], like, unlike: [], k: PAGE });
 
@@ -101,7 +102,7 @@ function keepAddress(replace) {
   if (hash !== location.hash) history[replace ? "replaceState" : "pushState"](null, "", hash);
 }
 
-const rowsOf = (text) => (text ?? "").split(",").filter((key) => /^[1-9]\d*$/.test(key)).map((key) => ({ key: Number(key), path: `№ ${key}` }));
+const rowsOf = (text) => (text ?? "").split(",").filter((key) => /^[1-9]\d*$/.test(key)).map((key) => ({ key: whole(key), path: `№ ${key}` }));
 
 function readAddress() {
   const parts = new URLSearchParams(location.hash.slice(1));
@@ -204,7 +205,7 @@ function card(row) {
   const li = $("hit").content.firstElementChild.cloneNode(true);
   translate(li);
   li.dataset.key = row.key;
-  li.querySelector("img").src = api.thumbnail(state.collection, row.key);
+  if (hasPictures()) li.querySelector("img").src = api.thumbnail(state.collection, row.key);
   const picture = li.querySelector(".picture");
   picture.setAttribute("aria-label", say.searchFrom(row.path));
   picture.addEventListener("click", () => searchFrom(row));
@@ -219,9 +220,10 @@ function card(row) {
     $("download").disabled = state.picked.size === 0;
   });
   li.querySelector(".copies").textContent = row.copies ? say.copies(row.copies) : "";
-  const source = all.find((c) => c.name === state.collection);
-  if (!source?.pictures) for (const e of li.querySelectorAll(".open, img")) e.remove();
-  if (!source?.pictures) picture.textContent = row.path;
+  if (!hasPictures()) {
+    for (const e of li.querySelectorAll(".open, img")) e.remove();
+    picture.textContent = row.path;
+  }
   li.querySelectorAll(".open").forEach((a) => { a.href = api.original(state.collection, row.key); });
   li.querySelector(".like").addEventListener("click", () => addExample("like", row));
   li.querySelector(".unlike").addEventListener("click", () => addExample("unlike", row));
@@ -249,13 +251,25 @@ function fold(rows) {
 }
 
 function similarEnough() {
-  const rows = state.results.filter((row) => row.score >= Number($("similarity").value));
+  const rows = state.results.filter((row) => state.least === undefined || row.score >= state.least);
   if ($("collapse").checked) return fold(rows);
   for (const row of rows) row.copies = 0;
   return rows;
 }
 
+// The slider goes from the least score of the results to the greatest: under dot and cosine they are below 0, too.
+function drawSlider() {
+  const scores = state.results.map((row) => row.score).concat(state.least ?? []);
+  const low = Math.floor(Math.min(...scores) * 100) / 100, high = Math.ceil(Math.max(...scores) * 100) / 100;
+  const slider = $("similarity");
+  slider.disabled = scores.length === 0;
+  if (scores.length > 0)
+    Object.assign(slider, { min: low, max: high, step: high - low > 4 ? ((high - low) / 200).toPrecision(2) : 0.01, value: state.least ?? low });
+  $("least").textContent = state.least?.toFixed(2) ?? "—";
+}
+
 function drawResults() {
+  drawSlider();
   const rows = similarEnough();
   const cards = new Map([...$("grid").children].map((li) => [li.dataset.key, li]));
   const same = (row) => {
@@ -267,7 +281,7 @@ function drawResults() {
     li.dataset.score = `${row.score} ${row.copies}`;
     return li;
   }));
-  if (isAsked()) report(rows.length > 0 ? say.found(rows.length) : say.none);
+  if (isAsked()) report(rows.length === 0 ? say.none : hasPictures() ? say.found(rows.length) : say.foundRows(rows.length));
 }
 
 // More results when the end of the grid comes into sight.
@@ -306,7 +320,8 @@ document.addEventListener("paste", (event) => {
   if (item) searchPicture(item);
 });
 $("similarity").addEventListener("input", () => {
-  $("least").textContent = Number($("similarity").value).toFixed(2);
+  const value = Number($("similarity").value);
+  state.least = value <= Number($("similarity").min) ? undefined : value; // at its left end nothing is left out
   drawResults();
 });
 $("crop").addEventListener("click", async () => {
@@ -331,11 +346,11 @@ $("filter").addEventListener("input", () => {
 $("download").addEventListener("click", () => {
   const rows = [...state.picked.values()];
   const save = (href, name) => Object.assign(document.createElement("a"), { href, download: name }).click();
-  if (all.find((c) => c.name === state.collection)?.pictures) {
+  if (hasPictures()) {
     for (const row of rows) save(api.original(state.collection, row.key), row.path.split("/").pop());
     return;
   }
-  const lines = rows.map((row) => JSON.stringify({ key: row.key, payload: row.payload })).join("\n");
+  const lines = rows.map((row) => stringify({ key: row.key, payload: row.payload })).join("\n");
   const url = URL.createObjectURL(new Blob([lines + "\n"], { type: "application/x-ndjson" }));
   save(url, `${state.collection}.jsonl`);
   setTimeout(() => URL.revokeObjectURL(url), 1000);
@@ -361,13 +376,15 @@ $("tabs").addEventListener("click", (event) => {
 $("copy").addEventListener("click", () => copy(similarEnough().map((row) => row.path).join("\n")));
 $("again").addEventListener("click", () => {
   Object.assign(state, onlyRows([]));
-  $("similarity").value = 0;
-  $("least").textContent = "0.00";
+  state.least = undefined;
   search();
 });
 
 function choose(collection, replace = false) {
-  if (collection.name !== state.collection) $("grid").replaceChildren(); // keys mean other rows there
+  if (collection.name !== state.collection) { // keys mean other rows there, scores are of another kind
+    $("grid").replaceChildren();
+    state.least = undefined;
+  }
   state.collection = collection.name;
   $("about").textContent = say.holds(collection.rows, collection.features || `${collection.dim}-d, ${collection.metric}`);
   for (const id of ["drop", "addLike", "addUnlike"]) $(id).hidden = !collection.pictures;

@@ -109,9 +109,10 @@ await told(page, `${whole - 1} pictures`);
 await page.check("#collapse");
 await until(page, (n) => document.querySelectorAll("#grid li").length < n, whole - 1);
 await page.uncheck("#collapse");
-await page.locator("#similarity").fill("0.99");
+await page.locator("#similarity").fill(await page.locator("#similarity").getAttribute("max"));
 await until(page, (n) => document.querySelectorAll("#grid li").length < n, whole - 1);
-await page.locator("#similarity").fill("0");
+await page.locator("#similarity").fill(await page.locator("#similarity").getAttribute("min"));
+await told(page, `${whole - 1} pictures`); // at the left end nothing is left out
 await page.locator("#grid .pick input").first().check();
 const [file] = await Promise.all([page.waitForEvent("download"), page.click("#download")]);
 assert.match(file.suggestedFilename(), /^\d+\.(jpg|png|webp|gif|tif)$/);
@@ -136,6 +137,24 @@ await until(page, () => document.querySelectorAll("#view-body .bars").length ===
 await page.screenshot({ path: `${shots}/stats.png` });
 await page.reload();
 await page.waitForSelector("#view-body .bars"); // the address says which view it is
+
+// Vectors: keys of 64 bits stay what they are, and what has a score below 0 is shown.
+await page.goto(`${base}/#in=cities&view=vectors`);
+await page.waitForSelector("#map");
+await page.fill("#key", "9007199254740993");
+const [fromKey] = await Promise.all([page.waitForRequest(isSearch), page.press("#key", "Enter")]);
+assert.match(fromKey.postData(), /"like":\[9007199254740993\]/);
+await until(page, () => document.querySelectorAll("#grid li").length === 3);
+await told(page, "3 rows");
+assert.equal(await page.locator("#chips img").count(), 0);
+assert.equal(await page.locator("#grid li .facts").last().textContent().then((t) => /-1\.000/.test(t)), true);
+assert.ok(Number(await page.locator("#similarity").getAttribute("min")) <= -1);
+const [fromCard] = await Promise.all([page.waitForRequest(isSearch), page.locator('[data-key="9007199254740992"] .picture').click()]);
+assert.match(fromCard.postData(), /"like":\[9007199254740992\]/);
+await page.goBack();
+await until(page, () => document.querySelectorAll("#grid li").length === 3 && document.querySelector('[data-key="9007199254740992"]'));
+const [fromLink] = await Promise.all([page.waitForRequest(isSearch), page.reload()]);
+assert.match(fromLink.postData(), /"like":\[9007199254740993\]/);
 
 // Keys alone: a tab is reached and pressed.
 await page.focus("[data-view=search]");

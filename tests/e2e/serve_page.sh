@@ -25,13 +25,18 @@ mkdir album
 "$KITH_BUILD/bin/make_pictures" good album 28 9
 first=$(find album -name '*.jpg' | sort | head -n 1)
 cp "$first" album/again.jpg
-kith index album -o album.kith --descriptor plain --quiet >/dev/null
-kith serve album.kith --write --port 0 --quiet >address 2>errors &
+mkdir served
+kith index album -o served/album.kith --descriptor plain --quiet >/dev/null
+kith serve served --write --port 0 --quiet >address 2>errors &
 pid=$!
 for _ in {1..200}; do
     [ ! -s address ] || break
     sleep 0.05
 done
+base=$(head -n 1 address | sed 's|/$||')
+curl -sf -X PUT -d '{"dim":2,"metric":"cosine"}' "$base/v1/collections/cities" >/dev/null
+curl -sf -d '{"rows":[{"key":9007199254740993,"vector":[1,0]},{"key":9007199254740992,"vector":[0.6,0.8]},{"key":3,"vector":[0,1]},{"key":4,"vector":[-1,0]}]}' \
+    "$base/v1/collections/cities/rows" >/dev/null
 mkdir -p "$KITH_BUILD/screenshots"
-NODE_PATH=$modules/node_modules timeout 300 node "$here/serve_page.mjs" "$(head -n 1 address | sed 's|/$||')" "$first" "$KITH_BUILD/screenshots"
+NODE_PATH=$modules/node_modules timeout 300 node "$here/serve_page.mjs" "$base" "$first" "$KITH_BUILD/screenshots"
 echo "serve_page.sh: all good"
