@@ -14,6 +14,10 @@ int borrow_named(request *r, loan_kind kind, loan *l);
 /* The row that the path names, by its key or as =TEXT. 0: the answer was given. */
 int64_t named_key(request *r, kith_collection *collection);
 
+/* Whether a request has no members but those of a list that ends with NULL: a word that is not known may be a typo of one that
+ * matters. 0: the answer was given. */
+int only_members(request *r, json_t *json, ...) __attribute__((sentinel));
+
 /* Answer an error, or, when status is KITH_OK, a JSON value, which is given up in either case. */
 void reply_or_fail(request *r, kith_status status, json_t *value, const kith_error *err);
 

@@ -76,7 +76,8 @@ void put_collection(request *r)
     kith_error err = {0};
     json_t *json = http_json(r);
     if (!json) return;
-    if (take_dim(r, json, &dim) && take_metric(r, json, &metric)) {
+    if (only_members(r, json, "dim", "metric", NULL) && take_dim(r, json, &dim) &&
+        take_metric(r, json, &metric)) {
         if (shelf_create(r->server->shelf, r->args[0], dim, metric, NULL, &err) == KITH_OK)
             http_reply_json(r, 201,
                             json_pack("{ss sI ss}", "name", r->args[0], "dim", (json_int_t)dim, "metric",
@@ -226,10 +227,10 @@ void put_field(request *r)
     if (!json) return;
     declaration d = {.name = r->args[1]};
     const char *kind = json_string_value(json_object_get(json, "kind"));
-    if (kind && kith_field_kind_parse(kind, &d.kind, NULL) == KITH_OK)
-        change_named(r, add_field, &d);
-    else
+    if (!kind || kith_field_kind_parse(kind, &d.kind, NULL) != KITH_OK)
         http_problem(r, 400, "kind must be int, float, text, bool, time or geo");
+    else if (only_members(r, json, "kind", NULL))
+        change_named(r, add_field, &d);
     json_decref(json);
 }
 
@@ -243,7 +244,12 @@ void put_vector_field(request *r)
     json_t *json = http_json(r);
     if (!json) return;
     declaration d = {.name = r->args[1], .spec = json_string_value(json_object_get(json, "spec"))};
-    if (take_dim(r, json, &d.dim) && take_metric(r, json, &d.metric)) change_named(r, add_vector_field, &d);
+    json_t *spec = json_object_get(json, "spec");
+    if (spec && !json_is_string(spec))
+        http_problem(r, 400, "spec must be a text");
+    else if (only_members(r, json, "dim", "metric", "spec", NULL) && take_dim(r, json, &d.dim) &&
+             take_metric(r, json, &d.metric))
+        change_named(r, add_vector_field, &d);
     json_decref(json);
 }
 

@@ -1,5 +1,6 @@
 /* handlers_info.c - whether it runs, how it does, and which collections there are. */
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -79,6 +80,24 @@ int borrow_named(request *r, loan_kind kind, loan *l)
     if (shelf_borrow(r->server->shelf, r->args[0], kind, l, &err) == KITH_OK) return 1;
     http_fail(r, &err);
     return 0;
+}
+
+int only_members(request *r, json_t *json, ...)
+{
+    const char *name;
+    json_t *value;
+    json_object_foreach(json, name, value)
+    {
+        va_list list;
+        va_start(list, json);
+        const char *known = va_arg(list, const char *);
+        while (known && strcmp(known, name) != 0) known = va_arg(list, const char *);
+        va_end(list);
+        if (known) continue;
+        http_problem(r, 400, "%.100s is no member of such a request", name);
+        return 0;
+    }
+    return 1;
 }
 
 static json_t *describe(const char *name, const loan *l, kith_error *err)

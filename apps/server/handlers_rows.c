@@ -156,11 +156,14 @@ void post_rows_get(request *r)
     json_t *json = http_json(r);
     if (!json) return;
     json_t *keys = json_object_get(json, "keys");
-    int with_vector = json_is_true(json_object_get(json, "with_vector"));
+    const json_t *asked = json_object_get(json, "with_vector");
+    int with_vector = json_is_true(asked);
     row_shown shown = {.payload = 1, .vector = with_vector, .rest = with_vector};
     if (!json_is_array(keys) || json_array_size(keys) > MAX_ROWS) {
         http_problem(r, 400, "keys must be an array of at most %d", MAX_ROWS);
-    } else if (borrow_named(r, LOAN_READ, &l)) {
+    } else if (asked && !json_is_boolean(asked)) {
+        http_problem(r, 400, "with_vector must be true or false");
+    } else if (only_members(r, json, "keys", "with_vector", NULL) && borrow_named(r, LOAN_READ, &l)) {
         kith_status status = kith_collection_pin(l.collection, &err);
         text_put(&out, "{\"rows\":[");
         if (status == KITH_OK) status = write_rows(l.collection, keys, shown, &out, &err);

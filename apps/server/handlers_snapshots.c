@@ -13,10 +13,10 @@
 #include "../common/fail.h"
 #include "handlers.h"
 
-#define FOLDER "snapshots"
+#define FOLDER SHELF_SNAPSHOTS
 #define ENDING ".kith"
 
-/* FOLDER/snapshots[/COLLECTION[/NAME.kith]], malloc. */
+/* FOLDER/snapshots[/COLLECTION[/NAME.kith]] (see shelf.h), malloc. */
 static char *path_of(const request *r, int with_collection, const char *name)
 {
     const char *folder = shelf_folder(r->server->shelf), *collection = with_collection ? r->args[0] : "";
@@ -46,10 +46,11 @@ static kith_status make_folders(const request *r, kith_error *err)
     return KITH_OK;
 }
 
-/* Both parts of the path are names that stay inside the folder. */
+/* Both parts of the path are names that stay inside the folder: that of a collection which is there is the name of a file, by
+ * whatever rule, and so has no slash in it. */
 static int check_names(request *r, const char *snapshot)
 {
-    if (!shelf_name_is_good(r->args[0]))
+    if (r->args[0][0] == '.' || !shelf_has(r->server->shelf, r->args[0]))
         http_problem(r, 404, "there is no collection of this name");
     else if (snapshot && !shelf_name_is_good(snapshot))
         http_problem(r, 400, "a name has %s", SHELF_NAME_RULE);
@@ -121,10 +122,8 @@ void post_snapshot(request *r)
     json_t *name = json_object_get(json, "name");
     if (name && !json_is_string(name))
         http_problem(r, 400, "name must be a text");
-    else if (check_names(r, name ? json_string_value(name) : NULL)) {
-        if (!shelf_has(r->server->shelf, r->args[0]))
-            http_problem(r, 404, "there is no collection of this name");
-        else if (make_folders(r, &err) != KITH_OK)
+    else if (only_members(r, json, "name", NULL) && check_names(r, name ? json_string_value(name) : NULL)) {
+        if (make_folders(r, &err) != KITH_OK)
             http_fail(r, &err);
         else
             begin_copy(r, "snapshot", snapshot_work, name ? json_string_value(name) : usual);
@@ -172,10 +171,6 @@ static json_t *entry_json(const char *folder, char *file)
 void get_snapshots(request *r)
 {
     if (!check_names(r, NULL)) return;
-    if (!shelf_has(r->server->shelf, r->args[0])) {
-        http_problem(r, 404, "there is no collection of this name");
-        return;
-    }
     struct dirent **entries;
     char *folder = path_of(r, 1, NULL);
     int n = folder ? scandir(folder, &entries, is_snapshot, alphasort) : -1;

@@ -80,7 +80,7 @@ void post_rows(request *r)
     json_t *mode = json_object_get(json, "mode");
     if (mode && (!json_is_string(mode) || row_mode_parse(json_string_value(mode), &p.mode, &err) != KITH_OK))
         http_problem(r, 400, "mode is upsert, insert or update");
-    else if (check_batch(r, p.rows, "rows"))
+    else if (only_members(r, json, "rows", "mode", NULL) && check_batch(r, p.rows, "rows"))
         put_and_reply(r, &p);
     json_decref(json);
 }

@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fts.h>
+#include <jansson.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -263,13 +264,30 @@ static kith_status add_collection(shelf *s, const char *path, kith_error *err)
 
 static int is_visible(const struct dirent *entry)
 {
-    return entry->d_name[0] != '.' && strcmp(entry->d_name, "snapshots") != 0;
+    return entry->d_name[0] != '.' && strcmp(entry->d_name, SHELF_SNAPSHOTS) != 0;
 }
 
 static int is_collection(const char *name)
 {
     size_t length = strlen(name), ending = strlen(ENDING);
     return length > ending && strcmp(name + length - ending, ENDING) == 0;
+}
+
+/* Whether JSON can name it. */
+static int is_utf8(const char *name)
+{
+    json_t *word = json_string(name);
+    json_decref(word);
+    return word != NULL;
+}
+
+/* A name as it can be printed anywhere: what is not ASCII as \xNN. */
+static void tell_skipped(const char *name)
+{
+    fputs("kith serve: left out, its name is not UTF-8: ", stderr);
+    for (; *name; name++)
+        fprintf(stderr, *name > ' ' && *name < 127 ? "%c" : "\\x%02x", (unsigned char)*name);
+    fputc('\n', stderr);
 }
 
 static char *join(const char *folder, const char *name, const char *ending)
@@ -287,7 +305,9 @@ static kith_status add_folder(shelf *s, kith_error *err)
     if (n < 0) return common_fail(err, KITH_IO, "%s: the folder cannot be read", s->folder);
     kith_status status = KITH_OK;
     for (int i = 0; i < n; i++) {
-        char *path = is_collection(entries[i]->d_name) ? join(s->folder, entries[i]->d_name, "") : NULL;
+        int named = is_collection(entries[i]->d_name), good = named && is_utf8(entries[i]->d_name);
+        char *path = good ? join(s->folder, entries[i]->d_name, "") : NULL;
+        if (named && !good) tell_skipped(entries[i]->d_name);
         if (status == KITH_OK && path) status = add_collection(s, path, err);
         free(path);
         free(entries[i]);
@@ -323,12 +343,14 @@ kith_status shelf_open(const shelf_options *options, shelf **out, kith_error *er
     s->max_megapixels = options->max_megapixels;
     s->single = !S_ISDIR(st.st_mode);
     const char *slash = strrchr(options->path, '/');
+    int good = !s->single || is_utf8(slash ? slash + 1 : options->path);
     s->folder = !s->single ? strdup(options->path)
                 : !slash   ? strdup(".")
                          : strndup(options->path, (size_t)(slash - options->path) + (slash == options->path));
     pthread_mutex_init(&s->lock, NULL);
     init_condition(&s->returned);
-    kith_status status = !s->folder  ? common_fail_nomem(err)
+    kith_status status = !s->folder ? common_fail_nomem(err)
+                         : !good ? common_fail(err, KITH_INVALID, "the name of the collection is not UTF-8")
                          : s->single ? add_collection(s, options->path, err)
                                      : add_folder(s, err);
     if (status == KITH_OK)
@@ -732,6 +754,15 @@ kith_status shelf_remove_files(const char *path, kith_error *err)
                : common_fail(err, KITH_IO, "%s: is gone, but not all that belonged to it", path);
 }
 
+/* The folder of the snapshots of a collection; malloc. */
+static char *snapshots_of(const shelf *s, const char *name)
+{
+    size_t size = strlen(s->folder) + strlen(name) + sizeof SHELF_SNAPSHOTS + 2;
+    char *path = malloc(size);
+    if (path) snprintf(path, size, "%s/%s/%s", s->folder, SHELF_SNAPSHOTS, name);
+    return path;
+}
+
 static kith_status check_folder(const shelf *s, kith_error *err)
 {
     return s->single ? common_fail(err, KITH_READONLY, "%s", "one collection is served, not a folder")
@@ -845,7 +876,11 @@ static kith_status drop_book(shelf *s, const char *name, kith_error *err)
     if (status == KITH_OK) status = clear_book(s, name, &b, err);
     if (status != KITH_OK) return status;
     pthread_mutex_unlock(&s->lock); /* whoever makes one of this name waits until it has left */
-    status = shelf_remove_files(b->path, err);
+    char *snapshots = snapshots_of(s, b->name);
+    status = snapshots ? shelf_remove_files(b->path, err) : common_fail_nomem(err);
+    if (status == KITH_OK && remove_folder(snapshots) != 0)
+        status = common_fail(err, KITH_IO, "%s: is gone, but not all of its snapshots", b->name);
+    free(snapshots);
     pthread_mutex_lock(&s->lock);
     if (status != KITH_OK && access(b->path, F_OK) == 0) {
         b->leaving = 0; /* it is still there, and opened again when it is asked for */
@@ -886,11 +921,30 @@ static kith_status move_files(const char *from, const char *to, kith_error *err)
     return status;
 }
 
+/* Move the snapshots of a collection, where there are any. None may be there under the new name: they were of another one. */
+static kith_status move_snapshots(const shelf *s, const char *from, const char *to, kith_error *err)
+{
+    char *old = snapshots_of(s, from), *new = snapshots_of(s, to);
+    kith_status status = old && new ? KITH_OK : common_fail_nomem(err);
+    if (status == KITH_OK && rmdir(new) != 0 && errno != ENOENT)
+        status = common_fail(err, KITH_EXISTS, "there are snapshots of an older collection of this name");
+    if (status == KITH_OK && rename(old, new) != 0 && errno != ENOENT)
+        status = common_fail(err, KITH_IO, "its snapshots cannot be moved: %s", strerror(errno));
+    free(old);
+    free(new);
+    return status;
+}
+
 /* With the lock: a book leaves its place for that of another name and path, which it takes over. */
 static kith_status move_book(shelf *s, book *b, char *name, char *path, kith_error *err)
 {
-    kith_status status = move_files(b->path, path, err);
+    kith_status status = move_snapshots(s, b->name, name, err);
     if (status != KITH_OK) return status;
+    status = move_files(b->path, path, err);
+    if (status != KITH_OK) {
+        (void)move_snapshots(s, name, b->name, NULL);
+        return status;
+    }
     take_book(s, b); /* so there is room for it */
     free(b->name);
     free(b->path);

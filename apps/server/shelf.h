@@ -6,6 +6,9 @@
  * collection that was made by `kith index` is opened as a gallery when the shelf is: that forks, which must not happen once
  * other threads run. When it gets another name the galleries stay, with the processes that decode for them.
  *
+ * The snapshots of a collection (handlers_snapshots.c) lie in the folder SHELF_SNAPSHOTS/NAME beside it. They belong to it: they go
+ * where it goes, and are deleted with it.
+ *
  * Any number of threads.
  */
 #ifndef KITH_SERVER_SHELF_H
@@ -16,6 +19,8 @@
 #include <kith/gallery.h>
 #include <kith/writers.h>
 
+#define SHELF_SNAPSHOTS "snapshots"
+
 typedef struct shelf shelf;
 
 typedef struct shelf_options {
@@ -24,8 +29,9 @@ typedef struct shelf_options {
     double max_megapixels; /* of a picture that is sent */
 } shelf_options;
 
-/* Open the collection at a path, or each NAME.kith of a folder. An empty folder will do.
- * Errors:   KITH_NOTFOUND nothing there, or files but no collection; those of kith_collection_open, naming the file. */
+/* Open the collection at a path, or each NAME.kith of a folder. An empty folder will do. A file whose name is not UTF-8 is left out,
+ * with a line on standard error: no answer could name it.
+ * Errors:   KITH_NOTFOUND nothing there, or files but no collection; KITH_INVALID the one collection has such a name; those of kith_collection_open, naming the file. */
 kith_status shelf_open(const shelf_options *options, shelf **out, kith_error *err);
 
 /* All loans must have been given back. NULL is allowed. */
@@ -100,12 +106,12 @@ kith_status shelf_create(shelf *s, const char *name, size_t dim, kith_metric met
 #define SHELF_NAME_RULE "1 to 200 letters, digits and _ . - of ASCII, the first no . and no -"
 int shelf_name_is_good(const char *name);
 
-/* Delete a collection with all that belongs to it. Waits for requests that are at it.
+/* Delete a collection with all that belongs to it, its snapshots, too. Waits for requests that are at it.
  * Errors:   KITH_NOTFOUND; KITH_BUSY somebody has a handle of his own (see LOAN_OWN); KITH_READONLY as above; KITH_IO. */
 kith_status shelf_drop(shelf *s, const char *name, kith_error *err);
 
-/* Give a collection another name.
- * Errors:   those of shelf_drop and shelf_create; KITH_BUSY also when another process has it open. */
+/* Give a collection, and its snapshots, another name.
+ * Errors:   those of shelf_drop and shelf_create; KITH_EXISTS also when there are snapshots of an older collection of that name; KITH_BUSY also when another process has it open. */
 kith_status shelf_rename(shelf *s, const char *from, const char *to, kith_error *err);
 
 /* Delete the files of a collection that nobody has open: the database, what lies beside it, its segments. */

@@ -452,6 +452,35 @@ for name in (".x", "%2e%2e", "a b".replace(" ", "%20")):
 ask("DELETE", snapshots + "/first", status=204)
 ask("DELETE", snapshots + "/first", status=404)
 
+# ---- what a request says and nobody knows is refused: it may be a typo of what matters ----
+for method, path, body in (
+    ("POST", rows_of, {"rows": [{"key": 7}], "mod": "insert"}),
+    ("POST", rows_of + "/get", {"keys": [7], "with_vectr": True}),
+    ("POST", rows_of + "/get", {"keys": [7], "with_vector": 1}),
+    ("POST", rows_of + "/delete", {"keys": [7], "filtr": "true"}),
+    ("PUT", "/v1/collections/typo", {"dim": 2, "metrik": "cosine"}),
+    ("PUT", "/v1/collections/cities/fields/typo", {"kind": "int", "indexed": True}),
+    ("PUT", "/v1/collections/cities/vectors/typo", {"dim": 2, "metrik": "cosine"}),
+    ("PUT", "/v1/collections/cities/vectors/typo", {"dim": 2, "spec": 7}),
+    ("POST", "/v1/collections/cities/snapshots", {"nam": "first"}),
+    ("POST", jobs, {"kind": "verify", "quick": True}),
+):
+    ask(method, path, body, status=400)
+ask("GET", "/v1/collections/typo", status=404)
+
+# ---- snapshots go where their collection goes, and end with it ----
+ask("PUT", "/v1/collections/here", {"dim": 2}, status=201)
+wait(ask("POST", "/v1/collections/here/snapshots", {"name": "kept"}, status=202))
+ask("PATCH", "/v1/collections/here", {"name": "there"}, status=204)
+assert [s["name"] for s in ask("GET", "/v1/collections/there/snapshots")["snapshots"]] == ["kept"]
+ask("PUT", "/v1/collections/here", {"dim": 2}, status=201)
+assert ask("GET", "/v1/collections/here/snapshots")["snapshots"] == []
+wait(ask("POST", "/v1/collections/there/snapshots/kept/restore", status=202))
+ask("DELETE", "/v1/collections/there", status=204)
+ask("PATCH", "/v1/collections/here", {"name": "there"}, status=204)
+assert ask("GET", "/v1/collections/there/snapshots")["snapshots"] == []
+ask("DELETE", "/v1/collections/there", status=204)
+
 # ---- names ----
 ask("PATCH", "/v1/collections/many", {"name": "cities"}, status=409)
 ask("PATCH", "/v1/collections/many", {"name": "../x"}, status=400)

@@ -44,6 +44,25 @@ stop
 # One that is written to is folded into its file when the server ends: no log is left.
 [ ! -e empty/new.kith-wal ] || fail "a log is left"
 
+# A file whose name is no UTF-8 is left out, aloud, and the others are served; a name that kith would not give has snapshots, too.
+mkdir named
+kith_file=$(printf 'named/caf\351.kith')
+cp empty/new.kith "$kith_file"
+cp empty/new.kith 'named/My Photos.kith'
+serve named --write
+[ "$(curl -sf "$base/v1/collections" | python3 -c 'import json, sys; print([c["name"] for c in json.load(sys.stdin)["collections"]])')" = "['My Photos']" ] || fail "collections"
+[ "$(grep -c 'not UTF-8: caf\\xe9.kith' errors)" = 1 ] || fail "it does not say what it leaves out: $(cat errors)"
+curl -sf -d '{"name":"first"}' "$base/v1/collections/My%20Photos/snapshots" >/dev/null || fail "no snapshot"
+for _ in {1..100}; do
+    curl -sf "$base/v1/collections/My%20Photos/snapshots" >body
+    if grep -q '"first"' body; then break; fi
+    sleep 0.05
+done
+grep -q '"first"' body || fail "$(cat body)"
+stop
+if kith serve "$kith_file" --port 0 --quiet 2>errors; then fail "a name that is no UTF-8 is served"; fi
+grep -q 'not UTF-8' errors || fail "$(cat errors)"
+
 # A commit that does not reach the disk fails, and its handle with it; the next write, when the disk can be written again, has a new one.
 trap '' XFSZ # beyond the limit of a file's size a write fails with EFBIG
 serve empty --write
