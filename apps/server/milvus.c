@@ -12,12 +12,13 @@
 
 typedef struct mv_route {
     const char *path;
-    role access;
+    mv_need need;
     json_t *(*handler)(mv_call *c);
 } mv_route;
 
 static const mv_route routes[] = {
-#define MILVUS(path, access, handler) {path, ROLE_##access, handler},
+#define MILVUS(path, access, about, right, handler) \
+    {path, {ROLE_##access, MV_ABOUT_##about, MV_##right}, handler},
 #include "milvus_routes.def"
 #undef MILVUS
 };
@@ -191,13 +192,13 @@ int mv_read_body(mv_call *c)
     return 0;
 }
 
-/* The database: that of the body, else that of the header, else "default". */
-static int find_database(mv_call *c)
+/* The database: that of the body, else that of the header, else "default". A grant may be for all: "*". */
+static int find_database(mv_call *c, mv_about about)
 {
     const char *header = http_header(c->request, "DB-Name");
     c->db = json_string_value(json_object_get(c->body, "dbName"));
     if (!c->db || !*c->db) c->db = *header ? header : "default";
-    if (mv_is_identifier(c->db)) return 1;
+    if (mv_is_identifier(c->db) || (about == MV_ABOUT_GRANT && strcmp(c->db, "*") == 0)) return 1;
     mv_fail(c, MV_DATABASE_INVALID, "invalid database name");
     return 0;
 }
@@ -206,7 +207,7 @@ static void run(mv_call *c, const mv_route *found)
 {
     json_t *data = NULL;
     c->int64_numbers = strcasecmp(http_header(c->request, "Accept-Type-Allow-Int64"), "true") == 0;
-    if (mv_knows(c) && mv_read_body(c) && find_database(c) && mv_may(c, found->access))
+    if (mv_knows(c) && mv_read_body(c) && find_database(c, found->need.about) && mv_may(c, &found->need))
         data = found->handler(c);
     mv_give_back(c);
     if (!data && c->code == MV_OK) mv_fail(c, MV_OVERLOADED, "out of memory");

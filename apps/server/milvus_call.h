@@ -104,6 +104,7 @@ typedef struct mv_call {
     milvus *milvus;
     json_t *body;
     const char *db;             /* of the body, a header, or "default" */
+    char name[MV_MAX_FILE];     /* the collection in it that the request is about, behind its alias; "" */
     int int64_numbers;          /* the client takes integers of 64 bits as numbers, not as strings */
     role role;                  /* of the one who asks: of a token; ROLE_ADMIN when nobody need be known */
     char user[MV_MAX_NAME + 1]; /* who asks, when it is a user and not a token; "" */
@@ -151,13 +152,19 @@ json_t *mv_int64_json(const mv_call *c, int64_t number);
 
 /* The collection NAME of the database "default" is NAME.kith of the folder, that of another one DATABASE.NAME.kith. */
 
-/* The name on the shelf of a collection of c->db. 0: failed, the names together are too long. */
+/* The name on the shelf of a collection of a database. 0: failed: no such database; the name is none, or the file that it would
+ * come to is of another database. */
 int mv_file_of(mv_call *c, const char *db, const char *name, char file[MV_MAX_FILE]);
 
-/* Borrow the collection that the body's collectionName names, by its name or an alias, and read its schema; it is given
- * back when the handler has returned, and a batch that is open then is undone. 0: failed. */
+/* Make a name, or what it is an alias of, the collection that the request is about: c->name. 0: failed. */
+int mv_find(mv_call *c, const char *name);
+
+/* The name that was found. NULL: failed, the body names none. */
+const char *mv_found(mv_call *c);
+
+/* Borrow the collection that was found, and read its schema; it is given back when the handler has returned, and a batch that
+ * is open then is undone. 0: failed. */
 int mv_use(mv_call *c, loan_kind kind);
-int mv_use_named(mv_call *c, const char *name, loan_kind kind);
 void mv_give_back(mv_call *c);
 
 /* Borrow it for writing and begin a batch. 0: failed. */
@@ -261,9 +268,27 @@ int mv_record_drop(mv_call *c, const char *kind, const char *db, const char *nam
 
 int mv_has_database(mv_call *c, const char *db);
 
+/* ---- Rights (milvus_rights.c) ---- */
+
+typedef enum mv_right {
+    MV_ANYONE, /* that every user has */
+#define PRIVILEGE(name, level, rank) MV_##name,
+#include "milvus_privileges.def"
+#undef PRIVILEGE
+} mv_right;
+
+/* Whether there is a privilege, or a group of Milvus' own, of this name. */
+int mv_is_privilege(const char *word);
+
+/* Whether the one who asks has a token of this role, or is a user with a right to a collection. */
+int mv_has_right(mv_call *c, role access, mv_right right, const char *db, const char *name);
+
+/* Fail: not permitted. Always NULL. */
+json_t *mv_refuse(mv_call *c);
+
 /* ---- Handlers, one for each line of milvus_routes.def ---- */
 
-#define MILVUS(path, access, handler) json_t *handler(mv_call *c);
+#define MILVUS(path, access, about, right, handler) json_t *handler(mv_call *c);
 #include "milvus_routes.def"
 #undef MILVUS
 

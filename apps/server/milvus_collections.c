@@ -137,7 +137,7 @@ static kith_status fill_new(kith_collection *collection, void *ctx, kith_error *
 static json_t *compare(mv_call *c, const char *name, const json_t *kept)
 {
     static const char *const same[] = {"fields", "autoID", "dynamic"};
-    if (!mv_use_named(c, name, LOAN_READ)) return NULL;
+    if (!mv_use(c, LOAN_READ)) return NULL;
     for (size_t i = 0; i < sizeof same / sizeof *same; i++)
         if (!json_equal(json_object_get(c->schema.json, same[i]), json_object_get(kept, same[i])))
             return mv_fail(c, MV_UNEXPECTED,
@@ -184,7 +184,7 @@ json_t *mv_collections_create(mv_call *c)
 
 json_t *mv_collections_drop(mv_call *c)
 {
-    const char *name = mv_text(c, "collectionName");
+    const char *name = mv_found(c);
     if (!name || !mv_file_of(c, c->db, name, c->file)) return NULL;
     json_t *aliases = aliases_of(c, name);
     size_t n = json_array_size(aliases);
@@ -216,7 +216,7 @@ static int turn_aliases(mv_call *c, const json_t *aliases, const char *name)
 json_t *mv_collections_rename(mv_call *c)
 {
     char from[MV_MAX_FILE], to[MV_MAX_FILE];
-    const char *name = mv_text(c, "collectionName"), *new_name = mv_identifier(c, "newCollectionName");
+    const char *name = mv_found(c), *new_name = mv_identifier(c, "newCollectionName");
     const char *new_db = json_string_value(json_object_get(c->body, "newDbName"));
     if (!name || !new_name) return NULL;
     if (!new_db || !*new_db) new_db = c->db;

@@ -93,34 +93,55 @@ static void add_partitions(const json_t *names, FILE *out)
     }
 }
 
+/* The client's own filter in the engine's form, to be freed. It must be one by itself: "a) or (b" would be one only between the
+ * parentheses that keep it inside its partitions. NULL: failed. */
+static char *translated(mv_call *c, const char *filter, const json_t *values)
+{
+    char *words = NULL;
+    size_t size;
+    FILE *out = open_memstream(&words, &size);
+    int good = out && translate(c, filter, values, out);
+    if ((!out || fclose(out) != 0) && c->code == MV_OK) mv_fail(c, MV_OVERLOADED, "out of memory");
+    if (good && c->code == MV_OK && kith_collection_filter_check(words, &c->err) != KITH_OK)
+        mv_fail_engine(c);
+    if (c->code == MV_OK) return words;
+    free(words);
+    return NULL;
+}
+
+/* Both conditions as one text, to be freed. NULL: failed. */
+static char *within(mv_call *c, const char *filter, const json_t *partitions)
+{
+    char *words = NULL;
+    size_t size;
+    FILE *out = open_memstream(&words, &size);
+    if (out && filter) fprintf(out, "(%s) and (", filter);
+    if (out) add_partitions(partitions, out);
+    if (out && filter) fputc(')', out);
+    if (out && fclose(out) == 0) return words;
+    free(words);
+    mv_fail(c, MV_OVERLOADED, "out of memory");
+    return NULL;
+}
+
 int mv_filter(mv_call *c, const json_t *object, const json_t *partitions, char **expression)
 {
     const json_t *given = json_object_get(object, "filter");
     const char *filter = json_string_value(given);
-    size_t size;
     *expression = NULL;
     if (given && !json_is_null(given) && (!filter || strlen(filter) != json_string_length(given))) {
         mv_fail(c, MV_PARAMETER_INVALID, "filter must be a text");
         return 0;
     }
-    int filters = filter && filter[strspn(filter, " \t\r\n")], divides = json_array_size(partitions) > 0;
-    if (!filters && !divides) return 1;
-    FILE *out = open_memstream(expression, &size);
-    if (!out) {
-        mv_fail(c, MV_OVERLOADED, "out of memory");
-        return 0;
+    if (filter && filter[strspn(filter, " \t\r\n")]) {
+        *expression = translated(c, filter, json_object_get(object, "exprParams"));
+        if (!*expression) return 0;
     }
-    int good = 1;
-    if (filters && divides) fputc('(', out);
-    if (filters) good = translate(c, filter, json_object_get(object, "exprParams"), out);
-    if (filters && divides) fputs(") and (", out);
-    if (divides) add_partitions(partitions, out);
-    if (filters && divides) fputc(')', out);
-    fclose(out);
-    if (good && *expression) return 1;
-    free(*expression);
-    *expression = NULL;
-    return 0;
+    if (json_array_size(partitions) == 0) return 1;
+    char *own = *expression;
+    *expression = within(c, own, partitions);
+    free(own);
+    return *expression != NULL;
 }
 
 int mv_has_partition(mv_call *c, const char *name, int *has)

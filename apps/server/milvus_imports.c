@@ -121,11 +121,11 @@ static json_t *job_record(mv_call *c, const char *id, const progress *p, const c
     struct tm utc;
     strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
     json_t *why = json_string(reason);
-    return json_pack("{ss ss sO ss si sI sI sI ss so s[]}", "jobId", id, "dbName", c->db, "collectionName",
-                     json_object_get(c->body, "collectionName"), "state", *reason ? "Failed" : "Completed",
-                     "progress", *reason ? 0 : 100, "totalRows", (json_int_t)p->rows, "importedRows",
-                     (json_int_t)(*reason ? 0 : p->rows), "fileSize", (json_int_t)p->bytes, "completeTime",
-                     when, "reason", why ? why : json_string("(not UTF-8)"), "details");
+    return json_pack("{ss ss ss ss si sI sI sI ss so s[]}", "jobId", id, "dbName", c->db, "collectionName",
+                     c->name, "state", *reason ? "Failed" : "Completed", "progress", *reason ? 0 : 100,
+                     "totalRows", (json_int_t)p->rows, "importedRows", (json_int_t)(*reason ? 0 : p->rows),
+                     "fileSize", (json_int_t)p->bytes, "completeTime", when, "reason",
+                     why ? why : json_string("(not UTF-8)"), "details");
 }
 
 json_t *mv_imports_create(mv_call *c)
@@ -150,6 +150,13 @@ json_t *mv_imports_create(mv_call *c)
     return mv_record_put(c, "import", "", id, record, 0) ? json_pack("{ss}", "jobId", id) : NULL;
 }
 
+/* A job is seen by those who may import into its collection. */
+static int may_see(mv_call *c, const json_t *record)
+{
+    return mv_has_right(c, ROLE_READ, MV_Import, json_string_value(json_object_get(record, "dbName")),
+                        json_string_value(json_object_get(record, "collectionName")));
+}
+
 json_t *mv_imports_describe(mv_call *c)
 {
     const json_t *given = json_object_get(c->body, "jobId");
@@ -160,7 +167,9 @@ json_t *mv_imports_describe(mv_call *c)
     snprintf(id, sizeof id, "%lld", (long long)number);
     json_t *record = mv_record_get(c, "import", "", id);
     if (!record && c->code == MV_OK) mv_fail(c, MV_PARAMETER_INVALID, "there is no import job %s", id);
-    return record;
+    if (!record || may_see(c, record)) return record;
+    json_decref(record);
+    return mv_refuse(c);
 }
 
 json_t *mv_imports_list(mv_call *c)
@@ -175,7 +184,9 @@ json_t *mv_imports_list(mv_call *c)
         json_t *value = json_object_get(record, "value");
         const char *name = json_string_value(json_object_get(value, "collectionName"));
         const char *db = json_string_value(json_object_get(value, "dbName"));
-        if (!name || !db || strcmp(db, c->db) != 0 || (only && *only && strcmp(name, only) != 0)) continue;
+        if (!name || !db || strcmp(db, c->db) != 0 || (only && *only && strcmp(name, only) != 0) ||
+            !may_see(c, value))
+            continue;
         json_array_append_new(
             list, json_pack("{sO sO sO sO}", "collectionName", json_object_get(value, "collectionName"),
                             "jobId", json_object_get(value, "jobId"), "progress",

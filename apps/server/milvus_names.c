@@ -51,7 +51,7 @@ json_t *mv_aliases_describe(mv_call *c)
 static json_t *put_alias(mv_call *c, int is_new)
 {
     char file[MV_MAX_FILE];
-    const char *alias = mv_identifier(c, "aliasName"), *name = mv_text(c, "collectionName");
+    const char *alias = mv_identifier(c, "aliasName"), *name = mv_found(c);
     if (!alias || !name || !mv_file_of(c, c->db, name, file)) return NULL;
     if (!shelf_has(c->server->shelf, file))
         return mv_fail(c, MV_COLLECTION_NOT_FOUND, "collection not found[database=%s][collection=%.200s]",
@@ -118,12 +118,12 @@ json_t *mv_databases_describe(mv_call *c)
 
 json_t *mv_databases_create(mv_call *c)
 {
-    char when[32], file[MV_MAX_FILE];
+    char when[32];
     const char *name = mv_identifier(c, "dbName");
     const json_t *properties = json_object_get(c->body, "properties");
     time_t now = time(NULL);
     struct tm utc;
-    if (!name || !mv_file_of(c, name, "_", file)) return NULL;
+    if (!name) return NULL;
     if (strcmp(name, "default") == 0)
         return mv_fail(c, MV_DATABASE_INVALID, "database already exist: default");
     strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));

@@ -33,7 +33,28 @@ int mv_knows(mv_call *c);
 /* The same for the head of a request, as routes_admit says it. */
 int mv_admits(mv_call *c);
 
-/* Whether he may do what needs this role with the collection of the body. 0: failed. */
-int mv_may(mv_call *c, role needed);
+/* What a request is about, see milvus_routes.def. */
+typedef enum mv_about {
+    MV_ABOUT_SERVER,
+    MV_ABOUT_DATABASE,
+    MV_ABOUT_COLLECTION,
+    MV_ABOUT_NEW,
+    MV_ABOUT_ALIAS,
+    MV_ABOUT_BOTH,
+    MV_ABOUT_RENAME,
+    MV_ABOUT_USER,
+    MV_ABOUT_GRANT,
+    MV_ABOUT_JOB
+} mv_about;
+
+/* What a route needs: a token of a role, or a user with a right to what it is about. */
+typedef struct mv_need {
+    role access;
+    mv_about about;
+    mv_right right;
+} mv_need;
+
+/* Find what the request is about (c->name), and whether he who asks may. 0: failed. */
+int mv_may(mv_call *c, const mv_need *need);
 
 #endif

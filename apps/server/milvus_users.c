@@ -1,9 +1,8 @@
-/* milvus_users.c - who may ask what: users, roles, what roles were granted, and /users/..., /roles/...,
- * /privilege_groups/....
+/* milvus_users.c - who asks: users, roles, what roles were granted, and /users/..., /roles/..., /privilege_groups/....
+ * What they may is in milvus_rights.c.
  *
  * Nobody is asked for a password unless the server has tokens (--token-file). Then a request names a token of the
- * file, or "user:password" of a user that was made here. A user may do what the privileges of his roles come to:
- * reading, writing, or everything, each for one collection or for all. Passwords are kept as PBKDF2-SHA-256: some
+ * file, or "user:password" of a user that was made here. Passwords are kept as PBKDF2-SHA-256: some
  * ten milliseconds a guess, and not more, for a stranger may have them spent: by a worker, never by the thread that reads
  * requests, and only so many in a second. */
 #include <stdlib.h>
@@ -184,83 +183,6 @@ int mv_admits(mv_call *c)
     int is = is_known(c, !c->request->unproven);
     c->request->unproven = is < 0;
     return is != 0;
-}
-
-/* ---- What he may ---- */
-
-/* What a privilege comes to. */
-static role worth(const char *privilege)
-{
-    static const char *const all[] = {"*", "All", "ClusterAdmin"};
-    static const char *const reading[] = {"Search", "Query", "Get", "Describe", "Show", "List", "Has", "Is"};
-    size_t length = strlen(privilege);
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        if (strcmp(privilege, all[i]) == 0) return ROLE_ADMIN;
-    if (strstr(privilege, "Ownership") || strstr(privilege, "User") || strstr(privilege, "Privilege"))
-        return ROLE_ADMIN;
-    if (length > 8 && strcmp(privilege + length - 8, "ReadOnly") == 0) return ROLE_READ;
-    for (size_t i = 0; i < sizeof reading / sizeof *reading; i++)
-        if (strncmp(privilege, reading[i], strlen(reading[i])) == 0) return ROLE_READ;
-    return ROLE_WRITE;
-}
-
-static int covers(const json_t *grant, const char *member, const char *name)
-{
-    const char *of = json_string_value(json_object_get(grant, member));
-    return !of || !*of || strcmp(of, "*") == 0 || strcmp(of, "Global") == 0 || strcmp(of, name) == 0;
-}
-
-/* A privilege, or a group of them. */
-static int grant_gives(mv_call *c, const json_t *grant, role needed)
-{
-    size_t i;
-    json_t *one;
-    int gives = 0;
-    const char *privilege = json_string_value(json_object_get(grant, "privilege"));
-    if (!privilege || worth(privilege) >= needed) return privilege != NULL;
-    json_t *group = mv_is_identifier(privilege) ? mv_record_get(c, "group", "", privilege) : NULL;
-    json_array_foreach(json_object_get(group, "privileges"), i, one)
-    {
-        gives |= json_is_string(one) && worth(json_string_value(one)) >= needed;
-    }
-    json_decref(group);
-    return gives;
-}
-
-static int role_gives(mv_call *c, const char *name, const char *collection, role needed)
-{
-    size_t i;
-    json_t *grant, *record;
-    int gives = strcmp(name, "admin") == 0;
-    record = gives || !mv_is_identifier(name) ? NULL : mv_record_get(c, "role", "", name);
-    json_array_foreach(json_object_get(record, "grants"), i, grant)
-    {
-        gives |= covers(grant, "objectName", collection) && covers(grant, "dbName", c->db) &&
-                 grant_gives(c, grant, needed);
-    }
-    json_decref(record);
-    return gives;
-}
-
-int mv_may(mv_call *c, role needed)
-{
-    size_t i;
-    json_t *name, *user = *c->user ? mv_record_get(c, "user", "", c->user) : NULL;
-    const char *collection = json_string_value(json_object_get(c->body, "collectionName"));
-    int may = c->role >= needed ||
-              (*c->user && needed == ROLE_READ && !collection); /* what there is, everyone may see */
-    json_array_foreach(json_object_get(user, "roles"), i, name)
-    {
-        if (!may && json_is_string(name))
-            may = role_gives(c, json_string_value(name), collection ? collection : "*", needed);
-    }
-    json_decref(user);
-    if (!may && c->server->tokens.n == 0)
-        mv_fail(c, MV_NOT_PERMITTED,
-                "this server only reads; started with --write or --token-file it also writes");
-    else if (!may)
-        mv_fail(c, MV_NOT_PERMITTED, "permission deny to %s", *c->user ? c->user : "this token");
-    return may;
 }
 
 /* ---- Records ---- */
@@ -450,10 +372,22 @@ json_t *mv_roles_drop(mv_call *c)
     return c->code == MV_OK ? drop(c, "role", "roleName") : NULL;
 }
 
-/* Add or take away a grant. */
+/* Whether there is such a privilege, or group of them. 0: failed. */
+static int is_grantable(mv_call *c, const char *word)
+{
+    if (mv_is_privilege(word)) return 1;
+    json_t *group = mv_is_identifier(word) ? mv_record_get(c, "group", "", word) : NULL;
+    if (!group && c->code == MV_OK)
+        mv_fail(c, MV_PARAMETER_INVALID, "there is no privilege or group of privileges %.200s", word);
+    json_decref(group);
+    return group != NULL;
+}
+
+/* Add or take away a grant; one that means nothing can still be taken away. */
 static json_t *change_grants(mv_call *c, json_t *grant, int gives)
 {
-    json_t *record = grant ? role_named(c) : NULL;
+    int good = grant && (!gives || is_grantable(c, json_string_value(json_object_get(grant, "privilege"))));
+    json_t *record = good ? role_named(c) : NULL;
     fixed(c);
     if (c->code != MV_OK || !record) {
         json_decref(record);
@@ -469,13 +403,16 @@ static json_t *change_grants(mv_call *c, json_t *grant, int gives)
     return keep(c, "role", "roleName", record, 0);
 }
 
+/* What is of the whole server is granted for all databases unless one is named. */
 static json_t *grant_v1(mv_call *c)
 {
+    const char *db = json_string_value(json_object_get(c->body, "dbName"));
     const char *type = mv_text(c, "objectType"), *name = type ? mv_text(c, "objectName") : NULL;
     const char *privilege = name ? mv_text(c, "privilege") : NULL;
-    return privilege ? json_pack("{ss ss ss ss}", "objectType", type, "objectName", name, "privilege",
-                                 privilege, "dbName", c->db)
-                     : NULL;
+    if (!privilege) return NULL;
+    int everywhere = (!db || !*db) && (strcmp(type, "Global") == 0 || strcmp(type, "User") == 0);
+    return json_pack("{ss ss ss ss}", "objectType", type, "objectName", name, "privilege", privilege,
+                     "dbName", everywhere ? "*" : c->db);
 }
 
 static json_t *grant_v2(mv_call *c)
@@ -525,6 +462,9 @@ json_t *mv_groups_list(mv_call *c)
 
 json_t *mv_groups_create(mv_call *c)
 {
+    const char *name = json_string_value(json_object_get(c->body, "privilegeGroupName"));
+    if (name && mv_is_privilege(name))
+        return mv_fail(c, MV_PARAMETER_INVALID, "%s is a privilege already", name);
     return keep(c, "group", "privilegeGroupName", json_pack("{s[]}", "privileges"), 1);
 }
 
@@ -541,6 +481,10 @@ static json_t *change_group(mv_call *c, int adds)
     if (!group) return NULL;
     json_array_foreach(given, i, one)
     {
+        if (adds && json_is_string(one) && !mv_is_privilege(json_string_value(one))) {
+            json_decref(group);
+            return mv_fail(c, MV_PARAMETER_INVALID, "there is no privilege %.200s", json_string_value(one));
+        }
         if (adds && json_is_string(one))
             add_once(json_object_get(group, "privileges"), one);
         else

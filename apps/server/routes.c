@@ -16,7 +16,8 @@ static const route routes[] = {
 #define ROUTE(method, path, who, kind, handler) {#method, path, ROLE_##who, ROUTE_##kind, handler},
 #include "routes.def"
 #undef ROUTE
-#define VEARCH(method, path, who, handler) {#method, path, ROLE_NONE, ROUTE_LATER, vearch_answer},
+#define VEARCH(method, path, who, about, right, handler) \
+    {#method, path, ROLE_NONE, ROUTE_LATER, vearch_answer},
 #include "vearch_routes.def"
 #undef VEARCH
 };

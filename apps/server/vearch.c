@@ -7,12 +7,13 @@
 
 typedef struct vearch_route {
     const char *method, *path;
-    role access;
+    mv_need need;
     json_t *(*handler)(mv_call *c);
 } vearch_route;
 
 static const vearch_route routes[] = {
-#define VEARCH(method, path, who, handler) {#method, path, ROLE_##who, handler},
+#define VEARCH(method, path, who, about, right, handler) \
+    {#method, path, {ROLE_##who, MV_ABOUT_##about, MV_##right}, handler},
 #include "vearch_routes.def"
 #undef VEARCH
 };
@@ -49,18 +50,23 @@ int vearch_admit(request *r)
 }
 
 /* What the path and the body name becomes what the Milvus adapter looks for: dbName and collectionName. */
-static int name_things(mv_call *c)
+static int name_things(mv_call *c, mv_about about)
 {
     request *r = c->request;
-    json_t *db = json_object_get(c->body, "db_name"), *space = json_object_get(c->body, "space_name");
+    json_t *db = json_object_get(c->body, "db_name"),
+           *space = json_object_get(c->body, about == MV_ABOUT_NEW ? "name" : "space_name");
     if (r->args[0])
         json_object_set_new(c->body, "dbName", json_string(r->args[0]));
     else if (db)
         json_object_set(c->body, "dbName", db);
+    else
+        (void)json_object_del(c->body, "dbName");
     if (r->args[1])
         json_object_set_new(c->body, "collectionName", json_string(r->args[1]));
     else if (space)
         json_object_set(c->body, "collectionName", space);
+    else
+        (void)json_object_del(c->body, "collectionName");
     c->db = json_string_value(json_object_get(c->body, "dbName"));
     if (!c->db) c->db = "default";
     if (mv_is_identifier(c->db)) return 1;
@@ -74,7 +80,7 @@ void vearch_answer(request *r)
     const vearch_route *found = routes;
     json_t *data = NULL;
     while (strcmp(found->method, r->route->method) != 0 || strcmp(found->path, r->route->path) != 0) found++;
-    if (mv_knows(&c) && mv_read_body(&c) && name_things(&c) && mv_may(&c, found->access))
+    if (mv_knows(&c) && mv_read_body(&c) && name_things(&c, found->need.about) && mv_may(&c, &found->need))
         data = found->handler(&c);
     mv_give_back(&c);
     if (!data && c.code == MV_OK) mv_fail(&c, MV_OVERLOADED, "out of memory");

@@ -21,7 +21,7 @@ json_t *vearch_ask(mv_call *c, json_t *(*handler)(mv_call *c), json_t *body);
  * collection must be borrowed. */
 char *vearch_filter(mv_call *c);
 
-#define VEARCH(method, path, who, handler) json_t *handler(mv_call *c);
+#define VEARCH(method, path, who, about, right, handler) json_t *handler(mv_call *c);
 #include "vearch_routes.def"
 #undef VEARCH
 

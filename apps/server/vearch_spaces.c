@@ -116,11 +116,10 @@ static int take_fields(mv_call *c, const json_t *given, json_t *fields, json_t *
 
 json_t *vearch_spaces_create(mv_call *c)
 {
-    json_t *name = json_object_get(c->body, "name"), *given = listed(json_object_get(c->body, "fields"));
+    json_t *given = listed(json_object_get(c->body, "fields"));
     json_t *fields = json_pack("[{ss ss sb s{si}}]", "fieldName", "_id", "dataType", "VarChar", "isPrimary",
                                1, "elementTypeParams", "max_length", KITH_COLLECTION_MAX_TEXT_KEY);
     json_t *indexes = json_array(), *done = NULL;
-    if (name) json_object_set(c->body, "collectionName", name);
     int good = take_fields(c, given, fields, indexes);
     json_t *body = json_pack("{s{so} so}", "schema", "fields", fields, "indexParams", indexes);
     if (good)
@@ -177,8 +176,10 @@ json_t *vearch_spaces_list(mv_call *c)
 {
     json_t *names = mv_collections_list(c), *list = names ? json_array() : NULL;
     for (size_t i = 0; i < json_array_size(names) && c->code == MV_OK; i++) {
+        const char *name = json_string_value(json_array_get(names, i));
+        if (!mv_has_right(c, ROLE_READ, MV_DescribeCollection, c->db, name)) continue;
         json_object_set(c->body, "collectionName", json_array_get(names, i));
-        json_t *one = vearch_spaces_get(c);
+        json_t *one = mv_find(c, name) ? vearch_spaces_get(c) : NULL;
         mv_give_back(c);
         if (one) json_array_append_new(list, one);
     }

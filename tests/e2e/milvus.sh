@@ -98,6 +98,15 @@ END
 known ann:secret1 | grep -q '^{"code":0,' || fail "$(known ann:secret1)"
 stop
 
+# Who may what, by users and by tokens.
+mkdir rights
+kith serve --make-token --role write >writer
+kith serve --make-token --role read >reader
+(cat tokens && tail -n 1 writer && tail -n 1 reader) >all_tokens
+serve rights --token-file all_tokens
+python3 "$here/milvus_rights.py" "$base" "$admin" "$(head -n 1 writer)" "$(head -n 1 reader)"
+stop
+
 # A password that is right, for the first time, may come with a large body.
 serve folder --token-file tokens
 python3 -c 'print("{\"pad\":\"%s\"}" % ("x" * 9000000))' >large

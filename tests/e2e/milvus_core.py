@@ -247,6 +247,13 @@ found = data("entities/search", {"collectionName": "typed", "annsField": "title_
                                  "partitionNames": ["_default"]})
 assert not {"p1", "p2"} & {r["pk"] for r in found}
 fails(200, "entities/query", {"collectionName": "typed", "partitionNames": ["none"]})
+for out in ("n >= 0) or (n >= 0", "n >= 0) or not (n < 0", "1 == 1) or ((n >= 0)", "{a} == 1) or (n >= 0"):  # a filter stays in its partition
+    where = {"collectionName": "typed", "filter": out, "exprParams": {"a": 1}, "partitionName": "new"}
+    for path, more in (("entities/query", {}), ("entities/delete", {}), ("entities/search", {"annsField": "title_vector", "data": [[1, 2, 3, 4]]})):
+        fails(1100, path, {**where, **more})
+assert data("collections/get_stats", {"collectionName": "typed"})["rowCount"] == 62
+data("entities/delete", {"collectionName": "typed", "filter": "n > 100 or n < 0", "partitionName": "new"})
+assert {r["pk"] for r in data("entities/query", {"collectionName": "typed", "filter": "n == 1 or n == 2", "partitionName": "new"})} == {"p1", "p2"}
 data("indexes/create", {"collectionName": "typed", "indexParams": [{"fieldName": "title_vector", "indexName": "t2", "metricType": "IP"}]})
 data("indexes/create", {"collectionName": "typed", "indexParams": [{"fieldName": "text_vector", "indexName": "x2", "metricType": "L2"}]})
 found = data("entities/search", {"collectionName": "typed", "annsField": "title_vector", "data": [a], "limit": 1, "filter": "n < 60 and pk like 'd%'"})[0]
