@@ -41,7 +41,7 @@ async function ask(path, options, hasAsked = false) {
   }
   if (response.status === 204) return {};
   const body = await response.text().then(parse).catch(() => ({}));
-  if (!response.ok) throw new Error(response.status === 415 ? say.noPicture : body.detail ?? `HTTP ${response.status}`);
+  if (!response.ok) throw new Error(response.status === 415 ? say.noPicture : say.refused(response.status, body.detail ?? `HTTP ${response.status}`));
   return body;
 }
 

@@ -55,6 +55,7 @@ function chip(source, name, minus, remove) {
   return li;
 }
 
+let role = "read"; // what the one at the page may do
 let all = []; // the collections that are served
 let shown = []; // the object URLs of chips
 function drawQuery() {
@@ -356,6 +357,12 @@ $("download").addEventListener("click", () => {
   setTimeout(() => URL.revokeObjectURL(url), 1000);
 });
 
+// On a narrow screen the controls are folded, so that results are seen below the chips.
+const narrow = matchMedia("(max-width: 40rem)");
+const foldTools = () => { $("fold").open = !narrow.matches; };
+narrow.addEventListener("change", foldTools);
+foldTools();
+
 // ---- the other views ----
 
 function drawView() {
@@ -364,7 +371,7 @@ function drawView() {
     else tab.removeAttribute("aria-current");
   $("search").hidden = state.view !== "search";
   $("view").hidden = state.view === "search";
-  show(state.view, all.find((c) => c.name === state.collection), { searchFrom, copy });
+  show(state.view, all.find((c) => c.name === state.collection), { searchFrom, copy, writes: role === "write" || role === "admin" });
 }
 $("tabs").addEventListener("click", (event) => {
   if (!event.target.dataset.view) return;
@@ -377,8 +384,14 @@ $("copy").addEventListener("click", () => copy(similarEnough().map((row) => row.
 $("again").addEventListener("click", () => {
   Object.assign(state, onlyRows([]));
   state.least = undefined;
+  pickNone();
   search();
 });
+
+function pickNone() {
+  state.picked.clear();
+  $("download").disabled = true;
+}
 
 function choose(collection, replace = false) {
   if (collection.name !== state.collection) { // keys mean other rows there, scores are of another kind
@@ -388,8 +401,7 @@ function choose(collection, replace = false) {
   state.collection = collection.name;
   $("about").textContent = say.holds(collection.rows, collection.features || `${collection.dim}-d, ${collection.metric}`);
   for (const id of ["drop", "addLike", "addUnlike"]) $(id).hidden = !collection.pictures;
-  state.picked.clear();
-  $("download").disabled = true;
+  pickNone();
   search(replace);
   drawView();
 }
@@ -398,7 +410,7 @@ async function begin() {
   document.documentElement.lang = language === "zh" ? "zh-CN" : "en";
   translate(document);
   try {
-    ({ collections: all, max_k: state.most } = await api.collections());
+    ({ collections: all, max_k: state.most, role } = await api.collections());
     $("collection").replaceChildren(...all.map((c) => new Option(c.name, c.name)));
     $("collection").disabled = all.length < 2;
     $("collection").addEventListener("change", () => {
@@ -406,6 +418,8 @@ async function begin() {
       choose(all[$("collection").selectedIndex]);
     });
     if (all.length > 0) fromAddress();
+    else report(say.empty);
+    for (const id of ["drop", "tabs"]) if (all.length === 0) $(id).hidden = true;
   } catch (error) {
     report(error.message, true);
   }

@@ -97,13 +97,13 @@ async function vectors(collection, { searchFrom }) {
 
 // ---- index ----
 
-function jobLine(job) {
+function jobLine(job, writes) {
   const bar = element("progress", { max: job.total || 1 });
   if (job.state !== "running") bar.value = bar.max;
   else if (job.total) bar.value = job.done;
   const rate = job.state === "running" && job.done > 0 ? ` · ${say.rate(Math.round(job.done / job.seconds))}` : "";
-  const line = element("li", {}, `${job.collection}: ${job.kind} · ${job.error ?? (job.state === "running" ? job.stage : job.state)} · ${job.seconds.toFixed(1)} s${rate} `, bar);
-  if (job.state === "running") {
+  const line = element("li", {}, `${job.collection}: ${say.kinds[job.kind] ?? job.kind} · ${job.error ?? (job.state === "running" ? job.stage : say.states[job.state] ?? job.state)} · ${job.seconds.toFixed(1)} s${rate} `, bar);
+  if (job.state === "running" && writes) {
     const stop = element("button", { type: "button", textContent: say.cancelJob });
     stop.addEventListener("click", () => api.cancel(job.id).catch((error) => { status.textContent = error.message; }));
     line.append(" ", stop);
@@ -111,19 +111,19 @@ function jobLine(job) {
   return line;
 }
 
-async function index(collection) {
+async function index(collection, actions) {
   const [{ jobs }, { bad }] = await Promise.all([api.jobs(), api.bad(collection.name)]);
   return () => {
-    const buttons = [["index", say.build], ["recall", say.measure]].map(([kind, words]) => {
+    const buttons = (actions.writes ? [["index", say.build], ["recall", say.measure]] : []).map(([kind, words]) => {
       const button = element("button", { type: "button", textContent: words });
-      button.addEventListener("click", () => api.begin(collection.name, kind).then(() => show("index", collection), (error) => { status.textContent = error.message; }));
+      button.addEventListener("click", () => api.begin(collection.name, kind).then(() => show("index", collection, actions), (error) => { status.textContent = error.message; }));
       return button;
     });
     status.textContent = bad.length > 0 ? say.badFiles(bad.length) : "";
     body.replaceChildren(element("p", { className: "actions" }, ...buttons), element("h3", { textContent: say.jobs }),
-      jobs.length > 0 ? element("ul", { className: "plain" }, ...jobs.slice(0, 20).map(jobLine)) : element("p", { className: "quiet", textContent: say.nothingAtWork }),
+      jobs.length > 0 ? element("ul", { className: "plain" }, ...jobs.slice(0, 20).map((job) => jobLine(job, actions.writes))) : element("p", { className: "quiet", textContent: say.nothingAtWork }),
       element("ul", { className: "plain" }, ...bad.map((file) => element("li", {}, element("code", { textContent: file.path }), ` ${file.reason}`))));
-    if (jobs.some((job) => job.state === "running")) timer = setTimeout(() => show("index", collection), 500);
+    if (jobs.some((job) => job.state === "running")) timer = setTimeout(() => show("index", collection, actions), 500);
   };
 }
 

@@ -143,9 +143,12 @@ void get_collections(request *r)
 {
     kith_error err = {0};
     json_t *list = json_array();
+    static const char *const roles[] = {
+        [ROLE_NONE] = "none", [ROLE_READ] = "read", [ROLE_WRITE] = "write", [ROLE_ADMIN] = "admin"};
     kith_status status = describe_all(r->server, list, &err);
     reply_or_fail(r, status,
-                  json_pack("{so sI}", "collections", list, "max_k", (json_int_t)r->server->options.max_k),
+                  json_pack("{so sI ss}", "collections", list, "max_k", (json_int_t)r->server->options.max_k,
+                            "role", roles[r->role]),
                   &err);
 }
 

@@ -143,7 +143,7 @@ END
 
 # ---- the page ----
 bytes=0
-for file in / /app.js /api.js /views.js /words.js /cropper.js /style.css /icon.svg; do
+for file in / /app.js /api.js /views.js /words.js /cropper.js /exact.js /style.css /icon.svg; do
     bytes=$((bytes + $(curl -s "$base$file" | wc -c)))
 done
 [ "$bytes" -lt 150000 ] || fail "the page weighs $bytes bytes"

@@ -116,6 +116,11 @@ await told(page, `${whole - 1} pictures`); // at the left end nothing is left ou
 await page.locator("#grid .pick input").first().check();
 const [file] = await Promise.all([page.waitForEvent("download"), page.click("#download")]);
 assert.match(file.suggestedFilename(), /^\d+\.(jpg|png|webp|gif|tif)$/);
+const mark = page.url();
+await page.click("#again");
+assert.equal(await page.locator("#download").evaluate((e) => e.disabled && getComputedStyle(e).opacity < 1), true, "nothing is selected any more, and Download looks so");
+await page.goto(mark);
+await told(page, `${whole - 1} pictures`);
 
 // Duplicates, map, index, statistics.
 await page.click("[data-view=duplicates]");
@@ -171,12 +176,55 @@ await chinese.reload();
 await told(chinese, "张图片");
 const tooWide = await chinese.evaluate(() => document.documentElement.scrollWidth - innerWidth);
 assert.ok(tooWide <= 0, `the page is ${tooWide} pixels too wide for a phone`);
+// The controls are folded there: results begin in the upper half of the screen.
+const top = await chinese.locator("#grid").evaluate((e) => e.getBoundingClientRect().top);
+assert.ok(top < 450, `the results begin at ${top}`);
+await chinese.click("#fold summary");
+await chinese.fill("#filter", "width >");
+await told(chinese, "请求有误");
+await chinese.fill("#filter", "");
+await told(chinese, "张图片");
 await chinese.screenshot({ path: `${shots}/chinese.png` });
 // No word is missing in either language.
 const missing = await chinese.evaluate(async () => (await import("./words.js")).missing);
 assert.deepEqual(missing, []);
 
+// A server that has nothing, to one who may only read; one that asks for a token.
+const page2 = await (await browser.newContext({ locale: "en-US" })).newPage();
+const answer = (json) => (route) => route.fulfill({ json });
+await page2.route("**/v1/collections", answer({ collections: [], max_k: 100, role: "read" }));
+await page2.goto(base);
+await told(page2, "no collection here yet");
+assert.equal(await page2.locator("#drop").isVisible(), false);
+await page2.unrouteAll();
+const real = await (await fetch(`${base}/v1/collections`)).json();
+assert.equal(real.role, "admin");
+await page2.route("**/v1/collections", answer({ ...real, role: "read" }));
+await page2.goto(`${base}/#in=album&view=index`);
+await page2.reload();
+await page2.waitForSelector("#view-body h3");
+assert.equal(await page2.locator("#view-body button").count(), 0, "who may only read is offered no work");
+await page2.unrouteAll();
+await page2.route("**/v1/collections", async (route) => {
+  const cookie = (await route.request().allHeaders()).cookie ?? "";
+  return cookie.includes("kith_token=good") ? route.fulfill({ json: real }) : route.fulfill({ status: 401, json: { detail: "a token is needed" } });
+});
+await page2.goto(base);
+await page2.reload();
+await page2.waitForSelector("#login[open]");
+assert.equal(await page2.locator("#token-wrong").isVisible(), false);
+await page2.keyboard.press("Escape");
+await told(page2, "without a token");
+assert.equal(await page2.locator("#login").isVisible(), false, "the dialog stays closed");
+await page2.reload();
+await page2.fill("#token", "bad");
+await page2.keyboard.press("Enter");
+await page2.waitForSelector("#token-wrong:not([hidden])");
+await page2.fill("#token", "good");
+await page2.keyboard.press("Enter");
+await until(page2, () => document.querySelector("#about").textContent !== "");
+
 await browser.close();
 // A filter that is wrong is answered 400, which the console tells.
 assert.deepEqual(wrong.filter((line) => !/status of 400/.test(line)), []);
-console.log("the page: dropped, cropped, searched, filtered, folded, downloaded; duplicates, map, index, statistics; Chinese");
+console.log("the page: keys whole, dropped, cropped, searched, filtered, folded, downloaded; duplicates, map, index, statistics; Chinese");
