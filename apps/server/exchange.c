@@ -21,6 +21,7 @@ static void request_free(request *r)
 {
     if (r->import) import_free(r);
     if (r->response) MHD_destroy_response(r->response);
+    free(r->target);
     free(r->method);
     free(r->path);
     for (int i = 0; i < HTTP_ARGS; i++) free(r->args[i]);
@@ -35,24 +36,32 @@ static watched *watched_of(struct MHD_Connection *connection)
     return info ? info->socket_context : NULL;
 }
 
-static request *request_new(server *s, struct MHD_Connection *connection, const char *method,
-                            const char *path)
+/* Its line has come. What is encoded in a target is not decoded yet: a slash that is belongs to the name that it stands in. */
+void *exchange_on_target(void *ctx, const char *target, struct MHD_Connection *connection)
 {
     request *r = calloc(1, sizeof *r);
+    (void)connection;
     if (!r) return NULL;
-    r->server = s;
+    r->server = ctx;
+    r->target = strndup(target, strcspn(target, "?"));
+    return r;
+}
+
+/* Its head has come. 0: out of memory. */
+static int request_begin(request *r, struct MHD_Connection *connection, const char *method, const char *path)
+{
+    server *s = r->server;
     r->connection = connection;
     r->method = strdup(method);
     r->path = strdup(path);
     r->watched = watched_of(connection);
-    r->began_ns = server_now_ns();
     for (char *c = r->method; c && *c; c++)
         if (*c <= 0x20 || *c >= 0x7f) *c = '?'; /* it goes into the log */
     uint64_t number = atomic_fetch_add(&s->requests, 1);
     snprintf(r->id, sizeof r->id, "%016" PRIx64, s->salt + number * 0x9e3779b97f4a7c15u);
-    if (r->method && r->path) return r;
-    request_free(r);
-    return NULL;
+    if (!r->method || !r->path || !r->target) return 0;
+    r->began_ns = server_now_ns();
+    return 1;
 }
 
 static int is_stream(const request *r)
@@ -206,7 +215,7 @@ static enum MHD_Result on_end(request *r)
         answer_refused(r);
     } else if (r->import) {
         if (!import_finish(r)) return MHD_YES;
-    } else if (r->route && (r->route->kind == ROUTE_LATER || r->route->kind == ROUTE_WRITE)) {
+    } else if (routes_is_long(r)) {
         server *s = r->server;
         if (work_push(r->route->kind == ROUTE_WRITE ? s->writing : s->work, r)) return MHD_YES;
         r->refused = 503;
@@ -224,18 +233,22 @@ static int hex_digit(char c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* Decode %XX in place. A %00 stays as it is: it would cut short what follows, so that one name could pass for another. */
+/* A %00 stays as it is: it would cut short what follows, so that one name could pass for another. */
+char exchange_next(const char **at)
+{
+    const char *in = *at;
+    int high = in[0] == '%' ? hex_digit(in[1]) : -1, low = high >= 0 ? hex_digit(in[2]) : -1;
+    int is_code = low >= 0 && 16 * high + low > 0;
+    *at += is_code ? 3 : 1;
+    return is_code ? (char)(16 * high + low) : *in;
+}
+
+/* Decode in place. */
 size_t exchange_unescape(void *ctx, struct MHD_Connection *connection, char *words)
 {
     char *out = words;
     (void)ctx, (void)connection;
-    for (const char *in = words; *in; in++, out++) {
-        int high = in[0] == '%' ? hex_digit(in[1]) : -1, low = high >= 0 ? hex_digit(in[2]) : -1;
-        *out = *in;
-        if (low < 0 || 16 * high + low == 0) continue;
-        *out = (char)(16 * high + low);
-        in += 2;
-    }
+    for (const char *in = words; *in;) *out++ = exchange_next(&in);
     *out = 0;
     return (size_t)(out - words);
 }
@@ -247,11 +260,11 @@ enum MHD_Result exchange_on_request(void *ctx, struct MHD_Connection *connection
                                     void **state)
 {
     request *r = *state;
-    (void)version;
-    if (r && *size > 0) return on_body(r, data, size);
-    if (r) return r->head_again ? on_head_again(r) : on_end(r);
-    *state = r = request_new(ctx, connection, method, url);
-    return r ? on_head(r) : MHD_NO;
+    (void)ctx, (void)version;
+    if (!r) return MHD_NO; /* there was no memory for it */
+    if (!r->connection) return request_begin(r, connection, method, url) ? on_head(r) : MHD_NO;
+    if (*size > 0) return on_body(r, data, size);
+    return r->head_again ? on_head_again(r) : on_end(r);
 }
 
 /* ---- The log ---- */
@@ -272,7 +285,10 @@ static json_t *client_of(request *r)
 static void log_request(request *r, double seconds)
 {
     server *s = r->server;
-    if (!s->options.log) return;
+    FILE *log = s->options.log ? s->options.log
+                : r->is_fault  ? stderr
+                               : NULL; /* its answer says that it is told */
+    if (!log) return;
     char when[32];
     time_t now = time(NULL);
     struct tm utc;
@@ -285,8 +301,8 @@ static void log_request(request *r, double seconds)
     char *words = line ? json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(4)) : NULL;
     if (words) {
         pthread_mutex_lock(&s->log_lock);
-        fprintf(s->options.log, "%s\n", words);
-        fflush(s->options.log);
+        fprintf(log, "%s\n", words);
+        fflush(log);
         pthread_mutex_unlock(&s->log_lock);
     }
     free(words);
@@ -309,13 +325,17 @@ void exchange_on_completed(void *ctx, struct MHD_Connection *connection, void **
     server *s = ctx;
     request *r = *state;
     (void)connection, (void)how;
+    *state = NULL;
     if (!r) return;
+    if (!r->began_ns) { /* no more than its line came */
+        request_free(r);
+        return;
+    }
     double seconds = (double)(server_now_ns() - r->began_ns) * 1e-9;
     count_request(s, r, seconds);
     log_request(r, seconds);
     watch_enter(s->watch, r->watched, WATCH_HEAD, 1);
     request_free(r);
-    *state = NULL;
     atomic_fetch_sub(&s->running, 1);
 }
 

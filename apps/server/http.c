@@ -51,6 +51,12 @@ const char *http_header(request *r, const char *name)
     return value ? value : "";
 }
 
+const char *http_bearer(request *r)
+{
+    const char *given = http_header(r, MHD_HTTP_HEADER_AUTHORIZATION);
+    return strncasecmp(given, "Bearer ", 7) == 0 ? given + 7 : NULL;
+}
+
 int http_is(request *r, const char *type)
 {
     const char *given = http_header(r, MHD_HTTP_HEADER_CONTENT_TYPE);
@@ -296,6 +302,7 @@ void http_fail(request *r, const kith_error *err)
         return;
     }
     snprintf(r->why, sizeof r->why, "%s", err->message);
+    r->is_fault = 1;
     if (status == 503)
         http_problem(r, status, "try again later");
     else if (status == 507)

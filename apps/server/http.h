@@ -23,7 +23,8 @@ typedef struct request {
     struct server *server;
     struct MHD_Connection *connection;
     const struct route *route; /* NULL: a file of the page, or nothing */
-    char *method, *path;       /* the path without the query, decoded: a %2f is a slash in it */
+    char *target;              /* the path without the query, as it was sent */
+    char *method, *path;       /* the path decoded: a %2f is a slash in it */
     char *args[HTTP_ARGS];     /* the variable parts of the path, decoded */
     role role;                 /* what the one who asks may do */
     char id[17];               /* of this request, in the log and in the answer */
@@ -37,6 +38,7 @@ typedef struct request {
     int head_again;          /* it was: the HTTP library tells of the head once more before it reads on */
     int given_away;          /* a worker has it to answer it, or had it */
     char why[512];           /* for the log: what a 500 or 503 does not say */
+    int is_fault;            /* it is the server's own: told on standard error where there is no log */
     struct request *next;    /* in the queue of the workers */
     struct watched *watched; /* its connection; NULL: it is not watched */
     int paused;              /* the body was not taken for a while */
@@ -59,6 +61,9 @@ int http_number(request *r, const char *name, double low, double high, double fa
 
 /* A header, or "". */
 const char *http_header(request *r, const char *name);
+
+/* What stands behind the scheme `Bearer` of the header Authorization, which may be written in any case (RFC 9110, 11.1); NULL: another, or none. */
+const char *http_bearer(request *r);
 
 /* Whether the body, by its Content-Type, is of this kind. */
 int http_is(request *r, const char *type);

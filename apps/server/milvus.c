@@ -53,6 +53,7 @@ json_t *mv_fail_engine(mv_call *c)
         return mv_fail(c, MV_OVERLOADED, "try again later");
     default:
         snprintf(r->why, sizeof r->why, "%s", c->err.message);
+        r->is_fault = 1;
         return mv_fail(c, MV_INTERNAL, "something went wrong here; the log has it under %s", r->id);
     }
 }

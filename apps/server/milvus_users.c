@@ -149,8 +149,9 @@ static void read_header(request *r, char given[MOST_HEADER])
     size_t length = strlen(header);
     *given = 0;
     if (length >= MOST_HEADER) return;
-    if (strncmp(header, "Bearer ", 7) == 0) strcpy(given, header + 7);
-    if (strncmp(header, "Basic ", 6) != 0) return;
+    const char *bearer = http_bearer(r);
+    if (bearer) strcpy(given, bearer);
+    if (strncasecmp(header, "Basic ", 6) != 0) return;
     coded = (gnutls_datum_t){(unsigned char *)header + 6, (unsigned)length - 6};
     if (gnutls_base64_decode2(&coded, &plain) != 0) return;
     if (plain.size < MOST_HEADER && !memchr(plain.data, 0, plain.size)) {

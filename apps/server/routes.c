@@ -8,6 +8,7 @@
 #include "handlers.h"
 #include "milvus.h"
 #include "page.h"
+#include "server_state.h"
 #include "vearch.h"
 
 enum { METHODS = 64 }; /* bytes of the names of all methods */
@@ -22,7 +23,20 @@ static const route routes[] = {
 #undef VEARCH
 };
 
-/* Whether a path is of a route's form. parts[2 * i] and [2 * i + 1]: where its variable parts begin and end. */
+/* Whether a part of a target has a slash that is encoded in it. Texts of rows may have them, `=docs%2Fa.txt`; names have none. */
+static int has_slash(const char *part, const char *end)
+{
+    while (part < end)
+        if (exchange_next(&part) == '/') return 1;
+    return 0;
+}
+
+static int is_text(const char *part)
+{
+    return exchange_next(&part) == '=';
+}
+
+/* Whether a target is of a route's form. parts[2 * i] and [2 * i + 1]: where its variable parts begin and end. */
 static int fits(const char *form, const char *path, const char *parts[2 * HTTP_ARGS])
 {
     size_t n = 0;
@@ -31,11 +45,14 @@ static int fits(const char *form, const char *path, const char *parts[2 * HTTP_A
         if (form[0] == '{') {
             size_t length = strcspn(path, "/");
             if (length == 0 || n == HTTP_ARGS) return 0;
+            if (!is_text(path) && has_slash(path, path + length)) return 0;
             parts[2 * n] = path;
             parts[2 * n++ + 1] = path + length;
             path += length;
-            form++; /* the closing brace */
-        } else if (*form != *path++) {
+            form++;                                /* the closing brace */
+        } else if (*form == '/' && *path != '/') { /* one that is encoded parts nothing */
+            return 0;
+        } else if (*path == 0 || *form != exchange_next(&path)) {
             return 0;
         }
     }
@@ -55,11 +72,12 @@ void routes_find(request *r)
     const char *parts[2 * HTTP_ARGS] = {NULL};
     if (milvus_owns(r->path)) r->route = &milvus_route;
     for (size_t i = 0; i < sizeof routes / sizeof *routes && !r->route; i++)
-        if (is_method(r, routes[i].method) && fits(routes[i].path, r->path, parts)) r->route = &routes[i];
+        if (is_method(r, routes[i].method) && fits(routes[i].path, r->target, parts)) r->route = &routes[i];
     for (size_t i = 0; i < HTTP_ARGS && r->route && parts[2 * i]; i++) {
         r->args[i] = strndup(parts[2 * i], (size_t)(parts[2 * i + 1] - parts[2 * i]));
         if (!r->args[i]) r->route = NULL; /* out of memory */
         if (!r->route) return;
+        (void)exchange_unescape(NULL, r->connection, r->args[i]);
     }
 }
 
@@ -70,7 +88,7 @@ static const char *methods_of(const request *r, int is_file, char words[METHODS]
     size_t n = (size_t)snprintf(words, METHODS, "%s", is_file ? "GET, HEAD" : "");
     for (size_t i = 0; i < sizeof routes / sizeof *routes && n < METHODS; i++) {
         const char *method = routes[i].method;
-        if (!fits(routes[i].path, r->path, parts) || strstr(words, method)) continue;
+        if (!fits(routes[i].path, r->target, parts) || strstr(words, method)) continue;
         n += (size_t)snprintf(words + n, METHODS - n, "%s%s%s", n > 0 ? ", " : "", method,
                               strcmp(method, "GET") == 0 ? ", HEAD" : "");
     }
@@ -103,8 +121,8 @@ static role role_of_request(request *r)
 {
     const tokens *known = &r->server->tokens;
     if (known->n == 0) return r->server->options.writable ? ROLE_ADMIN : ROLE_READ;
-    const char *bearer = http_header(r, MHD_HTTP_HEADER_AUTHORIZATION);
-    if (strncmp(bearer, "Bearer ", 7) == 0) return tokens_role(known, bearer + 7, strlen(bearer + 7));
+    const char *bearer = http_bearer(r);
+    if (bearer) return tokens_role(known, bearer, strlen(bearer));
     const char *cookie = MHD_lookup_connection_value(r->connection, MHD_COOKIE_KIND, "kith_token");
     return cookie ? tokens_role(known, cookie, strlen(cookie)) : ROLE_NONE;
 }
@@ -137,6 +155,36 @@ static int may_ask(request *r, role wanted)
     return 0;
 }
 
+/* ---- Searches, quick or not ---- */
+
+enum {
+    QUICK_US = 5000,      /* what others can be kept waiting for: the usual search takes 0.1 ms. Arbitrary */
+    LONG_BODY = 128 << 10 /* bytes of a search that names many vectors. Arbitrary */
+};
+
+static atomic_uint *usual_us(const request *r)
+{
+    unsigned hash = 2166136261u; /* FNV-1a */
+    for (const char *c = r->args[0] ? r->args[0] : ""; *c; c++) hash = (hash ^ (unsigned char)*c) * 16777619u;
+    return &r->server->usual_us[hash % SERVER_SEARCHED];
+}
+
+/* A running mean: one of a second makes the next thirty or so long ones. That two threads may do this at once is no harm. */
+static void note_search(const request *r, uint64_t ns)
+{
+    atomic_uint *usual = usual_us(r);
+    unsigned old = atomic_load_explicit(usual, memory_order_relaxed);
+    unsigned us = ns / 1000 < 1u << 30 ? (unsigned)(ns / 1000) : 1u << 30;
+    atomic_store_explicit(usual, old - old / 8 + us / 8, memory_order_relaxed);
+}
+
+int routes_is_long(const request *r)
+{
+    if (!r->route) return 0;
+    if (r->route->kind != ROUTE_SEARCH) return r->route->kind == ROUTE_LATER || r->route->kind == ROUTE_WRITE;
+    return r->body_size > LONG_BODY || atomic_load_explicit(usual_us(r), memory_order_relaxed) > QUICK_US;
+}
+
 /* ---- Dispatch ---- */
 
 int routes_admit(request *r)
@@ -149,6 +197,7 @@ int routes_admit(request *r)
 
 void routes_answer(request *r)
 {
+    uint64_t began = r->route && r->route->kind == ROUTE_SEARCH ? server_now_ns() : 0;
     char words[METHODS];
     const page_file *file = r->route ? NULL : page_find(r->path);
     const char *methods = r->route ? "" : methods_of(r, file != NULL, words);
@@ -160,4 +209,5 @@ void routes_answer(request *r)
         http_wrong_method(r, methods);
     else
         http_problem(r, 404, "there is nothing at this path");
+    if (began) note_search(r, server_now_ns() - began);
 }

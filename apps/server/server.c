@@ -108,8 +108,8 @@ static kith_status start_daemon(server *s, kith_error *err)
         o->threads, MHD_OPTION_CONNECTION_LIMIT, 2 * o->connections + 8 * o->threads,
         MHD_OPTION_CONNECTION_TIMEOUT, o->idle_seconds, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
         o->max_head + SERVER_ANSWER_ROOM, MHD_OPTION_NOTIFY_COMPLETED, exchange_on_completed, s,
-        MHD_OPTION_NOTIFY_CONNECTION, exchange_on_connection, s, MHD_OPTION_UNESCAPE_CALLBACK,
-        exchange_unescape, s, MHD_OPTION_END);
+        MHD_OPTION_URI_LOG_CALLBACK, exchange_on_target, s, MHD_OPTION_NOTIFY_CONNECTION,
+        exchange_on_connection, s, MHD_OPTION_UNESCAPE_CALLBACK, exchange_unescape, s, MHD_OPTION_END);
     return s->daemon ? KITH_OK : common_fail(err, KITH_INTERNAL, "the HTTP threads cannot be started");
 }
 

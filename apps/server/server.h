@@ -1,6 +1,6 @@
 /* server.h - `kith serve`: collections over HTTP, and the page that searches them.
  *
- * One process. libmicrohttpd's threads read requests; what is quick, a search, they answer themselves, what is not is
+ * One process. libmicrohttpd's threads read requests; what is quick, as a search usually is, they answer themselves, what is not is
  * given to workers (work.h), what takes minutes is a job (jobs.h) with a thread of its own. A handler (routes.def) borrows
  * a handle of its collection (shelf.h) and gives it back. Pictures from strangers are decoded in the galleries'
  * worker processes. docs/server.md is the manual of the HTTP interface.

@@ -30,6 +30,9 @@ enum {
 
 struct milvus;
 
+#define SERVER_SEARCHED \
+    64 /* collections that it is kept of how long searches take; those beyond share a place */
+
 struct server {
     server_options options;
     shelf *shelf;
@@ -49,10 +52,12 @@ struct server {
     atomic_uint_fast64_t by_class[6];                 /* of status: [2] for 2xx */
     atomic_uint_fast64_t by_time[SERVER_N_TIMES + 1]; /* the last: longer */
     atomic_uint_fast64_t micros;
-    atomic_uint_fast64_t search_ns; /* processor time in searches, without what HTTP and JSON take */
+    atomic_uint usual_us[SERVER_SEARCHED]; /* of the last searches, by a hash of the collection's name */
+    atomic_uint_fast64_t search_ns;        /* processor time in searches, without what HTTP and JSON take */
 };
 
 /* exchange.c: what the HTTP library calls. */
+void *exchange_on_target(void *ctx, const char *target, struct MHD_Connection *connection);
 enum MHD_Result exchange_on_request(void *ctx, struct MHD_Connection *connection, const char *url,
                                     const char *method, const char *version, const char *data, size_t *size,
                                     void **state);
@@ -62,6 +67,9 @@ void exchange_on_connection(void *ctx, struct MHD_Connection *connection, void *
                             enum MHD_ConnectionNotificationCode what);
 
 size_t exchange_unescape(void *ctx, struct MHD_Connection *connection, char *words);
+
+/* The byte that stands at `*at`, decoded where it is %XX; *at goes on to the next. */
+char exchange_next(const char **at);
 
 uint64_t server_now_ns(void);
 

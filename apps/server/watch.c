@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <time.h>
 
@@ -16,6 +17,7 @@ struct watched {
     int fd;
     watch_phase phase;
     uint64_t since_ns, bytes;
+    int seen_late; /* at the last look: a thread may have been about to say what it had just read */
 };
 
 struct watch {
@@ -41,15 +43,34 @@ static int is_overdue(const watch *w, const watched *c, uint64_t now)
     return 0;
 }
 
+/* Whether what is late is the server: bytes of the client lie in the socket that the thread of the connection, which may be busy with another,
+ * has not read; or all that was sent has been taken, and there is more. A client that dribbles a head is read at once. */
+static int waits_for_us(const watched *c)
+{
+    int waiting = 0;
+    if (c->phase == WATCH_ANSWER) return ioctl(c->fd, TIOCOUTQ, &waiting) == 0 && waiting == 0;
+    return ioctl(c->fd, FIONREAD, &waiting) == 0 && waiting > 0;
+}
+
+/* The library closes it, when it finds that there is nothing more to read or write. */
+static void look_at(const watch *w, watched *c, uint64_t now)
+{
+    int late = is_overdue(w, c, now);
+    if (late && waits_for_us(c)) {
+        c->since_ns = now;
+        late = 0;
+    }
+    if (late && c->seen_late) (void)shutdown(c->fd, SHUT_RDWR);
+    c->seen_late = late;
+}
+
 static void *run(void *ctx)
 {
     watch *w = ctx;
     pthread_mutex_lock(&w->lock);
     while (!w->ending) {
         uint64_t now = server_now_ns();
-        /* The library closes it, when it finds that there is nothing more to read or write. */
-        for (const watched *c = w->first; c; c = c->next)
-            if (is_overdue(w, c, now)) (void)shutdown(c->fd, SHUT_RDWR);
+        for (watched *c = w->first; c; c = c->next) look_at(w, c, now);
         struct timespec until;
         clock_gettime(CLOCK_REALTIME, &until);
         until.tv_nsec += 1000000000 / LOOKS_A_SECOND;
@@ -118,6 +139,7 @@ void watch_enter(watch *w, watched *c, watch_phase phase, uint64_t bytes)
     pthread_mutex_lock(&w->lock);
     c->phase = phase;
     c->since_ns = now;
+    c->seen_late = 0;
     c->bytes = bytes;
     pthread_mutex_unlock(&w->lock);
 }

@@ -1,5 +1,6 @@
 /* watch.h - connections that are too slow: the HTTP library ends those that are silent, this ends those that send or take
- * a byte now and then. A head must come within some seconds, a body, and an answer, at some rate. */
+ * a byte now and then. A head must come within some seconds, a body, and an answer, at some rate. Time in which it is the server that is late,
+ * for its threads are busy, is not counted. */
 #ifndef KITH_SERVER_WATCH_H
 #define KITH_SERVER_WATCH_H
 

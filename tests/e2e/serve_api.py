@@ -111,6 +111,18 @@ ask("GET", rows_of + "/=rome", status=404)
 ask("DELETE", rows_of + "/=rome", status=404)
 ask("DELETE", rows_of + "/=" + 2000 * "x", status=400)  # what is wrong with a text is told, not that there is none
 
+# A slash in a text is encoded; what stands behind it is the text's, not a part of the path.
+ask("PUT", "/v1/collections/texts", {"dim": 2}, status=201)
+for text in ("docs/a.txt", "/", "a/thumbnail", "a%2Fb", "//x/../y"):
+    at = "/v1/collections/texts/rows/=" + urllib.parse.quote(text, safe="")
+    there = ask("POST", "/v1/collections/texts/rows", {"rows": [{"text": text}]})["keys"][0]
+    assert ask("GET", at)["key"] == there, text
+    ask("PATCH", at, {"payload": {"n": 2000}})
+    ask("GET", at + "/thumbnail", status=404)
+    ask("DELETE", at, status=204)
+    ask("GET", at, status=404)
+ask("DELETE", "/v1/collections/texts", status=204)
+
 # Upsert replaces, insert refuses, update changes in part.
 ask("POST", rows_of, {"rows": [{"key": 7, "payload": {"a": 1}}], "mode": "insert"}, status=409)
 ask("POST", rows_of, {"rows": [{"key": 7, "payload": {"extra": [1, {"x": None}]}}], "mode": "update"})
@@ -252,6 +264,8 @@ got = ask("POST", search, {"vector": wanted, "k": 10})
 assert [r["key"] for r in got["results"]] == exact(10) and got["complete"] and got["exact"]
 for r in got["results"]:
     assert math.isclose(r["distance"], distance((paris_row if r["key"] == paris else model[r["key"]])["vector"], wanted), rel_tol=1e-5)
+again = ask("POST", search, json.dumps({"vector": wanted, "k": 10}).encode() + b" " * (200 << 10))  # by a worker, for its length
+assert again["results"] == got["results"]
 got = ask("POST", search + "?payload=0", {"vector": wanted, "k": 5, "offset": 5})
 assert [r["key"] for r in got["results"]] == exact(10)[5:] and [r["rank"] for r in got["results"]] == [6, 7, 8, 9, 10]
 assert all("payload" not in r for r in got["results"])

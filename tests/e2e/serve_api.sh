@@ -85,6 +85,8 @@ for _ in 1 2; do
     [ "$(partition two)" = 500 ] || fail "a partition: $(cat body)"
 done
 if grep -q empty body; then fail "it names the folder: $(cat body)"; fi
+# There is no --log: what the answers do not say is on standard error.
+[ "$(grep -c '"status":500.*"error":"' errors)" = 4 ] || fail "the causes are not told: $(cat errors)"
 limit -1
 [ "$(row)" = 200 ] || fail "a row: $(cat body)"
 [ "$(status -d '{"rows":5}' "$base/v1/collections/new/rows")" = 400 ] || fail "no rows: $(cat body)"

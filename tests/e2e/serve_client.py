@@ -17,11 +17,11 @@ class Client:
         assert self.document["openapi"].startswith("3.1"), self.document["openapi"]
         self.forms = [(re.compile(re.sub(r"\{[^}]*\}", "[^/]+", path) + "$"), path) for path in self.document["paths"]]
 
-    def fetch(self, method, path, body=None, kind=None, headers=None):
+    def fetch(self, method, path, body=None, kind=None, headers=None, token=""):
         headers = dict(headers or {})
         if kind:
             headers["Content-Type"] = kind
-        if self.token:
+        if self.token and token is not None:
             headers["Authorization"] = "Bearer " + self.token
         for attempt in (0, 1):  # a connection that was kept may have been closed meanwhile
             if self.connection is None:
