@@ -187,7 +187,10 @@ json_t *mv_entities_delete(mv_call *c)
 {
     char *filter = NULL;
     json_t *partitions, *done = NULL;
-    if (!mv_text(c, "filter") || !mv_begin(c) || !mv_partitions(c, c->body, &partitions)) return NULL;
+    const char *given = mv_text(c, "filter");
+    if (given && given[strspn(given, " \t\r\n")] == 0) /* it would be all of a partition */
+        return mv_fail(c, MV_PARAMETER_INVALID, "filter: there is no condition in it");
+    if (!given || !mv_begin(c) || !mv_partitions(c, c->body, &partitions)) return NULL;
     if (mv_filter(c, c->body, partitions, &filter)) {
         if (kith_collection_delete_where(c->collection, filter, NULL, &c->err) == KITH_OK)
             done = mv_commit(c);

@@ -141,8 +141,9 @@ static int find_collection(mv_call *c, mv_about about)
 {
     const char *name = json_string_value(json_object_get(c->body, "collectionName"));
     if (!name || !*name) return 1;
-    if (about == MV_ABOUT_COLLECTION || about == MV_ABOUT_RENAME) return mv_find(c, name);
-    if (about != MV_ABOUT_NEW && about != MV_ABOUT_BOTH) return 1;
+    if (about == MV_ABOUT_COLLECTION || about == MV_ABOUT_RENAME || about == MV_ABOUT_BOTH)
+        return mv_find(c, name);
+    if (about != MV_ABOUT_NEW) return 1;
     return mv_file_of(c, c->db, name, c->file) && snprintf(c->name, sizeof c->name, "%s", name) > 0;
 }
 

@@ -251,6 +251,8 @@ for out in ("n >= 0) or (n >= 0", "n >= 0) or not (n < 0", "1 == 1) or ((n >= 0)
     where = {"collectionName": "typed", "filter": out, "exprParams": {"a": 1}, "partitionName": "new"}
     for path, more in (("entities/query", {}), ("entities/delete", {}), ("entities/search", {"annsField": "title_vector", "data": [[1, 2, 3, 4]]})):
         fails(1100, path, {**where, **more})
+for blank in (" ", "\t\n"):
+    fails(1100, "entities/delete", {"collectionName": "typed", "filter": blank, "partitionName": "new"})
 assert data("collections/get_stats", {"collectionName": "typed"})["rowCount"] == 62
 data("entities/delete", {"collectionName": "typed", "filter": "n > 100 or n < 0", "partitionName": "new"})
 assert {r["pk"] for r in data("entities/query", {"collectionName": "typed", "filter": "n == 1 or n == 2", "partitionName": "new"})} == {"p1", "p2"}

@@ -88,6 +88,7 @@ for path, body in [("collections/drop", {}), ("entities/query", {}), ("entities/
     denied(eve, path, {**body, "collectionName": "secret", "dbName": "d2"})
 denied(eve, "collections/create", {"collectionName": "sneak", "dimension": 2})
 data("aliases/alter", {"aliasName": "own", "collectionName": "mine"}, eve)
+denied(eve, "aliases/alter", {"aliasName": "own", "collectionName": "live"})
 # The other adapter: neither a member of the body nor of the other interface says what it is about.
 for method, path, body in [("POST", "/dbs/default/spaces", {**mine, "name": "sneak", "fields": [{"name": "v", "type": "vector", "dimension": 2}]}),
                            ("DELETE", "/dbs/default/spaces/prod", mine), ("GET", "/dbs/default/spaces/prod", mine), ("POST", "/dbs/d3", mine), ("DELETE", "/dbs/d2", mine),
