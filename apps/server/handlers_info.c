@@ -89,12 +89,16 @@ int only_members(request *r, json_t *json, ...)
     json_object_foreach(json, name, value)
     {
         va_list list;
+        char members[100] = "";
+        size_t n = 0;
+        const char *known;
         va_start(list, json);
-        const char *known = va_arg(list, const char *);
-        while (known && strcmp(known, name) != 0) known = va_arg(list, const char *);
+        while ((known = va_arg(list, const char *)) && strcmp(known, name) != 0)
+            if (n < sizeof members)
+                n += (size_t)snprintf(members + n, sizeof members - n, "%s%s", n > 0 ? ", " : "", known);
         va_end(list);
         if (known) continue;
-        http_problem(r, 400, "%.100s is no member of such a request", name);
+        http_problem(r, 400, "%.100s is no member of such a request, which has: %s", name, members);
         return 0;
     }
     return 1;

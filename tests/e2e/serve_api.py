@@ -480,6 +480,7 @@ for method, path, body in (
     ("POST", jobs, {"kind": "verify", "quick": True}),
 ):
     ask(method, path, body, status=400)
+assert ask("POST", rows_of, {"rows": [{"key": 7}], "mod": "insert"}, status=400)["detail"] == "mod is no member of such a request, which has: rows, mode"
 ask("GET", "/v1/collections/typo", status=404)
 
 # ---- snapshots go where their collection goes, and end with it ----

@@ -59,6 +59,12 @@ for _ in {1..100}; do
     sleep 0.05
 done
 grep -q '"first"' body || fail "$(cat body)"
+# Snapshots that somebody else left are neither taken over by a rename nor lost.
+mkdir -p named/snapshots/old
+touch named/snapshots/old/kept.kith
+[ "$(curl -s -o body -w '%{http_code}' -X PATCH -d '{"name":"old"}' "$base/v1/collections/My%20Photos")" = 409 ] || fail "$(cat body)"
+curl -sf "$base/v1/collections/My%20Photos/snapshots" | grep -q '"first"' || fail "its snapshots are gone"
+[ -e named/snapshots/old/kept.kith ] || fail "those of the older one are gone"
 stop
 if kith serve "$kith_file" --port 0 --quiet 2>errors; then fail "a name that is no UTF-8 is served"; fi
 grep -q 'not UTF-8' errors || fail "$(cat errors)"
