@@ -134,6 +134,19 @@ json_t *mv_databases_create(mv_call *c)
     return mv_fail(c, MV_DATABASE_INVALID, "database already exist: %s", name);
 }
 
+/* Drop the aliases of a database: the next one of its name is not to have them. 0: failed. */
+static int drop_aliases(mv_call *c, const char *db)
+{
+    size_t i;
+    json_t *name, *names = names_of(c, "alias", db);
+    json_array_foreach(names, i, name)
+    {
+        if (mv_record_drop(c, "alias", db, json_string_value(name)) == 0) break;
+    }
+    json_decref(names);
+    return c->code == MV_OK;
+}
+
 json_t *mv_databases_drop(mv_call *c)
 {
     const char *name = mv_identifier(c, "dbName");
@@ -145,7 +158,7 @@ json_t *mv_databases_drop(mv_call *c)
     json_decref(inside);
     if (!inside) return NULL;
     if (n > 0) return mv_fail(c, MV_UNEXPECTED, "database: %s is not empty, it has %zu collections", name, n);
-    return mv_record_drop(c, "database", "", name) != 0 ? json_object() : NULL;
+    return drop_aliases(c, name) && mv_record_drop(c, "database", "", name) != 0 ? json_object() : NULL;
 }
 
 json_t *mv_databases_alter(mv_call *c)

@@ -367,10 +367,28 @@ json_t *mv_roles_alter(mv_call *c)
     return NULL;
 }
 
+/* Take a role from all who have it: they are not to have the next one of this name. 0: failed. */
+static int take_from_users(mv_call *c, const json_t *role_name)
+{
+    size_t i;
+    json_t *record, *records = mv_record_list(c, "user", "");
+    json_array_foreach(records, i, record)
+    {
+        json_t *user = json_object_get(record, "value"), *roles = json_object_get(user, "roles");
+        const char *name = json_string_value(json_object_get(record, "name"));
+        if (!name || place_of(roles, role_name) < 0) continue;
+        take_away(roles, role_name);
+        if (!mv_record_put(c, "user", "", name, json_incref(user), 0)) break;
+    }
+    json_decref(records);
+    return c->code == MV_OK;
+}
+
 json_t *mv_roles_drop(mv_call *c)
 {
     fixed(c);
-    return c->code == MV_OK ? drop(c, "role", "roleName") : NULL;
+    if (c->code != MV_OK || !mv_identifier(c, "roleName")) return NULL;
+    return take_from_users(c, json_object_get(c->body, "roleName")) ? drop(c, "role", "roleName") : NULL;
 }
 
 /* Whether there is such a privilege, or group of them. 0: failed. */
@@ -469,8 +487,29 @@ json_t *mv_groups_create(mv_call *c)
     return keep(c, "group", "privilegeGroupName", json_pack("{s[]}", "privileges"), 1);
 }
 
+/* Whether a role was granted a group. */
+static int is_granted(mv_call *c, const json_t *group)
+{
+    size_t i, j;
+    int is = 0;
+    json_t *record, *grant, *records = mv_record_list(c, "role", "");
+    json_array_foreach(records, i, record)
+    {
+        const json_t *grants = json_object_get(json_object_get(record, "value"), "grants");
+        json_array_foreach(grants, j, grant)
+        {
+            is |= json_equal(json_object_get(grant, "privilege"), group);
+        }
+    }
+    json_decref(records);
+    return is;
+}
+
 json_t *mv_groups_drop(mv_call *c)
 {
+    if (is_granted(c, json_object_get(c->body, "privilegeGroupName")))
+        return mv_fail(c, MV_PARAMETER_INVALID, "a role was granted this group: revoke it first");
+    if (c->code != MV_OK) return NULL;
     return drop(c, "group", "privilegeGroupName");
 }
 

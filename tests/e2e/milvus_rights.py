@@ -14,7 +14,7 @@ def send(method, path, who, body):
     request.add_header("Authorization", f"Bearer {who}")
     try:
         with urllib.request.urlopen(request) as response:
-            return response.status, json.load(response)
+            return response.status, json.loads(response.read() or b"{}")
     except urllib.error.HTTPError as error:
         return error.code, json.loads(error.read() or b"{}")
 
@@ -141,6 +141,21 @@ for word in ("Serach", "search", "Public", "Ownership", "nobodys_group"):
 for word in ("Search", "*", "All", "CollectionAdmin"):
     fails(1100, "privilege_groups/create", {"privilegeGroupName": word})
 assert [g["privilege"] for g in data("roles/describe", {"roleName": "r_lou"})] == ["lookers"]
+fails(1100, "privilege_groups/drop", {"privilegeGroupName": "lookers"})  # who has it would have the next one of its name
+# Roles that go, go from their users, and aliases with their database.
+rae = user("rae", on("prod", "Query"))
+data("roles/drop", {"roleName": "r_rae"})
+data("roles/create", {"roleName": "r_rae"})
+data("roles/grant_privilege", {"roleName": "r_rae", **on("prod", "Query")})
+assert data("users/describe", {"userName": "rae"}) == []
+denied(rae, "entities/query", {"collectionName": "prod"})
+for _ in range(2):
+    data("databases/create", {"dbName": "d4"})
+    assert data("aliases/list", {"dbName": "d4"}) == []
+    data("collections/create", {"dbName": "d4", "collectionName": "c", "dimension": 2})
+    data("aliases/create", {"dbName": "d4", "collectionName": "c", "aliasName": "a"})
+    send("DELETE", "/v1/collections/d4.c", admin, None)
+    data("databases/drop", {"dbName": "d4"})
 # Insert is not Delete, and neither says what an alias stands for.
 ian = user("ian", on("mine", "Insert"), on("prod", "Insert"))
 data("entities/insert", {"collectionName": "mine", "data": [{"id": 1, "vector": [1, 2]}]}, ian)
