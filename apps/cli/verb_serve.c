@@ -11,8 +11,8 @@
 
 struct options {
     const char *host, *token_file, *certificate, *key, *log, *role;
-    uint64_t port, connections, max_head_kb, max_body_mb, idle, max_k, serve_threads, max_dim, max_batch,
-        json_depth, json_parts, deadline, head, least_rate, jobs;
+    uint64_t port, connections, max_head_kb, max_body_mb, max_answer_mb, idle, max_k, serve_threads, max_dim,
+        max_batch, json_depth, json_parts, deadline, head, least_rate, jobs;
     double max_megapixels;
     int make_token, writable;
 };
@@ -88,6 +88,7 @@ static int run(cli_context *cli, void *options)
         .connections = (unsigned)o->connections,
         .max_head = (size_t)o->max_head_kb << 10,
         .max_body = (size_t)o->max_body_mb << 20,
+        .max_answer = (size_t)o->max_answer_mb << 20,
         .idle_seconds = (unsigned)o->idle,
         .max_k = (size_t)o->max_k,
         .max_megapixels = o->max_megapixels,
@@ -171,6 +172,8 @@ const cli_verb verb_serve = {
                 max_head_kb, "max-head", "KB", "8", 2, 1024,
                 "refuse requests whose line and headers are longer; a connection takes so much memory"),
             CLI_OPTION_COUNT(max_body_mb, "max-body", "MB", "64", 1, 1024, "refuse longer requests"),
+            CLI_OPTION_COUNT(max_answer_mb, "max-answer", "MB", "64", 1, 1024,
+                             "refuse searches whose rows make a longer answer; a page of rows ends early"),
             CLI_OPTION_NUMBER(max_megapixels, "max-megapixels", "N", "150", 0.001, 10000,
                               "refuse larger pictures"),
             CLI_OPTION_COUNT(max_k, "max-k", "K", "10000", 1, 1000000, "results of one search at the most"),

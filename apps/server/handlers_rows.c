@@ -15,7 +15,7 @@
 #include "../common/row_request.h"
 #include "handlers.h"
 
-enum { MAX_ROWS = 1000 };
+enum { MAX_ROWS = 1000, PAGE_END = 40 /* bytes behind the rows of a page */ };
 
 int64_t named_key(request *r, kith_collection *collection)
 {
@@ -78,8 +78,8 @@ typedef struct page {
     int64_t last; /* 0: there are no more */
 } page;
 
-/* The rows of a page, one behind the other. */
-static kith_status write_page(kith_collection *c, page *p, text *out, kith_error *err)
+/* The rows of a page, one behind the other. It ends before the row that would make the answer too long, but for one that is alone. */
+static kith_status write_page(const request *r, kith_collection *c, page *p, text *out, kith_error *err)
 {
     unsigned parts = KITH_ROW_PAYLOAD | (p->shown.vector ? KITH_ROW_VECTOR : 0u);
     kith_row row = {.key = (int64_t)p->after};
@@ -87,11 +87,19 @@ static kith_status write_page(kith_collection *c, page *p, text *out, kith_error
         kith_status status = p->filter ? kith_collection_next_where(c, p->filter, row.key, parts, &row, err)
                                        : kith_collection_next(c, row.key, parts, &row, err);
         if (status != KITH_OK) return status;
-        p->last = row.key;
-        if (row.key == 0) return KITH_OK;
+        if (row.key == 0) {
+            p->last = 0;
+            return KITH_OK;
+        }
+        size_t before = out->size;
         if (p->n > 0) text_put(out, ",");
         status = row_write(c, &row, p->shown, out, err);
         if (status != KITH_OK) return status;
+        if (p->n > 0 && out->size + PAGE_END > r->server->options.max_answer) {
+            out->size = before;
+            return KITH_OK;
+        }
+        p->last = row.key;
     }
     return KITH_OK;
 }
@@ -109,7 +117,7 @@ void get_rows(request *r)
         return;
     p.shown = (row_shown){.payload = 1, .vector = (int)with_vector, .rest = (int)with_vector};
     text_put(&out, "{\"rows\":[");
-    kith_status status = write_page(l.collection, &p, &out, &err);
+    kith_status status = write_page(r, l.collection, &p, &out, &err);
     shelf_return(r->server->shelf, &l);
     if (status != KITH_OK) {
         text_clear(&out);
@@ -126,7 +134,8 @@ void get_rows(request *r)
 }
 
 /* The rows of a list of keys, null for those that are not there. */
-static kith_status write_rows(kith_collection *c, json_t *keys, row_shown shown, text *out, kith_error *err)
+static kith_status write_rows(const request *r, kith_collection *c, json_t *keys, row_shown shown, text *out,
+                              kith_error *err)
 {
     size_t i;
     json_t *item;
@@ -144,6 +153,7 @@ static kith_status write_rows(kith_collection *c, json_t *keys, row_shown shown,
         else if (status == KITH_NOTFOUND)
             text_put(out, "null");
         if (status != KITH_OK && status != KITH_NOTFOUND) return status;
+        if (http_is_too_long(r, out)) return KITH_OK; /* it is refused when it is to go out */
     }
     return KITH_OK;
 }
@@ -166,11 +176,11 @@ void post_rows_get(request *r)
     } else if (only_members(r, json, "keys", "with_vector", NULL) && borrow_named(r, LOAN_READ, &l)) {
         kith_status status = kith_collection_pin(l.collection, &err);
         text_put(&out, "{\"rows\":[");
-        if (status == KITH_OK) status = write_rows(l.collection, keys, shown, &out, &err);
+        if (status == KITH_OK) status = write_rows(r, l.collection, keys, shown, &out, &err);
         shelf_return(r->server->shelf, &l);
         text_put(&out, "]}");
         if (status == KITH_OK)
-            http_reply_text(r, 200, &out);
+            http_reply_rows(r, &out);
         else
             http_fail(r, &err);
         text_clear(&out);

@@ -52,7 +52,7 @@ static void reply_hits(request *r, const kith_gallery_answer *answer, int with_v
         text_floats(&out, answer->vector, answer->dim);
     }
     text_put(&out, "}");
-    http_reply_text(r, 200, &out);
+    http_reply_rows(r, &out);
 }
 
 void post_search_picture(request *r)
@@ -204,8 +204,8 @@ static kith_status write_result(const searching *s, kith_collection *c, size_t i
     return status;
 }
 
-static kith_status write_answer(const searching *s, const kith_collection_query *q, kith_collection *c,
-                                text *out, kith_error *err)
+static kith_status write_answer(const request *r, const searching *s, const kith_collection_query *q,
+                                kith_collection *c, text *out, kith_error *err)
 {
     const kith_found *f = &s->found;
     size_t n = 0;
@@ -215,7 +215,8 @@ static kith_status write_answer(const searching *s, const kith_collection_query 
         if ((float)score_of(s, i) < (float)s->shown.min_score) continue;
         if (n++ > 0) text_put(out, ",");
         kith_status status = write_result(s, c, i, q->offset + n, out, err);
-        if (status != KITH_OK) return status;
+        if (status != KITH_OK || http_is_too_long(r, out))
+            return status; /* it is refused when it is to go out */
     }
     text_put(out, f->answer.complete ? "],\"complete\":true" : "],\"complete\":false");
     text_put(out, f->answer.exact ? ",\"exact\":true" : ",\"exact\":false");
@@ -263,7 +264,7 @@ static kith_status run_json(request *r, searching *s, kith_request *q, kith_coll
     if (!s->shown.payload && !s->shown.vector) kith_collection_unpin(c); /* nothing more is read */
     atomic_fetch_add(&r->server->search_ns, thread_ns() - began);
     if (s->found.scored) query->plan = NULL; /* one plan cannot tell of several searches */
-    return status == KITH_OK ? write_answer(s, query, c, out, err) : status;
+    return status == KITH_OK ? write_answer(r, s, query, c, out, err) : status;
 }
 
 static void search_json(request *r)
@@ -282,7 +283,7 @@ static void search_json(request *r)
         status = run_json(r, &s, q, l.collection, &out, &err);
         shelf_return(r->server->shelf, &l);
         if (status == KITH_OK)
-            http_reply_text(r, 200, &out);
+            http_reply_rows(r, &out);
         else
             http_fail(r, &err);
     }

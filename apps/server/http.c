@@ -190,6 +190,23 @@ void http_reply_text(request *r, unsigned status, text *json)
     *json = (text){0};
 }
 
+int http_is_too_long(const request *r, const text *json)
+{
+    return json->size > r->server->options.max_answer;
+}
+
+void http_reply_rows(request *r, text *json)
+{
+    if (!http_is_too_long(r, json)) {
+        http_reply_text(r, 200, json);
+        return;
+    }
+    text_clear(json);
+    http_problem(r, 413,
+                 "the answer is longer than %zu bytes: ask for fewer rows, or leave payloads and vectors out",
+                 r->server->options.max_answer);
+}
+
 void http_reply_nothing(request *r)
 {
     answer(r, 204, MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT), NULL, NOTHING, 0);

@@ -89,8 +89,14 @@ json_t *http_json_or_nothing(request *r);
 /* A JSON value, which is given up. NULL: out of memory, 500. */
 void http_reply_json(request *r, unsigned status, json_t *value);
 
+/* Whether an answer that shows rows is beyond what one may have, so that no more need be written. */
+int http_is_too_long(const request *r, const text *json);
+
 /* A JSON text, which is given up; one that failed for want of memory is 503. */
 void http_reply_text(request *r, unsigned status, text *json);
+
+/* The same for one that shows rows: 413 where it is too long. */
+void http_reply_rows(request *r, text *json);
 
 /* Nothing: 204. */
 void http_reply_nothing(request *r);

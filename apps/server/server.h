@@ -30,6 +30,7 @@ typedef struct server_options {
     unsigned connections;  /* at once; those beyond are answered 503 */
     size_t max_head;       /* bytes of a request's head, with what is noted of each header */
     size_t max_body;       /* bytes of a request's body */
+    size_t max_answer;     /* bytes of an answer that shows rows */
     size_t max_json_depth; /* levels of JSON */
     size_t max_json_parts; /* tokens of JSON */
     size_t max_dim;        /* of a collection that is made */

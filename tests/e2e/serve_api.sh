@@ -29,7 +29,7 @@ for role in read write admin; do
     sed -n 1p made >"token.$role"
     sed -n 2p made >>tokens
 done
-serve served --token-file tokens --max-body 1 --max-json-depth 8 --max-json-parts 5000 --max-dim 100 --max-batch 10 --max-k 100 --head-time 1
+serve served --token-file tokens --max-body 1 --max-answer 1 --max-json-depth 8 --max-json-parts 5000 --max-dim 100 --max-batch 10 --max-k 100 --head-time 1
 python3 "$here/serve_hostile.py" "$base" "$(cat token.read)" "$(cat token.write)" "$(cat token.admin)" "$pid"
 stop
 [ "$(find served -maxdepth 1 -name '[!.]*.kith' | sort | tr '\n' ' ')" = 'served/album.kith served/cities.kith ' ] || fail "files: $(find .)"
