@@ -192,7 +192,7 @@ def head_of(cost, pads, cookie=b""):
 
 def status_of(*how):
     """The answer to such a head. What the server never read may reset the connection before the answer is seen: so it is asked again."""
-    for _ in range(4):
+    for _ in range(8):
         status = raw(head_of(*how), wait=4, read_all=True)
         if status:
             break
@@ -201,9 +201,10 @@ def status_of(*how):
 
 MOST = 8 << 10  # --max-head 8
 for pads, cookie in ((1, b""), (20, b""), (60, b""), (2, b"z" * 1000)):
-    for cost, status in ((MOST, 200), (MOST + 1, 431), (40000, 431)):
+    # Of the longest the server reads a part only: all eight may be reset.
+    for cost, status in ((MOST, (200,)), (MOST + 1, (431,)), (40000, (431, 0))):
         answer = status_of(cost, pads, cookie)
-        assert answer == status, f"{pads} headers, {cost} bytes: {answer}"
+        assert answer in status, f"{pads} headers, {cost} bytes: {answer}"
 # In all that is beyond there are some 130 bytes where the library takes the head, but has no room left for an answer to it.
 closed = sum(status_of(cost, 1) != 431 for cost in range(MOST + 2, MOST + 2600, 10))
 assert closed <= 15, f"{closed} of 260 heads that are too large were not answered"
