@@ -101,8 +101,10 @@ static const char *const small_shapes[] = {"IVF%d,Flat",
                                            "IVF%d,PQ%h",
                                            "IVF%d,PQ%q",
                                            "IVF%d,PQ%e",
+#ifdef KITH_WITH_LAPACK
                                            "OPQ%q,IVF%d,PQ%q",
                                            "OPQ%e,IVF%d,PQ%e",
+#endif
                                            "SQ4",
                                            "RaBitQ4",
                                            "RaBitQ",
