@@ -1,7 +1,6 @@
 /* handlers_search.c - search: by a picture in the body, by a JSON object (kith/request.h), or by a vector of raw floats. */
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <kith/fusion.h>
 #include <kith/metric.h>
@@ -231,13 +230,6 @@ static kith_status write_answer(const request *r, const searching *s, const kith
     return KITH_OK;
 }
 
-static uint64_t thread_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 /* What a search may ask for at most. */
 static kith_status check_limits(const request *r, kith_collection_query *q, kith_error *err)
 {
@@ -254,7 +246,7 @@ static kith_status run_json(request *r, searching *s, kith_request *q, kith_coll
                             kith_error *err)
 {
     kith_collection_query *query = kith_request_query(q);
-    uint64_t began = thread_ns();
+    uint64_t began = r->searching_ns = server_thread_ns();
     kith_status status = kith_collection_pin(c, err);
     if (status != KITH_OK) return status;
     if (s->shown.explain) query->plan = &s->plan;
@@ -262,7 +254,7 @@ static kith_status run_json(request *r, searching *s, kith_request *q, kith_coll
     s->metric = metric_of(c, s->field);
     status = kith_request_search(c, q, &s->found, err);
     if (!s->shown.payload && !s->shown.vector) kith_collection_unpin(c); /* nothing more is read */
-    atomic_fetch_add(&r->server->search_ns, thread_ns() - began);
+    atomic_fetch_add(&r->server->search_ns, server_thread_ns() - began);
     if (s->found.scored) query->plan = NULL; /* one plan cannot tell of several searches */
     return status == KITH_OK ? write_answer(r, s, query, c, out, err) : status;
 }
@@ -315,9 +307,9 @@ static kith_status run_floats(request *r, kith_collection_query *q, const float 
     loan l;
     kith_status status = shelf_borrow(r->server->shelf, r->args[0], LOAN_READ, &l, err);
     if (status != KITH_OK) return status;
-    uint64_t began = thread_ns();
+    uint64_t began = r->searching_ns = server_thread_ns();
     status = kith_collection_search(l.collection, 1, dim, x, q, keys, distances, NULL, err);
-    atomic_fetch_add(&r->server->search_ns, thread_ns() - began);
+    atomic_fetch_add(&r->server->search_ns, server_thread_ns() - began);
     shelf_return(r->server->shelf, &l);
     return status;
 }

@@ -29,6 +29,8 @@ typedef struct request {
     role role;                 /* what the one who asks may do */
     char id[17];               /* of this request, in the log and in the answer */
     uint64_t began_ns;
+    uint64_t
+        searching_ns; /* server_thread_ns when its search began, with a collection that is open and warm; 0: none did */
     char *body;
     size_t body_size, body_room;
     struct import *import;   /* a body that is worked in as it comes; NULL: it is kept in `body` */

@@ -11,6 +11,7 @@
 
 #include "../common/fail.h"
 #include "../common/row_request.h"
+#include "memory.h"
 #include "server_state.h"
 
 enum {
@@ -284,7 +285,7 @@ static void *run(void *ctx)
     if (status == KITH_OK && !im->is_last)
         status = common_fail(&err, KITH_CANCELLED, im->abandoned ? "the connection broke off" : "cancelled");
     shelf_return(job_server(im->job)->shelf, &im->l);
-    if (im->bytes > LARGE) job_give_memory_back();
+    if (im->bytes > LARGE) memory_give_back();
     im->status = status;
     im->err = err;
     job_close(im->job, status, json_pack("{sI}", "rows", (json_int_t)im->rows), &err);

@@ -1,15 +1,13 @@
 #include "jobs.h"
 
 #include <inttypes.h>
-#ifdef __linux__
-#include <malloc.h> /* malloc_trim of glibc */
-#endif
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "../common/fail.h"
+#include "memory.h"
 #include "server_state.h"
 
 enum { REMEMBERED = 100 };
@@ -152,15 +150,6 @@ void job_close(job *j, kith_status status, json_t *result, const kith_error *err
     pthread_mutex_unlock(&all->lock);
 }
 
-/* A job works on a thread of its own, so in whichever arena of malloc that thread is given, and glibc keeps what is freed
- * there: without this each arena in turn would come to hold as much as the largest job took. */
-void job_give_memory_back(void)
-{
-#ifdef __GLIBC__
-    malloc_trim(0);
-#endif
-}
-
 static void *run(void *ctx)
 {
     job *j = ctx;
@@ -168,7 +157,7 @@ static void *run(void *ctx)
     json_t *result = NULL;
     kith_status status = j->work(j, j->ctx, &result, &err);
     j->release(j->ctx);
-    job_give_memory_back();
+    memory_give_back();
     job_close(j, status, result, &err);
     return NULL;
 }

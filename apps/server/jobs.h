@@ -43,9 +43,6 @@ void job_tell(job *j, const char *stage, uint64_t done, uint64_t total);
 
 const kith_cancel *job_cancel(const job *j);
 
-/* Give free memory back to the system, at the end of a job's thread. */
-void job_give_memory_back(void);
-
 /* A run that tells the job's progress and can be cancelled; without a pool. */
 kith_run job_run(job *j);
 

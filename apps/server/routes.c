@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "handlers.h"
 #include "milvus.h"
@@ -170,15 +169,8 @@ static atomic_uint *usual_us(const request *r)
     return &r->server->usual_us[hash % SERVER_SEARCHED];
 }
 
-/* By the processor: where many clients share few processors the time by the clock is mostly waiting for others, in a worker as well. */
-static uint64_t thread_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-/* A running mean: one of a second makes the next thirty or so long ones. That two threads may do this at once is no harm. */
+/* A running mean: one of a second makes the next thirty or so long ones. That two threads may do this at once is no harm. By the processor:
+ * where many clients share few processors, time by the clock is mostly waiting for others, in a worker as well. */
 static void note_search(const request *r, uint64_t ns)
 {
     atomic_uint *usual = usual_us(r);
@@ -206,7 +198,6 @@ int routes_admit(request *r)
 
 void routes_answer(request *r)
 {
-    uint64_t began = r->route && r->route->kind == ROUTE_SEARCH ? thread_ns() : 0;
     char words[METHODS];
     const page_file *file = r->route ? NULL : page_find(r->path);
     const char *methods = r->route ? "" : methods_of(r, file != NULL, words);
@@ -218,5 +209,5 @@ void routes_answer(request *r)
         http_wrong_method(r, methods);
     else
         http_problem(r, 404, "there is nothing at this path");
-    if (began) note_search(r, thread_ns() - began);
+    if (r->searching_ns) note_search(r, server_thread_ns() - r->searching_ns);
 }

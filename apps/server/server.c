@@ -2,10 +2,10 @@
 #include "../common/fail.h"
 #include "milvus.h"
 #include "server_state.h"
+#include "memory.h"
 #include "tls.h"
 
 #include <errno.h>
-#include <malloc.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <stdarg.h>
@@ -18,17 +18,25 @@
 #include <unistd.h>
 
 enum {
-    LARGE_BLOCK =
-        1 << 20, /* bytes, arbitrary: what a search takes for itself is less, what a job takes is more */
     DRAIN_SECONDS = 10,
     WRITERS = 16 /* threads that write rows; arbitrary: so many may share a commit */
 };
 
-uint64_t server_now_ns(void)
+static uint64_t read_clock(clockid_t clock)
 {
     struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    clock_gettime(clock, &now);
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+uint64_t server_now_ns(void)
+{
+    return read_clock(CLOCK_MONOTONIC);
+}
+
+uint64_t server_thread_ns(void)
+{
+    return read_clock(CLOCK_THREAD_CPUTIME_ID);
 }
 
 /* ---- Starting and stopping ---- */
@@ -113,18 +121,6 @@ static kith_status start_daemon(server *s, kith_error *err)
     return s->daemon ? KITH_OK : common_fail(err, KITH_INTERNAL, "the HTTP threads cannot be started");
 }
 
-/* Left alone, the C library raises the bounds from which a block is mapped, and what is free at the end of an arena given back, to the
- * largest block that was ever freed (up to 32 MB, and twice that); malloc_trim does not look at the ends of arenas but the first. Jobs come upon one
- * arena after the other, 8 a processor: ten indexes of 20,000 x 32-d took 85 MB to 137, with the trim after each job 53 to 80, with bounds that stay
- * and the trim they leave what there was. */
-static void bound_free_memory(void)
-{
-#ifdef __GLIBC__
-    (void)mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK);
-    (void)mallopt(M_TRIM_THRESHOLD, LARGE_BLOCK);
-#endif
-}
-
 kith_status server_start(const server_options *options, server **out, kith_error *err)
 {
     *out = NULL;
@@ -133,7 +129,7 @@ kith_status server_start(const server_options *options, server **out, kith_error
     s->options = *options;
     s->listening = -1;
     allow_descriptors();
-    bound_free_memory();
+    memory_bound();
     pthread_mutex_init(&s->log_lock, NULL);
     if (getrandom(&s->salt, sizeof s->salt, 0) != sizeof s->salt) s->salt = server_now_ns();
     kith_status status = options->token_file ? tokens_load(options->token_file, &s->tokens, err) : KITH_OK;

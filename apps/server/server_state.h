@@ -71,6 +71,7 @@ size_t exchange_unescape(void *ctx, struct MHD_Connection *connection, char *wor
 /* The byte that stands at `*at`, decoded where it is %XX; *at goes on to the next. */
 char exchange_next(const char **at);
 
-uint64_t server_now_ns(void);
+uint64_t server_now_ns(void);    /* by the clock */
+uint64_t server_thread_ns(void); /* of a processor, by this thread */
 
 #endif

@@ -1,7 +1,7 @@
 #include "index/graph_answer.h"
 
 #include "base/error.h"
-#include "index/graph_filter.h"
+#include "index/graph_search.h"
 
 /* Up to this many times ef, comparing all rows is as fast as a walk and exact (arbitrary within a factor of two:
  * bench on 128-d float32, a walk with ef = 64 scores some 1,000 rows at a fifth of the rate of a scan). */
@@ -153,7 +153,7 @@ static size_t scan(const ki_answer *a, ki_scratch *s, ki_query *query)
     return first;
 }
 
-/* ---- With a filter, within a radius: graph_filter.h ---- */
+/* ---- The ways to the rows: graph_search.h ---- */
 
 typedef struct asked {
     const ki_answer *answer;
@@ -206,6 +206,7 @@ void ki_answer_search(const ki_answer *a, ki_scratch *s, ki_query *query)
     asked ctx = {a, s};
     const ki_graph_ways ways = {.ctx = &ctx,
                                 .n = a->nodes->n,
+                                .used = a->nodes->n,
                                 .scan_below = SCAN_BELOW,
                                 .costs = costs,
                                 .slot = slot_of,
@@ -214,16 +215,7 @@ void ki_answer_search(const ki_answer *a, ki_scratch *s, ki_query *query)
                                 .reached = way_reached,
                                 .scan = way_scan,
                                 .again = way_again};
-    if (SCAN_BELOW * ef >= a->nodes->n) {
-        (void)scan(a, s, query);
-    } else if (query->found) {
-        ki_graph_search_range(&ways, query, ef);
-    } else if (ki_query_selective(query)) {
-        ki_graph_search_filtered(&ways, query, ef);
-    } else {
-        walk(a, s, query, ef, 0);
-        harvest(a, s, query, 0);
-    }
+    ki_graph_search(&ways, query, ef);
 }
 
 /* ---- Row after row ---- */

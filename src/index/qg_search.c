@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "index/graph_filter.h"
+#include "index/graph_search.h"
 
 #define EXPANDED (UINT32_C(1) << 31)
 
@@ -335,14 +335,7 @@ static size_t kept(const ki_qg *g, size_t ef, const double *settings)
     return n < (double)g->n_slots ? (size_t)n : g->n_slots + 1;
 }
 
-/* Whether so many rows are compared one by one instead: a step of a walk costs as much as ten distances of rows that lie
- * side by side. */
-static int scans(const ki_query *query, size_t ef, double rows)
-{
-    return query->settings[KI_QG_SCAN_BELOW] * (double)ef >= rows;
-}
-
-/* What a filter costs: an entry of the pool is what scan_below says, and there is no walk in two hops. */
+/* A step of a walk costs as much as scan_below (ten) distances of rows that lie side by side; there is no walk in two hops. */
 static ki_graph_costs costs(const double *settings)
 {
     return (ki_graph_costs){.slot = LOOK, .entry = settings[KI_QG_SCAN_BELOW], .least = LEAST};
@@ -421,7 +414,7 @@ static void walk(const ki_qg *g, ki_qg_walker *w, ki_query *query, size_t ef)
     query->visited += w->expanded;
 }
 
-/* ---- With a filter, within a radius: graph_filter.h ---- */
+/* ---- The ways to the rows: graph_search.h ---- */
 
 typedef struct asked {
     const ki_qg *g;
@@ -476,6 +469,7 @@ void ki_qg_search(const ki_structure *structure, ki_scratch *scratch, ki_query *
     asked ctx = {g, w, query->settings};
     const ki_graph_ways ways = {.ctx = &ctx,
                                 .n = g->n_slots,
+                                .used = g->n_used,
                                 .scan_below = query->settings[KI_QG_SCAN_BELOW],
                                 .costs = costs(query->settings),
                                 .slot = slot_of,
@@ -484,12 +478,5 @@ void ki_qg_search(const ki_structure *structure, ki_scratch *scratch, ki_query *
                                 .reached = way_reached,
                                 .scan = way_scan,
                                 .again = way_again};
-    if (scans(query, ef, (double)g->n_used))
-        (void)scan(g, w->scorer, query);
-    else if (query->found)
-        ki_graph_search_range(&ways, query, ef);
-    else if (ki_query_selective(query))
-        ki_graph_search_filtered(&ways, query, ef);
-    else
-        walk(g, w, query, ef);
+    ki_graph_search(&ways, query, ef);
 }

@@ -217,30 +217,26 @@ static int odd(void *ctx, uint64_t id)
     return id % 2 == 1;
 }
 
+/* recall of the first `rows` through a filter */
+static double recall_through(const char *spec, size_t rows, size_t threads, double ef,
+                             int (*allow)(void *, uint64_t))
+{
+    kith_index *index = made(spec, rows, threads), *flat = made("Flat", rows, 0);
+    kith_filter filter;
+    kith_filter_init(&filter);
+    filter.allow = allow;
+    double found = recall(index, flat, ef, &filter);
+    kith_index_free(index);
+    kith_index_free(flat);
+    return found;
+}
+
 static void filters_are_met_by_walking(void **state)
 {
     (void)state;
-    kith_index *index = made("QG32", N, 0), *flat = made("Flat", N, 0);
-    kith_filter filter;
-    kith_filter_init(&filter);
-    filter.allow = most;
-    assert_true(recall(index, flat, 100, &filter) > 0.95);
-    kith_index_free(index);
-    kith_index_free(flat);
-}
-
-/* Also one with a period that divides the distances at which a sample might look for rows that pass. */
-static void filters_with_a_period_are_met_by_walking(void **state)
-{
-    (void)state;
-    enum { ROWS = 5120 };
-    kith_index *index = made("QG16", ROWS, 2), *flat = made("Flat", ROWS, 0);
-    kith_filter filter;
-    kith_filter_init(&filter);
-    filter.allow = odd;
-    assert_true(recall(index, flat, 80, &filter) > 0.9);
-    kith_index_free(index);
-    kith_index_free(flat);
+    assert_true(recall_through("QG32", N, 0, 100, most) > 0.95);
+    /* Also one with a period that divides the distances at which a sample might look for rows that pass. */
+    assert_true(recall_through("QG16", 5120, 2, 80, odd) > 0.9);
 }
 
 /* A batch is as good as rows that come one by one. */
@@ -490,7 +486,6 @@ int main(void)
         cmocka_unit_test(replaced_rows_are_found),
         cmocka_unit_test(equal_rows_share_a_vertex),
         cmocka_unit_test(filters_are_met_by_walking),
-        cmocka_unit_test(filters_with_a_period_are_met_by_walking),
         cmocka_unit_test(batches_are_as_good_as_single_rows),
         cmocka_unit_test(cancelled_adds_leave_nothing),
     };

@@ -1,4 +1,4 @@
-#include "index/graph_filter.h"
+#include "index/graph_search.h"
 
 #include <math.h>
 
@@ -7,7 +7,8 @@
 /* Nodes that are looked at to learn how many rows a filter lets through: a share of a tenth is known within a fifth of it. */
 #define SAMPLE 256
 
-double ki_graph_share(const ki_graph_ways *ways, const ki_query *query)
+/* About the share of nodes that may be returned, from 0 to 1. */
+static double share_of(const ki_graph_ways *ways, const ki_query *query)
 {
     size_t n = ways->n, sample = n < SAMPLE ? n : SAMPLE, used = 0, passed = 0;
     for (size_t i = 0; i < sample; i++) {
@@ -51,7 +52,7 @@ size_t ki_graph_widest(const ki_graph_costs *cost, size_t n, size_t ef)
 static size_t choose(const ki_graph_ways *ways, const ki_query *query, size_t ef, int *two_hop)
 {
     const ki_graph_costs *cost = &ways->costs;
-    double share = ki_graph_share(ways, query), n = (double)ways->n;
+    double share = share_of(ways, query), n = (double)ways->n;
     *two_hop = 0;
     if (share < cost->least) return 0;
     *two_hop = cost->hops > 0 && cost->hops * share < cost->entry;
@@ -61,7 +62,8 @@ static size_t choose(const ki_graph_ways *ways, const ki_query *query, size_t ef
     return walk < n * (slot + share) ? wider(ways->n, ef, times) : 0;
 }
 
-void ki_graph_search_filtered(const ki_graph_ways *ways, ki_query *query, size_t ef)
+/* Finds min(need, those that pass) rows. */
+static void search_filtered(const ki_graph_ways *ways, ki_query *query, size_t ef)
 {
     int two_hop;
     size_t width = choose(ways, query, ef, &two_hop);
@@ -75,7 +77,8 @@ void ki_graph_search_filtered(const ki_graph_ways *ways, ki_query *query, size_t
     if (width > 0 && query->stopped) ways->again(ways->ctx, query, end);
 }
 
-void ki_graph_search_range(const ki_graph_ways *ways, ki_query *query, size_t ef)
+/* Finds all rows within the radius, as far as walks do. */
+static void search_range(const ki_graph_ways *ways, ki_query *query, size_t ef)
 {
     size_t before = 0; /* what the walk before this one found: one that is stopped may have found less */
     for (;;) {
@@ -93,4 +96,16 @@ void ki_graph_search_range(const ki_graph_ways *ways, ki_query *query, size_t ef
         ki_graph_keep_more(query->found, before);
         return;
     }
+}
+
+void ki_graph_search(const ki_graph_ways *ways, ki_query *query, size_t ef)
+{
+    if (ways->scan_below * (double)ef >= (double)ways->used)
+        (void)ways->scan(ways->ctx, query);
+    else if (query->found)
+        search_range(ways, query, ef);
+    else if (ki_query_selective(query))
+        search_filtered(ways, query, ef);
+    else
+        ways->walk(ways->ctx, query, ef, 0);
 }

@@ -1,11 +1,11 @@
-/* graph_filter.h - a filter and a radius, in any graph: which way is least work, and what follows a walk that found too little.
+/* graph_search.h - a search of any graph: which way to its rows is least work, and what follows a walk that found too little.
  *
  * A filter is met in one of three ways. A wider walk goes through rows that do not pass as if they did, with a beam wider by as much as
  * there are more of them. A walk in two hops scores rows that pass only, and looks through the others at their neighbours
  * (after ACORN: Patel, Kraft, Guestrin, Zaharia, SIGMOD 2024, section 5.2). A scan compares all rows that pass. What each will
  * cost follows from the share of rows that pass, which is learnt from a sample. */
-#ifndef KI_INDEX_GRAPH_FILTER_H
-#define KI_INDEX_GRAPH_FILTER_H
+#ifndef KI_INDEX_GRAPH_SEARCH_H
+#define KI_INDEX_GRAPH_SEARCH_H
 
 #include "index/graph_beam.h"
 
@@ -20,7 +20,8 @@ typedef struct ki_graph_costs {
 /* How a graph walks and scans. */
 typedef struct ki_graph_ways {
     void *ctx;
-    size_t n; /* numbers of nodes, and nodes that a beam may have to hold */
+    size_t n;    /* numbers of nodes, and nodes that a beam may have to hold */
+    size_t used; /* of these, numbers that are not free */
     double
         scan_below; /* all rows are compared where there are no more than this many times the width of a walk */
     ki_graph_costs costs;
@@ -38,14 +39,11 @@ typedef struct ki_graph_ways {
     void (*again)(void *ctx, ki_query *query, size_t from);
 } ki_graph_ways;
 
-/* About the share of nodes that may be returned, from 0 to 1. */
-double ki_graph_share(const ki_graph_ways *ways, const ki_query *query);
-
 /* The widest walk that a filter makes of one of ef, of graphs with n nodes. */
 size_t ki_graph_widest(const ki_graph_costs *cost, size_t n, size_t ef);
 
-/* Of a walk of ef that finds min(need, those that pass) rows; and one that finds all within the radius. */
-void ki_graph_search_filtered(const ki_graph_ways *ways, ki_query *query, size_t ef);
-void ki_graph_search_range(const ki_graph_ways *ways, ki_query *query, size_t ef);
+/* Answer a query by a walk of ef, or by what is less work or finds more: min(need, those that pass) rows of a filter, all rows within a
+ * radius. */
+void ki_graph_search(const ki_graph_ways *ways, ki_query *query, size_t ef);
 
 #endif
