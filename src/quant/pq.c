@@ -70,13 +70,12 @@ kith_status kith_pq_create(size_t dim, size_t m, size_t bits, kith_metric metric
     pq->width = dim / m;
     pq->code_size = bits == 8 ? m : bits > 8 ? 2 * m : (m * bits + 7) / 8;
     pq->wants_dots = metric == KITH_DOT;
-    pq->codebooks = ki_alloc(allocator, pq->ks * dim, sizeof *pq->codebooks);
     pq->middle = ki_alloc(allocator, dim, sizeof *pq->middle);
     pq->books = ki_alloc_zero(allocator, m, sizeof *pq->books);
     pq->dots = ki_alloc_zero(allocator, m, sizeof *pq->dots);
-    if (!pq->codebooks || !pq->middle || !pq->books || !pq->dots) {
+    if (!pq->middle || !pq->books || !pq->dots) {
         kith_pq_free(pq);
-        return ki_fail_nomem(err, (dim << bits) * sizeof(float));
+        return ki_fail_nomem(err, dim * sizeof *pq->middle);
     }
     *out = pq;
     return KITH_OK;
@@ -136,6 +135,15 @@ void ki_pq_want_dots(kith_pq *pq)
 
 /* ---- codebooks ---- */
 
+/* Room for codebooks, once there is something to fill it with: a shape may come from a file that has no codebooks, and those
+ * of 16 bits can be 17 GB. */
+static kith_status reserve_codebooks(kith_pq *pq, kith_error *err)
+{
+    if (pq->codebooks) return KITH_OK;
+    pq->codebooks = ki_alloc(pq->allocator, pq->ks * pq->dim, sizeof *pq->codebooks);
+    return pq->codebooks ? KITH_OK : ki_fail_nomem(err, pq->ks * pq->dim * sizeof *pq->codebooks);
+}
+
 static kith_status pack_segment(kith_pq *pq, size_t j, double *middle, float *w, float *bias, kith_error *err)
 {
     const float *book = pq->codebooks + j * pq->ks * pq->width;
@@ -173,6 +181,7 @@ kith_status kith_pq_set_codebooks(kith_pq *pq, const float *codebooks, kith_erro
     size_t floats = pq->dim * pq->ks;
     if (!pq->kernels->finite_f32(codebooks, floats))
         return ki_fail(err, KITH_INVALID, "codebooks hold NaN or infinity");
+    KI_TRY(reserve_codebooks(pq, err));
     forget(pq);
     memmove(pq->codebooks, codebooks, floats * sizeof *codebooks);
     return prepare(pq, err);
@@ -251,6 +260,7 @@ kith_status kith_pq_train(kith_pq *pq, const float *x, size_t n, size_t iteratio
     if (n < pq->ks)
         return ki_fail(err, KITH_INVALID, "n is %zu, allowed %zu.. (the centroids of a codebook)", n, pq->ks);
     if (iterations == 0) return ki_fail(err, KITH_INVALID, "iterations is 0, allowed 1..");
+    KI_TRY(reserve_codebooks(pq, err));
     training t = {.pq = pq, .x = x, .n = n, .iterations = iterations, .seed = seed, .run = run};
     uint64_t *picked = NULL;
     size_t most = POINTS_PER_CENTROID * pq->ks;

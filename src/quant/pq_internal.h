@@ -21,7 +21,7 @@ struct kith_pq {
     size_t code_size; /* bytes */
     int trained;
     int wants_dots;    /* make dots[] beside books[] */
-    float *codebooks;  /* [m][ks][width] */
+    float *codebooks;  /* [m][ks][width]; NULL until they are trained or set */
     float *middle;     /* [dim]: the point that books[] are written around, see ki_nearest_form */
     ki_packed **books; /* [m]: bias + x.w = |x - c|^2 - |x - middle|^2, for encoding and L2SQ tables */
     ki_packed **dots;  /* [m]: -(x.c), or NULL */
