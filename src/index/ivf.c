@@ -184,7 +184,8 @@ static void ivf_free(ki_structure *structure)
 kith_status ki_ivf_ready(ki_ivf *ivf, kith_error *err)
 {
     const ki_structure_env *env = ivf->base.env;
-    KI_TRY(ki_packed_create(ivf->centroids, env->dim, ivf->n_cells, env->dim, KITH_L2SQ, env->allocator,
+    KI_TRY(ki_ivf_cells_center(ivf, err));
+    KI_TRY(ki_packed_create(ki_ivf_columns(ivf), env->dim, ivf->n_cells, env->dim, KITH_L2SQ, env->allocator,
                             &ivf->nearest, err));
     if (env->metric == KITH_DOT && !env->unit)
         KI_TRY(ki_packed_create(ivf->centroids, env->dim, ivf->n_cells, env->dim, KITH_DOT, env->allocator,
@@ -194,7 +195,7 @@ kith_status ki_ivf_ready(ki_ivf *ivf, kith_error *err)
                                 ivf->probing ? KITH_DOT : KITH_L2SQ, env->seed, env->allocator, &ivf->coarse,
                                 err));
     if (!ivf->probing && !ivf->coarse && ivf->n_cells >= SCREEN_CELLS)
-        KI_TRY(ki_screen_create(ivf->centroids, env->dim, ivf->n_cells, env->dim, env->allocator,
+        KI_TRY(ki_screen_create(ki_ivf_columns(ivf), env->dim, ivf->n_cells, env->dim, env->allocator,
                                 &ivf->screen, err));
     KI_TRY(ki_ivf_cells_init(ivf, err));
     return ki_postings_init(&ivf->lists, ivf->n_cells, env->codec, env->allocator, err);
@@ -228,7 +229,13 @@ static kith_status file_rows(const ki_ivf *ivf, const float *x, size_t n, int *r
         if (done) return KITH_OK;
         *rough = 1;
     }
-    return ki_product_argmin(ki_run_pool(run), x, ivf->base.env->dim, n, ivf->nearest, cells, NULL, err);
+    const ki_structure_env *env = ivf->base.env;
+    float *room = ivf->middle ? ki_alloc(env->allocator, n, env->dim * sizeof *room) : NULL;
+    if (ivf->middle && !room) return ki_fail_nomem(err, n * env->dim * sizeof *room);
+    x = ki_ivf_cells_shift(ivf, x, n, room);
+    kith_status status = ki_product_argmin(ki_run_pool(run), x, env->dim, n, ivf->nearest, cells, NULL, err);
+    ki_free(env->allocator, room);
+    return status;
 }
 
 /* Train the codec on residuals (or plain rows) of a sample of x[n][dim]. */
@@ -658,6 +665,7 @@ static uint64_t ivf_bytes(const ki_structure *structure)
     uint64_t bytes = (uint64_t)ivf->n_cells * structure->env->dim * sizeof *ivf->centroids;
     if (!ivf->centroids) return 0;
     if (ivf->origins) bytes *= 2;
+    if (ivf->middle) bytes += (uint64_t)(ivf->n_cells + 1) * structure->env->dim * sizeof *ivf->around;
     bytes += ki_packed_bytes(ivf->nearest) + (ivf->probing ? ki_packed_bytes(ivf->probing) : 0);
     bytes += ivf->n_cells * (sizeof *ivf->radius + (ivf->spread ? sizeof *ivf->spread : 0));
     bytes += ivf->screen ? ki_screen_bytes(ivf->screen) : 0;

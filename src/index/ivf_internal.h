@@ -34,18 +34,21 @@ typedef struct ki_ivf {
     float *centroids; /* [n_cells][dim]; NULL: not trained */
     float *
         origins; /* [n_cells][dim] what residual codes are counted from; NULL: the centroids (no cell was split) */
-    int split; /* cells were split: rows of others may be nearer to a new centroid than to their own */
-    ki_packed *nearest; /* the centroids under L2SQ: which cell is a row's, and near which is a query */
+    int split;     /* cells were split: rows of others may be nearer to a new centroid than to their own */
+    float *middle; /* [dim] of all cells, where zero lies far outside of them; else NULL (ivf_cells.c) */
+    float *around; /* [n_cells][dim] the centroids less the middle; NULL without one */
+    ki_packed *nearest; /* the columns below under L2SQ: which cell is a row's, and near which is a query */
     ki_packed *probing; /* the centroids under DOT, for queries of that metric; else NULL */
-    ki_screen *screen;  /* the centroids once more, a byte a component; NULL where it would not pay */
-    ki_sieve *sieve;    /* and again for filing rows; NULL where it would not pay, or none were filed yet */
-    ki_coarse *coarse;  /* the graph over the centroids of IVF<n>_HNSW<M>, else NULL */
+    ki_screen *screen;  /* and once more, a byte a component; NULL where it would not pay */
+    ki_sieve *
+        sieve; /* and the centroids again for filing rows; NULL where it would not pay, or none were filed yet */
+    ki_coarse *coarse; /* the graph over the centroids of IVF<n>_HNSW<M>, else NULL */
     ki_postings lists;
     float *radius; /* [n_cells] no row of the cell is farther from its centroid */
     double *
         spread; /* [n_cells] sum of squared distances of the rows to the centroid; NULL: not known (old file) */
     double trained_spread;     /* their mean over the rows trained with */
-    float longest;             /* the greatest length of a centroid */
+    float longest;             /* the greatest length of a column */
     uint32_t *_Atomic cell_of; /* [cell_room] the cell of each slot; made when a row is first looked up */
     size_t cell_room;
 } ki_ivf;
@@ -54,6 +57,12 @@ typedef struct ki_ivf {
 static inline const ki_packed *ki_ivf_probing(const ki_ivf *ivf)
 {
     return ivf->probing ? ivf->probing : ivf->nearest;
+}
+
+/* The centroids as `nearest` and `screen` have them. */
+static inline const float *ki_ivf_columns(const ki_ivf *ivf)
+{
+    return ivf->around ? ivf->around : ivf->centroids;
 }
 
 /* What the residual codes of each cell are counted from. */
@@ -74,6 +83,12 @@ kith_status ki_ivf_compact(ki_structure *structure, double max_cell, const kith_
 /* The centroids of a sample x[n][dim], where ivf->centroids has room for them: ivf_train.c. */
 kith_status ki_ivf_train_centroids(ki_ivf *ivf, const float *x, size_t n, const kith_run *run,
                                    kith_error *err);
+
+/* Middle and columns of the centroids, ivf_cells.c. */
+kith_status ki_ivf_cells_center(ki_ivf *ivf, kith_error *err);
+
+/* x[n][dim] as the columns are: x itself, or less the middle in room[n][dim]. */
+const float *ki_ivf_cells_shift(const ki_ivf *ivf, const float *x, size_t n, float *room);
 
 /* What is known of cells, ivf_cells.c. init: the centroids are there; clear is allowed any time. distance: the square of that
  * of a row from a centroid, FLT_MAX where it is too large, so that sums stay finite. note: rows x[n][dim] went to cells[n]. forget: a row left a cell that had `before`. */

@@ -35,6 +35,7 @@
 
 struct ki_scratch {
     ki_scorer *scorer;
+    float *shifted;          /* [dim] the query as the columns are; NULL where it is so already */
     float *distance;         /* [n_cells] of the query to each centroid */
     uint64_t *near;          /* [n_cells] keys (base/select.h) of the nearest cells, sorted */
     uint32_t *left;          /* [n_cells] cells that screening left over; NULL without a screen */
@@ -57,6 +58,10 @@ kith_status ki_ivf_scratch_create(const ki_structure *structure, ki_scratch **sc
     kith_status status = s->distance && s->near
                              ? KITH_OK
                              : ki_fail_nomem(err, ivf->n_cells * (sizeof *s->distance + sizeof *s->near));
+    if (status == KITH_OK && ivf->middle) {
+        s->shifted = ki_alloc(env->allocator, env->dim, sizeof *s->shifted);
+        status = s->shifted ? KITH_OK : ki_fail_nomem(err, env->dim * sizeof *s->shifted);
+    }
     if (status == KITH_OK && ivf->screen) {
         s->left = ki_alloc(env->allocator, ivf->n_cells, sizeof *s->left);
         s->exact = ki_alloc(env->allocator, ivf->n_cells, sizeof *s->exact);
@@ -82,6 +87,7 @@ void ki_ivf_scratch_free(const ki_structure *structure, ki_scratch *scratch)
 {
     const kith_allocator *allocator = structure->env->allocator;
     ki_scorer_free(scratch->scorer);
+    ki_free(allocator, scratch->shifted);
     ki_free(allocator, scratch->distance);
     ki_free(allocator, scratch->near);
     ki_free(allocator, scratch->left);
@@ -138,7 +144,7 @@ static size_t screened_cells(const ki_ivf *ivf, ki_scratch *s, const float *quer
     float limit = ki_screen_limit(error, ki_key_dist(s->near[n - 1]));
     n = ivf->base.env->kernels->select_le_f32(s->distance, ivf->n_cells, limit, s->left);
     if (n < count || n > ivf->n_cells / SCREEN_SHARE * 2) return 0;
-    ki_product_some(ivf->nearest, ivf->centroids, ivf->base.env->dim, query, s->left, n, s->exact);
+    ki_product_some(ivf->nearest, ki_ivf_columns(ivf), ivf->base.env->dim, query, s->left, n, s->exact);
     for (size_t i = 0; i < n; i++) {
         if (isnan(s->exact[i])) return 0;
         s->near[i] = ki_key(s->exact[i], s->left[i]);
@@ -148,11 +154,17 @@ static size_t screened_cells(const ki_ivf *ivf, ki_scratch *s, const float *quer
     return count;
 }
 
+/* The query as the centroids were packed by which its cells are found. */
+static const float *as_columns(const ki_ivf *ivf, const ki_scratch *s, const ki_query *query)
+{
+    return s->shifted && !ivf->probing ? s->shifted : query->vector;
+}
+
 /* The distances of the query to all centroids. Those that overflow to no number are as far as can be: their cells come last,
  * but they come. */
 static void measure(const ki_ivf *ivf, ki_scratch *s, const ki_query *query)
 {
-    ki_product_row(ki_ivf_probing(ivf), query->vector, s->distance);
+    ki_product_row(ki_ivf_probing(ivf), as_columns(ivf, s, query), s->distance);
     for (size_t c = 0; c < ivf->n_cells; c++)
         s->distance[c] = isnan(s->distance[c]) ? INFINITY : s->distance[c];
 }
@@ -229,10 +241,16 @@ kith_status ki_ivf_route(const ki_structure *structure, const float *x, size_t n
     const ki_structure_env *env = structure->env;
     size_t nprobe = probes(ivf, settings), n = nq * nprobe;
     uint64_t *keys = routes; /* the numbers of the cells first, in place */
+    int shift = ivf->middle && !ivf->probing;
     float *distance = ki_alloc(env->allocator, n, sizeof *distance);
-    if (!distance) return ki_fail_nomem(err, n * sizeof *distance);
-    kith_status status =
-        ki_product_topk(pool, x, env->dim, nq, ki_ivf_probing(ivf), nprobe, distance, keys, err);
+    float *room = shift ? ki_alloc(env->allocator, nq, env->dim * sizeof *room) : NULL;
+    kith_status status = distance && (room || !shift)
+                             ? KITH_OK
+                             : ki_fail_nomem(err, n * sizeof *distance + nq * env->dim * sizeof *room);
+    if (status == KITH_OK && shift) x = ki_ivf_cells_shift(ivf, x, nq, room);
+    if (status == KITH_OK)
+        status = ki_product_topk(pool, x, env->dim, nq, ki_ivf_probing(ivf), nprobe, distance, keys, err);
+    ki_free(env->allocator, room);
     for (size_t i = 0; status == KITH_OK && i < n; i++) {
         if (keys[i] ==
             UINT64_MAX) /* a distance overflowed to NaN: each query finds its cells by itself then */
@@ -305,10 +323,12 @@ typedef struct reach {
     int over;        /* no cell is left that could be in reach */
 } reach;
 
-static void reach_begin(const ki_ivf *ivf, const ki_query *query, uint64_t nearest, reach *r)
+static void reach_begin(const ki_ivf *ivf, const ki_scratch *s, const ki_query *query, uint64_t nearest,
+                        reach *r)
 {
     const ki_structure_env *env = ivf->base.env;
-    float length = sqrtf(env->kernels->dot_f32(query->vector, query->vector, env->dim)) + ivf->longest;
+    const float *x = as_columns(ivf, s, query);
+    float length = sqrtf(env->kernels->dot_f32(x, x, env->dim)) + ivf->longest;
     double scale = ivf->trained_spread > 0 ? sqrt(ivf->trained_spread) : 1;
     r->exact = query->settings[KI_IVF_EXACT] > 0;
     r->share = query->settings[KI_IVF_REACH] * 2 * scale;
@@ -396,7 +416,7 @@ static size_t first_cells(const ki_ivf *ivf, ki_scratch *s, const ki_query *quer
 {
     if (s->seen) memset(s->seen, 0, ki_bits_words(ivf->n_cells) * sizeof *s->seen);
     if (walks(ivf, query->settings, n)) return walk(ivf, s, query, 0, n);
-    if (screened_cells(ivf, s, query->vector, n) > 0) return n;
+    if (screened_cells(ivf, s, as_columns(ivf, s, query), n) > 0) return n;
     measure(ivf, s, query);
     *measured = 1;
     return next_cells(ivf, s, 0, n);
@@ -426,6 +446,7 @@ void ki_ivf_search(const ki_structure *structure, ki_scratch *s, ki_query *query
     int measured = 0; /* whether distance[] holds the exact distances of all cells */
     query->holes = 0; /* lists hold slots in use only */
     s->scorer->ops->query(s->scorer, query->vector);
+    if (s->shifted) (void)ki_ivf_cells_shift(ivf, query->vector, 1, s->shifted);
     if (!keys) {
         n = first_cells(ivf, s, query, n, &measured);
         keys = s->near;
@@ -434,7 +455,7 @@ void ki_ivf_search(const ki_structure *structure, ki_scratch *s, ki_query *query
     }
     seen = n;
     reach how_far, *r = reaches(ivf, query->settings) && n > 0 ? &how_far : NULL;
-    if (r) reach_begin(ivf, query, keys[0], r);
+    if (r) reach_begin(ivf, s, query, keys[0], r);
     scan_cells(ivf, s, query, keys, n, r);
     /* Not at the end of its reach, or fewer than wanted: on to the next nearest cells, as many as were seen already each time, until there are enough. A query that
      * wants more rows has no limit yet, so that every cell is in its reach. */

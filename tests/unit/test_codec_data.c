@@ -66,8 +66,7 @@ static void test_far_from_zero(void **state)
     (void)state;
     const char *specs[] = {"IVF8,PQ8x4fs",     "IVF8,PQ8x4fs,RFlat", "IVF8,PQ8",    "IVF8,PQ8x5",
                            "IVF8,PQ8x6,RFlat", "IVF8,SQ4",           "IVF8,RaBitQ4"};
-    /* Farther out the cell itself that a row is filed in comes from a rough product (kernels of one lane first). */
-    const float far[] = {-1000, 4000};
+    const float far[] = {-1000, 10000};
     float *x = test_vectors(N, DIM, 20, test_seed()), *q = test_vectors(N, DIM, 20, test_seed());
     float *moved = malloc(N * DIM * sizeof *moved), *asked = malloc(NQ * DIM * sizeof *asked);
     for (size_t i = 0; i < NQ * DIM; i++) q[i] += (float)(i % 7) / 20; /* near rows, and none of them */
