@@ -193,7 +193,7 @@ const ki_codec_part ki_codec_part_rabitq = {
 static const kith_param_info refine_params[] = {
     {"refine_k", KITH_PARAM_FLOAT, KITH_AT_SEARCH, 1, 10000, 4,
      "the best refine_k * k candidates are compared again with the better copy; without effect where "
-     "lower bounds decide (RaBitQ in Flat and IVF)"},
+     "lower bounds decide (in Flat and IVF: RaBitQ, and under l2 SQ8 and F16)"},
 };
 
 const ki_refinement_part ki_refinement_f32 = {

@@ -2,9 +2,14 @@
  *
  * A component is rounded to the nearest half float, within 2^-11 of its magnitude (2^-25 below 2^-14); components beyond
  * the largest half float, 65504, are kept as that: data of such size belongs into SQ8, whose ranges are learned. The query
- * stays float32; a row of it is widened in registers. */
+ * stays float32; a row of it is widened in registers.
+ *
+ * Bounds (L2). Let P clamp to +-65504: no two points are nearer after it than they were before. A row x with the code y lies
+ * within e = 2^-11 |y| + 2^-25 sqrt(dim) of y once it is clamped, and |y| <= |q| + |q - y|, so
+ * |q - x| >= |P(q) - P(x)| >= |q - y| - |q - P(q)| - e. */
 #include "quant/codec.h"
 
+#include <math.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -13,7 +18,8 @@
 #include "simd/kernels.h"
 
 #define LARGEST 65504.0f
-#define BLOCK 1024 /* components clamped at a time: 4 KiB of stack */
+#define ERROR 0x1.04p-11 /* of a component, and of what is summed up in float32 */
+#define BLOCK 1024       /* components clamped at a time: 4 KiB of stack */
 
 typedef void (*score_fn)(const float *q, const void *base, size_t stride_bytes, const uint32_t *rows,
                          size_t n, size_t dim, float *out);
@@ -27,6 +33,7 @@ typedef struct f16_scorer {
     ki_scorer base;
     score_fn score;
     const ki_kernels *kernels;
+    float away;    /* what a lower bound takes off, but for ERROR |q - y|; below 0: not counted yet */
     float query[]; /* [dim] */
 } f16_scorer;
 
@@ -39,7 +46,9 @@ static void scorer_free(ki_scorer *scorer)
 
 static void scorer_query(ki_scorer *scorer, const float *query)
 {
-    memcpy(((f16_scorer *)scorer)->query, query, scorer->codec->dim * sizeof *query);
+    f16_scorer *s = (f16_scorer *)scorer;
+    memcpy(s->query, query, scorer->codec->dim * sizeof *query);
+    s->away = -1;
 }
 
 static void scorer_row(ki_scorer *scorer, const uint8_t *code, const float *factor, const float *origin)
@@ -47,6 +56,7 @@ static void scorer_row(ki_scorer *scorer, const uint8_t *code, const float *fact
     (void)factor, (void)origin;
     f16_scorer *s = (f16_scorer *)scorer;
     s->kernels->f16_to_f32((const uint16_t *)(const void *)code, scorer->codec->dim, s->query);
+    s->away = -1;
 }
 
 static void scorer_score(ki_scorer *scorer, ki_codes codes, const uint32_t *rows, size_t n, float worst,
@@ -57,8 +67,35 @@ static void scorer_score(ki_scorer *scorer, ki_codes codes, const uint32_t *rows
     s->score(s->query, codes.code, scorer->codec->code_size, rows, n, scorer->codec->dim, out);
 }
 
-static const ki_scorer_ops f16_scorer_ops = {
-    .free = scorer_free, .query = scorer_query, .row = scorer_row, .score = scorer_score};
+/* |q - P(q)| + e but for the part that is the row's: see Bounds. */
+static double away_from_rows(const float *query, size_t dim)
+{
+    double outside = 0, length2 = 0;
+    for (size_t d = 0; d < dim; d++) {
+        double size = fabs((double)query[d]), off = fmax(size - (double)LARGEST, 0);
+        outside += off * off;
+        length2 += size * size;
+    }
+    return sqrt(outside) + ERROR * sqrt(length2) + 0x1p-25 * sqrt((double)dim);
+}
+
+static void scorer_bound(ki_scorer *scorer, ki_codes codes, const uint32_t *rows, size_t n, float worst,
+                         float *out)
+{
+    f16_scorer *s = (f16_scorer *)scorer;
+    scorer_score(scorer, codes, rows, n, worst, out);
+    if (s->away < 0) s->away = (float)away_from_rows(s->query, scorer->codec->dim);
+    for (size_t i = 0; i < n; i++) {
+        float near = sqrtf(out[i]) * (1 - (float)ERROR) - s->away;
+        out[i] = near > 0 ? near * near : near <= 0 ? 0 : -INFINITY; /* no number: nothing is known */
+    }
+}
+
+static const ki_scorer_ops f16_scorer_ops = {.free = scorer_free,
+                                             .query = scorer_query,
+                                             .row = scorer_row,
+                                             .score = scorer_score,
+                                             .bound = scorer_bound};
 
 static kith_status make_scorer(const ki_codec *codec, const kith_allocator *allocator, ki_scorer **out,
                                kith_error *err)
@@ -140,6 +177,7 @@ kith_status ki_codec_f16_create(size_t dim, kith_metric metric, const kith_alloc
                              .dim = dim,
                              .metric = metric,
                              .trained = 1,
+                             .bounded = metric == KITH_L2SQ,
                              .code_size = dim * sizeof(uint16_t)};
     *out = &codec->base;
     return KITH_OK;

@@ -27,6 +27,11 @@
  * |q - o - y|^2 = |q - o|^2 - 2 (q - z).y + (|y|^2 + 2 (o - z).y), where the first term is measured for each cell and the last is
  * what is kept behind the code; and -(q.o) - q.y.
  *
+ * Bounds. Let P clamp to the box of the grids, half a step wider: no two points are nearer after it than they were before. A row
+ * x with the code y lies within e = |step| / 2 of y once it is clamped, so |q - x| >= |P(q) - P(x)| >= |q - y| - |q - P(q)| - e, where
+ * nothing depends on the row: a clamped one, too, is no nearer. Half a byte has so large an e that the bound leaves
+ * nearly every row over, and DOT has no such bound: these have none.
+ *
  * Layout of a row: the bytes (SQ4: component d in the low half of byte d for d < (dim + 1) / 2, the others in the high
  * halves), zeros up to a multiple of 4, the float32 under L2SQ only. The float is not one of the codec's factors because
  * graphs read rows at random: beside the code it shares a line with it, or the next one, and no other page. */
@@ -70,8 +75,9 @@ typedef struct sq_codec {
 typedef struct sq_scorer {
     ki_scorer base;
     ki_sq_query query;
-    double bias;    /* of the query but for the distance to the origin */
-    float *row;     /* [dim]: a row as the query; the query where cells are measured */
+    double bias; /* of the query but for the distance to the origin */
+    float *
+        row; /* [dim]: a row as the query; the query itself where cells are measured, or bounds may be asked for */
     float *centred; /* [dim]: it less the centre; NULL without one */
     float *a;       /* [padded] under L1: where code 0 is from the query; else room for weights */
     float *steps;   /* [padded] under L1 */
@@ -79,6 +85,8 @@ typedef struct sq_scorer {
     int8_t *high, *low;
     /* A stored row as the query, where quick: its weights are first[d] + slope[d] (c - zero), in row_unit. */
     int quick;
+    double away;          /* what a lower bound takes off: see Bounds; below 0: not counted yet */
+    const float *origin;  /* of the cell; NULL: none */
     float *first, *slope; /* [dim] */
     float *along;         /* [dim] middle . value is along_zero + the sum of along[d] (c - zero); under DOT */
     double row_unit, along_zero;
@@ -201,12 +209,14 @@ static void scorer_query(ki_scorer *scorer, const float *query)
     sq_scorer *s = (sq_scorer *)scorer;
     const sq_codec *c = (const sq_codec *)scorer->codec;
     size_t dim = c->base.dim, first = c->bits == 8 ? dim : c->half;
+    s->away = -1;
+    s->origin = NULL;
     if (c->base.metric == KITH_L1) {
         for (size_t d = 0; d < dim; d++) s->a[place(c, d)] = query[d] - value_at(c, d, 0);
         return;
     }
+    if (c->center || c->base.bounded) memmove(s->row, query, dim * sizeof *query);
     if (c->center) {
-        memmove(s->row, query, dim * sizeof *query);
         c->kernels->sub_f32(s->centred, query, c->center, dim);
         query = s->centred;
     }
@@ -294,6 +304,8 @@ static void scorer_rebase(ki_scorer *scorer, const float *origin, float distance
     const sq_codec *c = (const sq_codec *)scorer->codec;
     if (c->center) distance = c->kernels->l2sq_f32(s->row, origin, c->base.dim);
     s->query.bias = (float)(s->bias + (double)distance);
+    s->away = -1;
+    s->origin = origin;
 }
 
 static void scorer_score(ki_scorer *scorer, ki_codes codes, const uint32_t *rows, size_t n, float worst,
@@ -310,13 +322,53 @@ static void scorer_score(ki_scorer *scorer, ki_codes codes, const uint32_t *rows
         (c->bits == 8 ? k->sq8_score : k->sq4_score)(&s->query, codes.code, stride, rows, n, dim, out);
 }
 
-static const ki_scorer_ops plain_scorer_ops = {
-    .free = scorer_free, .query = scorer_query, .row = scorer_row, .score = scorer_score};
+/* |q - P(q)| + e: see Bounds. */
+static double away_from_rows(const sq_codec *c, const float *query, const float *origin)
+{
+    double outside = 0, rounding = 0;
+    for (size_t d = 0; d < c->base.dim; d++) {
+        double step = (double)c->step[d], q = (double)query[d] - (origin ? (double)origin[d] : 0);
+        double low = (double)c->middle[d] - (c->zero + 0.5) * step, high = low + (c->top + 1) * step;
+        double off = q < low ? low - q : q > high ? q - high : 0;
+        outside += off * off;
+        rounding += step * step / 4;
+    }
+    return sqrt(outside) + 1.001 * sqrt(rounding);
+}
+
+/* What scores may be too large by: the weights are rounded, by half a unit at most each, a bound that four standard deviations of
+ * the sum keep but for once in some ten thousand rows; and float32 sums up what nearly cancels. */
+static double rough_by(const sq_scorer *s)
+{
+    const sq_codec *c = (const sq_codec *)s->base.codec;
+    double weights = 4 / sqrt(12) * c->zero * sqrt((double)c->base.dim);
+    return fabs((double)s->query.scale) * weights + 0x1p-20 * fabs((double)s->query.bias);
+}
+
+static void scorer_bound(ki_scorer *scorer, ki_codes codes, const uint32_t *rows, size_t n, float worst,
+                         float *out)
+{
+    sq_scorer *s = (sq_scorer *)scorer;
+    scorer_score(scorer, codes, rows, n, worst, out);
+    if (s->away < 0) s->away = away_from_rows((const sq_codec *)scorer->codec, s->row, s->origin);
+    float away = (float)s->away, rough = (float)rough_by(s);
+    for (size_t i = 0; i < n; i++) {
+        float near = sqrtf(fmaxf(out[i] * (1 - 0x1p-20F) - rough, 0)) - away;
+        out[i] = near > 0 ? near * near : near <= 0 ? 0 : -INFINITY; /* no number: nothing is known */
+    }
+}
+
+static const ki_scorer_ops plain_scorer_ops = {.free = scorer_free,
+                                               .query = scorer_query,
+                                               .row = scorer_row,
+                                               .score = scorer_score,
+                                               .bound = scorer_bound};
 static const ki_scorer_ops residual_scorer_ops = {.free = scorer_free,
                                                   .query = scorer_query,
                                                   .row = scorer_row,
                                                   .rebase = scorer_rebase,
-                                                  .score = scorer_score};
+                                                  .score = scorer_score,
+                                                  .bound = scorer_bound};
 
 static kith_status untrained(kith_error *err)
 {
@@ -723,6 +775,7 @@ kith_status ki_codec_sq_create(size_t dim, size_t bits, kith_metric metric, int 
     if (!c) return ki_fail_nomem(err, sizeof *c);
     c->base = (ki_codec){.ops = &sq_ops, .allocator = allocator, .dim = dim, .metric = metric};
     c->base.residual = residual != 0;
+    c->base.bounded = bits == 8 && metric == KITH_L2SQ;
     c->kernels = ki_kernels_get();
     c->bits = bits;
     c->half = (dim + 1) / 2;

@@ -605,12 +605,73 @@ static void test_files(void **state)
     world_clear(&w);
 }
 
+/* ---- Lower bounds ---- */
+
+/* No row is nearer than its bound, whether it or the query lies far outside of what the codec was trained for; and the bounds of the
+ * others are of use. */
+static void lower_bounds_case(ki_codec *codec, uint64_t seed)
+{
+    kith_error err;
+    ki_scorer *scorer;
+    world w;
+    float bound[N];
+    double nearness = 0, within = 0;
+    world_init(&w, codec, seed);
+    train(codec, &w, NULL);
+    for (size_t i = 0; i < N; i += 5) /* outliers, in some components and in all */
+        for (size_t d = i % 2; d < w.dim; d += 1 + i % 3) w.x[i * w.dim + d] *= i % 4 ? 40 : 3e6f;
+    assert_ok(codec->ops->encode(codec, w.x, N, w.from, NULL, w.code, w.factor, &err), &err);
+    assert_ok(codec->ops->scorer(codec, NULL, &scorer, &err), &err);
+    for (size_t round = 0; round < 8; round++) {
+        const float *query = round % 4 == 3 ? w.x + round * 5 * w.dim : w.query; /* a row: an outlier */
+        if (round == 5)
+            for (size_t d = 0; d < w.dim; d += 2) w.query[d] *= 60;
+        scorer->ops->query(scorer, query);
+        for (size_t cell = 0; cell < (codec->residual ? CELLS : 1); cell++) {
+            const float *origin = w.origins + cell * w.dim;
+            if (codec->residual)
+                scorer->ops->rebase(scorer, origin, (float)pair(KITH_L2SQ, query, origin, w.dim));
+            scorer->ops->bound(scorer, w.codes, NULL, N, INFINITY, bound);
+            for (size_t i = 0; i < N; i++) {
+                double truth = pair(KITH_L2SQ, query, w.x + i * w.dim, w.dim);
+                if (codec->residual && w.which[i] != cell) continue;
+                if (!((double)bound[i] <= truth))
+                    fail_msg("row %zu: %.9g, bound %.9g", i, truth, (double)bound[i]);
+                if (round > 2 || i % 5 == 0) continue;
+                nearness += sqrt((double)bound[i]) / sqrt(truth);
+                within++;
+            }
+        }
+    }
+    if (!(nearness / within > 0.9)) fail_msg("bounds are %.3f of the distances", nearness / within);
+    ki_scorer_free(scorer);
+    world_clear(&w);
+    ki_codec_free(codec);
+}
+
+static void test_lower_bounds(void **state)
+{
+    (void)state;
+    static const size_t dims[] = {8, 15, 48, 130};
+    kith_error err;
+    ki_codec *codec;
+    for (size_t i = 0; i < 4; i++) {
+        for (int residual = 0; residual < 2; residual++) {
+            assert_ok(ki_codec_sq_create(dims[i], 8, KITH_L2SQ, residual, NULL, &codec, &err), &err);
+            lower_bounds_case(codec, test_seed() + i);
+        }
+        assert_ok(ki_codec_f16_create(dims[i], KITH_L2SQ, NULL, &codec, &err), &err);
+        lower_bounds_case(codec, test_seed() + i);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_scores),     cmocka_unit_test(test_blocks), cmocka_unit_test(test_bounds),
-        cmocka_unit_test(test_wide_codes), cmocka_unit_test(test_loss),   cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_files),
+        cmocka_unit_test(test_scores), cmocka_unit_test(test_blocks),
+        cmocka_unit_test(test_bounds), cmocka_unit_test(test_wide_codes),
+        cmocka_unit_test(test_loss),   cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_files),  cmocka_unit_test(test_lower_bounds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

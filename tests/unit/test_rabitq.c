@@ -466,6 +466,11 @@ static void test_refinement(void **state)
     fprintf(stderr, "recall at refine_k 1: RaBitQ %.4f, RaBitQ2 %.4f, HR,RaBitQ %.4f, SQ4 %.4f\n", bounds,
             cells, rotated, factor);
     assert_true(bounds > 0.97 && cells > 0.97 && rotated > 0.97);
+    static const char *const sure[] = {"SQ8,RFlat", "IVF1,SQ8,RFlat", "F16,RFlat"};
+    for (size_t i = 0; i < sizeof sure / sizeof *sure; i++) {
+        double all = recall(sure[i], x, ROWS, DIM, queries, NQ);
+        if (all != 1) fail_msg("%s finds %.4f", sure[i], all);
+    }
     static const char *const refused[] = {"F16,Refine(SQ8)", "SQ8,Refine(SQ8)", "F16,Refine(F16)"};
     static const char *const taken[] = {"SQ8,Refine(F16)", "SQ4,Refine(SQ8)", "PCA8,F16,Refine(SQ8)"};
     for (size_t i = 0; i < 3; i++) {
