@@ -291,6 +291,11 @@ void cli_truth_clear(cli_truth *truth);
 /* That every id is a row of a base of n. Returns CLI_OK, or CLI_FAILED with a message. */
 int cli_truth_check(cli_context *cli, const char *path, const cli_truth *truth, size_t n);
 
+/* The true neighbours: ids[queries->n][k] of the k rows of base, numbered from 0, that are nearest to each query, by comparing all, with
+ * progress. k is not above base->n. Returns CLI_OK, or CLI_FAILED with a message. */
+int cli_neighbours(cli_context *cli, kith_metric metric, const cli_vectors *base, const cli_vectors *queries,
+                   size_t k, uint64_t *ids);
+
 /* Write ids[n][k] as .ivecs; rows that are not there (KITH_NO_ID) become -1. */
 int cli_ids_save(cli_context *cli, const char *path, const uint64_t *ids, size_t n, size_t k);
 

@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include <kith/dataset.h>
+#include <kith/tune.h>
 
 /* Of a base that is read block by block: what is trained with. */
 enum {
@@ -14,11 +15,18 @@ enum {
     PIECE = 256             /* rows of it that lie together: arbitrary */
 };
 
+enum { TRUTH_K = 100 }; /* neighbours of a query to calibrate with: the largest k that it is done for */
+
 struct options {
-    const char *output, *metric;
+    const char *output, *metric, *calibrate;
     uint64_t seed, limit, block;
     cli_list set;
 };
+
+/* Seconds of each step. */
+typedef struct timing {
+    double train, add, calibrate, save;
+} timing;
 
 static double now(void)
 {
@@ -27,39 +35,95 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static int report(cli_context *cli, const kith_index *index, const char *path, double train, double add,
-                  double save)
+/* Seconds since *since, which becomes now. */
+static double lap(double *since)
+{
+    double then = *since;
+    *since = now();
+    return *since - then;
+}
+
+static int report(cli_context *cli, const kith_index *index, const char *path, const timing *took)
 {
     kith_error err;
     kith_index_info info = {.struct_size = sizeof info};
     if (kith_index_get_info(index, &info, &err) != KITH_OK) return cli_fail_error(cli, path, &err);
     if (cli->json)
         return cli_json_line(
-            cli, json_pack("{s:o, s:s, s:s, s:I, s:I, s:I, s:I, s:o, s:o, s:o}", "file", cli_json_text(path),
-                           "spec", info.spec, "metric", kith_metric_name(info.metric), "n",
-                           (json_int_t)info.n, "dim", (json_int_t)info.dim, "seed", (json_int_t)info.seed,
-                           "bytes", (json_int_t)info.bytes, "train_seconds", cli_json_number(train),
-                           "add_seconds", cli_json_number(add), "save_seconds", cli_json_number(save)));
-    printf("%s: %s, %s of %zu, %s, %s; trained in %.2f s, added in %.2f s, saved in %.2f s\n", path,
-           info.spec, cli_counted(info.n, "row"), info.dim, kith_metric_name(info.metric),
-           cli_bytes(info.bytes), train, add, save);
+            cli, json_pack("{s:o, s:s, s:s, s:I, s:I, s:I, s:I, s:o, s:o, s:o*, s:o}", "file",
+                           cli_json_text(path), "spec", info.spec, "metric", kith_metric_name(info.metric),
+                           "n", (json_int_t)info.n, "dim", (json_int_t)info.dim, "seed",
+                           (json_int_t)info.seed, "bytes", (json_int_t)info.bytes, "train_seconds",
+                           cli_json_number(took->train), "add_seconds", cli_json_number(took->add),
+                           "calibrate_seconds", took->calibrate > 0 ? cli_json_number(took->calibrate) : NULL,
+                           "save_seconds", cli_json_number(took->save)));
+    printf("%s: %s, %s of %zu, %s, %s; trained in %.2f s, added in %.2f s, ", path, info.spec,
+           cli_counted(info.n, "row"), info.dim, kith_metric_name(info.metric), cli_bytes(info.bytes),
+           took->train, took->add);
+    if (took->calibrate > 0) printf("calibrated in %.2f s, ", took->calibrate);
+    printf("saved in %.2f s\n", took->save);
     return cli_flush(cli);
+}
+
+/* ---- --calibrate ---- */
+
+/* The queries to calibrate with; n 0 where none are wanted. */
+static int load_queries(cli_context *cli, const struct options *o, kith_metric metric, size_t dim,
+                        cli_vectors *queries)
+{
+    if (!o->calibrate) return CLI_OK;
+    int status = cli_vectors_load(cli, o->calibrate, CLI_ROLE_QUERIES, metric, 0, queries);
+    if (status == CLI_OK && queries->n == 0) status = cli_fail(cli, o->calibrate, "holds no vectors");
+    if (status == CLI_OK && queries->dim != dim)
+        status =
+            cli_fail(cli, o->calibrate, "has %zu dimensions, %s has %zu", queries->dim, cli->args[1], dim);
+    return status;
+}
+
+/* What recall each value of the search-time parameters gives, by the true neighbours among the rows of base. */
+static int calibrate(cli_context *cli, kith_index *index, kith_metric metric, const cli_vectors *queries,
+                     const cli_vectors *base)
+{
+    kith_error err;
+    kith_calibrate_options options;
+    kith_calibrate_options_init(&options);
+    options.truth_k = base->n < TRUTH_K ? base->n : TRUTH_K;
+    uint64_t *truth = calloc(queries->n * options.truth_k + 1, sizeof *truth);
+    int status = truth ? cli_neighbours(cli, metric, base, queries, options.truth_k, truth)
+                       : cli_fail(cli, NULL, "out of memory");
+    options.truth = truth;
+    if (status == CLI_OK &&
+        (queries->bits
+             ? kith_index_calibrate_bits(index, queries->bits, queries->n, &options, &cli->run, &err)
+             : kith_index_calibrate(index, queries->x, queries->n, &options, &cli->run, &err)) != KITH_OK)
+        status = cli_fail_error(cli, "--calibrate", &err);
+    free(truth);
+    return status;
 }
 
 /* ---- a base in memory ---- */
 
-/* Train, add, save, tell. */
-static int fill(cli_context *cli, kith_index *index, const cli_vectors *base, const char *base_path,
-                const char *output)
+/* Train, add, calibrate, save, tell. */
+static int fill(cli_context *cli, kith_index *index, kith_metric metric, const cli_vectors *base,
+                const cli_vectors *queries, const char *output)
 {
     kith_error err;
+    timing took = {0, 0, 0, 0};
     double begun = now();
-    if (cli_index_train(index, base, &cli->run, &err) != KITH_OK) return cli_fail_error(cli, base_path, &err);
-    double trained = now();
-    if (cli_index_add(index, base, &cli->run, &err) != KITH_OK) return cli_fail_error(cli, base_path, &err);
-    double added = now();
+    if (cli_index_train(index, base, &cli->run, &err) != KITH_OK)
+        return cli_fail_error(cli, cli->args[1], &err);
+    took.train = lap(&begun);
+    if (cli_index_add(index, base, &cli->run, &err) != KITH_OK)
+        return cli_fail_error(cli, cli->args[1], &err);
+    took.add = lap(&begun);
+    if (queries->n > 0) {
+        int status = calibrate(cli, index, metric, queries, base);
+        if (status != CLI_OK) return status;
+        took.calibrate = lap(&begun);
+    }
     if (kith_index_save(index, output, NULL, &err) != KITH_OK) return cli_fail_message(cli, output, &err);
-    return report(cli, index, output, trained - begun, added - trained, now() - added);
+    took.save = lap(&begun);
+    return report(cli, index, output, &took);
 }
 
 /* An empty index as the options want it. */
@@ -78,12 +142,14 @@ static int create(cli_context *cli, size_t dim, const kith_index_options *option
 static int build_whole(cli_context *cli, const struct options *o, const kith_index_options *options,
                        const cli_settings *settings)
 {
-    cli_vectors base = {0};
+    cli_vectors base = {0}, queries = {0};
     kith_index *index = NULL;
     int status = cli_vectors_load(cli, cli->args[1], CLI_ROLE_BASE, options->metric, o->limit, &base);
+    if (status == CLI_OK) status = load_queries(cli, o, options->metric, base.dim, &queries);
     if (status == CLI_OK) status = create(cli, base.dim, options, settings, &index);
-    if (status == CLI_OK) status = fill(cli, index, &base, cli->args[1], o->output);
+    if (status == CLI_OK) status = fill(cli, index, options->metric, &base, &queries, o->output);
     kith_index_free(index);
+    cli_vectors_clear(&queries);
     cli_vectors_clear(&base);
     return status;
 }
@@ -168,15 +234,16 @@ static int add_blocks(stream *s, kith_index *index)
 static int fill_by_blocks(stream *s, kith_index *index, const char *output)
 {
     kith_error err;
+    timing took = {0, 0, 0, 0};
     double begun = now();
     int status = train_by_sample(s, index);
-    double trained = now();
+    took.train = lap(&begun);
     if (status == CLI_OK) status = add_blocks(s, index);
-    double added = now();
+    took.add = lap(&begun);
     if (status == CLI_OK && kith_index_save(index, output, NULL, &err) != KITH_OK)
         status = cli_fail_message(s->cli, output, &err);
-    return status == CLI_OK ? report(s->cli, index, output, trained - begun, added - trained, now() - added)
-                            : status;
+    took.save = lap(&begun);
+    return status == CLI_OK ? report(s->cli, index, output, &took) : status;
 }
 
 static int build_by_blocks(cli_context *cli, const struct options *o, const kith_index_options *options,
@@ -184,6 +251,9 @@ static int build_by_blocks(cli_context *cli, const struct options *o, const kith
 {
     if (kith_metric_rows(options->metric) == KITH_ROWS_BITS)
         return cli_usage(cli, "--block", "not with --metric %s", o->metric);
+    if (o->calibrate)
+        return cli_usage(cli, "--calibrate", "not with --block: `kith tune %s %s` calibrates the file",
+                         o->output, o->calibrate);
     stream s = {.cli = cli, .path = cli->args[1], .block = o->block};
     kith_index *index = NULL;
     int status = cli_dataset_open(cli, s.path, CLI_ROLE_BASE, &s.base);
@@ -237,7 +307,11 @@ const cli_verb verb_build = {
         "existing file is replaced only when the new one is complete.\n\n"
         "BASE is read into memory as float32, unless --block is given: then so many rows at a time, after a "
         "sample of up to a million rows from all over it to train with. Of a base that is no larger than the "
-        "sample an index without links (any but graphs) becomes the same file either way.",
+        "sample an index without links (any but graphs) becomes the same file either way.\n\n"
+        "With --calibrate the index learns what recall its search-time parameters give for k of 1, 10 and "
+        "100: "
+        "from then on a search may ask for a recall instead. Its vectors should be like the queries to come, "
+        "a thousand of them, and none a row of BASE. `kith tune` does the same for an index that is there.",
     .arguments =
         (const cli_argument[]){{.name = "SPEC", .help = "the kind of index: see `kith families`"},
                                {.name = "BASE", .help = "fvecs, bvecs, ivecs, fbin, u8bin, npy or HDF5 file"},
@@ -254,6 +328,12 @@ const cli_verb verb_build = {
                               .into = offsetof(struct options, block),
                               .help = "read BASE N rows at a time, such as 131072, for files larger than "
                                       "memory; 0 reads it whole"},
+                             {.name = "calibrate",
+                              .kind = CLI_TEXT,
+                              .argument = "QUERIES",
+                              .into = offsetof(struct options, calibrate),
+                              .help = "measure recall with the vectors of this file, so that a search may "
+                                      "say target_recall; not with --block"},
                              {0}},
     .common = CLI_JSON | CLI_THREADS,
     .options_size = sizeof(struct options),
@@ -264,6 +344,8 @@ const cli_verb verb_build = {
              "compressed rows with exact re-ranking, by cosine, with four threads"},
             {"kith build IVF16384,RaBitQ6 base.bvecs -o base.kidx --block 131072",
              "ten million rows of 128 bytes in 3 GB of memory"},
+            {"kith build HNSW16 base.fvecs -o base.kidx --calibrate query.fvecs",
+             "a graph that knows what recall each ef gives"},
             {"kith build BFlat codes.u8bin -o codes.kidx --metric hamming",
              "binary codes, eight bits to a byte of the file"},
             {0}},

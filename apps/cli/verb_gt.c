@@ -8,53 +8,13 @@ struct options {
     uint64_t k, limit;
 };
 
-enum { BATCH = 1024 }; /* queries between two looks at the cancel flag and two reports of progress */
-
-/* ids[nq][k] by a flat index, in batches. */
-static int search_all(cli_context *cli, kith_searcher *searcher, const cli_vectors *queries, size_t k,
-                      uint64_t *ids)
-{
-    kith_error err;
-    kith_search_options options;
-    kith_search_options_init(&options);
-    options.pool = cli->run.pool;
-    options.cancel = cli->run.cancel;
-    float *dist = malloc(BATCH * k * sizeof *dist);
-    if (!dist) return cli_fail(cli, NULL, "out of memory");
-    int status = CLI_OK;
-    for (size_t q = 0; status == CLI_OK && q < queries->n; q += BATCH) {
-        size_t n = queries->n - q < BATCH ? queries->n - q : BATCH;
-        if (cli_search(searcher, queries, q, n, k, &options, ids + q * k, dist, NULL, &err) != KITH_OK)
-            status = cli_fail_error(cli, cli->args[1], &err);
-        else if (cli_cancelled(cli))
-            status = cli_fail(cli, NULL, "interrupted");
-        else if (cli->run.progress)
-            cli->run.progress(cli->run.progress_ctx, "searching", q + n, queries->n);
-    }
-    free(dist);
-    return status;
-}
-
 static int find(cli_context *cli, const struct options *o, kith_metric metric, const cli_vectors *base,
                 const cli_vectors *queries)
 {
-    kith_error err;
-    kith_index_options options;
-    kith_index_options_init(&options);
-    options.metric = metric;
-    kith_index *index = NULL;
-    kith_searcher *searcher = NULL;
     uint64_t *ids = calloc(queries->n * o->k, sizeof *ids);
-    int status = ids ? CLI_OK : cli_fail(cli, NULL, "out of memory");
-    if (status == CLI_OK &&
-        (kith_index_create(base->bits ? "BFlat" : "Flat", base->dim, &options, &index, &err) != KITH_OK ||
-         cli_index_add(index, base, &cli->run, &err) != KITH_OK ||
-         kith_searcher_create(index, &searcher, &err) != KITH_OK))
-        status = cli_fail_error(cli, cli->args[0], &err);
-    if (status == CLI_OK) status = search_all(cli, searcher, queries, o->k, ids);
+    int status =
+        ids ? cli_neighbours(cli, metric, base, queries, o->k, ids) : cli_fail(cli, NULL, "out of memory");
     if (status == CLI_OK) status = cli_ids_save(cli, o->output, ids, queries->n, o->k);
-    kith_searcher_free(searcher);
-    kith_index_free(index);
     free(ids);
     return status;
 }

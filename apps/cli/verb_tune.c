@@ -275,28 +275,12 @@ static int build(tune *t, const char *spec, const cli_vectors *rows, kith_index 
 /* The true neighbours of all queries in the sample. */
 static int find_truth(tune *t)
 {
-    kith_index *flat = NULL;
-    kith_searcher *searcher = NULL;
-    kith_error err;
-    kith_search_options options;
-    kith_search_options_init(&options);
-    options.pool = t->cli->run.pool;
     t->truth_k = t->o->k > TRUTH_K ? t->o->k : TRUTH_K;
     if (t->truth_k > t->sample.n) t->truth_k = t->sample.n;
-    size_t n = t->queries.n * t->truth_k;
     free(t->truth);
-    t->truth = malloc(n * sizeof *t->truth);
-    float *dist = malloc(n * sizeof *dist);
-    int status = t->truth && dist ? CLI_OK : cli_fail(t->cli, NULL, "out of memory");
-    if (status == CLI_OK) status = build(t, t->metric == KITH_HAMMING ? "BFlat" : "Flat", &t->sample, &flat);
-    if (status == CLI_OK && (kith_searcher_create(flat, &searcher, &err) != KITH_OK ||
-                             cli_search(searcher, &t->queries, 0, t->queries.n, t->truth_k, &options,
-                                        t->truth, dist, NULL, &err) != KITH_OK))
-        status = cli_fail_error(t->cli, "exact search", &err);
-    kith_searcher_free(searcher);
-    kith_index_free(flat);
-    free(dist);
-    return status;
+    t->truth = calloc(t->queries.n * t->truth_k, sizeof *t->truth);
+    if (!t->truth) return cli_fail(t->cli, NULL, "out of memory");
+    return cli_neighbours(t->cli, t->metric, &t->sample, &t->queries, t->truth_k, t->truth);
 }
 
 /* ---- One candidate ---- */

@@ -141,6 +141,9 @@ grep -q '^{"front":true,"round":1,"rows":1000,"spec":"[^"]*","bytes_per_row":[0-
     fail "tune --json prints no front: $(cat tune.jsonl)"
 kith query tuned.kidx query.fvecs -k 10 --set target_recall=0.9 -q >/dev/null || fail "target_recall of a tuned index"
 kith build IVF32,Flat base.fvecs -o plain.kidx -q >/dev/null
+kith build IVF16,PQ8 base.fvecs -o asked.kidx --calibrate query.fvecs -q >/dev/null || fail "build --calibrate"
+kith query asked.kidx query.fvecs -k 10 --set target_recall=0.3 -q >/dev/null || fail "target_recall as it was built"
+refuse 2 'kith tune' kith build IVF16,Flat base.fvecs -o asked.kidx --calibrate query.fvecs --block 500 -q
 refuse 1 'not calibrated' kith query plain.kidx query.fvecs --set target_recall=0.9
 kith tune plain.kidx query.fvecs --target-recall 0.95 --json -q | grep -q '"reached":true' || fail "tune of an index"
 kith query plain.kidx query.fvecs --set target_recall=0.95 -q >/dev/null || fail "target_recall of a calibrated index"
