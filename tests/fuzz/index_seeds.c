@@ -1,6 +1,7 @@
 /* Seeds of the fuzz target `index`. `index_seeds FILE...` fails unless every part that a spec may have (kith_families) stands in the
- * spec of one of the files, and every metric that there is: the ordinary tests ask that of corpus/index, so that a new family
- * comes with a seed. `index_seeds --make FOLDER` writes those of the table below that are not there yet, by the scalar kernels.
+ * spec of one of the files, and every metric that there is: the ordinary tests ask that of corpus/index and of the golden files, so
+ * that a new family comes with both. `index_seeds --make FOLDER` writes those of the table below that are not there yet, by the
+ * scalar kernels and in a build with LAPACK.
  *
  * They are small, for a fuzzer turns over every byte, and hold what makes sections appear: ids in disorder, a hole, rows that
  * are equal (rings of graphs), cells that were split (origins), a calibration. */
@@ -228,12 +229,12 @@ static int look(char **paths, size_t n_paths)
     }
     for (size_t i = 0; i < n; i++) {
         if (seen[i]) continue;
-        fprintf(stderr, "no seed has %s (%s)\n", families[i]->pattern, families[i]->about);
+        fprintf(stderr, "no file has %s (%s)\n", families[i]->pattern, families[i]->about);
         missing++;
     }
     for (int m = 0; m <= KITH_JACCARD; m++) {
         if (metrics[m]) continue;
-        fprintf(stderr, "no seed has the metric %s\n", kith_metric_name((kith_metric)m));
+        fprintf(stderr, "no file has the metric %s\n", kith_metric_name((kith_metric)m));
         missing++;
     }
     free(seen);
