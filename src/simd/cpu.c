@@ -48,6 +48,7 @@ static void detect(ki_cpu *cpu)
     cpu->avx512 = cpu->avx2 && (b & wide) == wide && (saved & 0xe0) == 0xe0; /* k, zmm */
     cpu->avx512_popcount = cpu->avx512 && (c & bit_AVX512VPOPCNTDQ);
     cpu->avx512_vnni = cpu->avx512 && (c & bit_AVX512VNNI);
+    cpu->avx512_vbmi = cpu->avx512 && (c & bit_AVX512VBMI);
 }
 #elif defined(KI_ARM)
 static void detect(ki_cpu *cpu)

@@ -13,6 +13,7 @@ typedef struct ki_cpu {
     int avx512;          /* F, BW, DQ, VL and the system saving zmm registers */
     int avx512_popcount; /* VPOPCNTDQ */
     int avx512_vnni;     /* sums of products of bytes */
+    int avx512_vbmi;     /* look-ups of bytes */
     int neon;
 } ki_cpu;
 

@@ -270,6 +270,7 @@ static void pq_scans(const ki_kernels *k)
 {
     for (size_t m = 1; m <= 40; m++) check_sums8(k, m, 67);
     for (size_t n = 0; n <= 70; n++) check_sums8(k, 16, n), check_sums8(k, 8, n), check_sums8(k, 24, n);
+    for (size_t n = 90; n <= 200; n += 11) check_sums8(k, 16, n), check_sums8(k, 40, n);
     check_sums8(k, 256, 64);
     for (size_t m = 1; m <= 40; m++) check_scan8(k, m, 37 + m);
     for (size_t n = 0; n <= 70; n++) check_scan8(k, 16, n), check_scan8(k, 8, n), check_scan8(k, 13, n);
