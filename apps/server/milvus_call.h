@@ -109,6 +109,7 @@ typedef struct mv_call {
     role role;                  /* of the one who asks: of a token; ROLE_ADMIN when nobody need be known */
     char user[MV_MAX_NAME + 1]; /* who asks, when it is a user and not a token; "" */
     json_t *extra;              /* members beside "data" */
+    size_t shown;               /* bytes of the rows that the answer has so far */
     /* The collection that mv_use has borrowed. */
     loan loan;
     kith_collection *collection;
@@ -237,6 +238,9 @@ int mv_key_of_id(mv_call *c, const json_t *id, int64_t *key);
 
 /* A row as the client sees it. NULL without failing: it is gone. */
 json_t *mv_row(mv_call *c, int64_t key, const mv_selection *selection);
+
+/* Append a row, which is given up, to those of the answer. 0: failed: it is longer than the server shows (--max-answer). */
+int mv_show(mv_call *c, json_t *rows, json_t *row);
 
 /* Read a vector of a field's dim. 0: failed. */
 int mv_vector(mv_call *c, const json_t *list, const mv_field *field, float *x);

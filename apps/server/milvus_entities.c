@@ -92,7 +92,7 @@ static json_t *rows_of_ids(mv_call *c, const json_t *ids, const json_t *partitio
         if (!mv_key_of_id(c, json_array_get(ids, i), &key) || key == 0 || !is_in(c, key, partitions))
             continue;
         json_t *row = mv_row(c, key, selection);
-        if (row) json_array_append_new(rows, row);
+        if (row && !mv_show(c, rows, row)) break;
     }
     if (c->code == MV_OK) return rows;
     json_decref(rows);
@@ -153,7 +153,7 @@ static json_t *visit(mv_call *c, const char *filter, size_t offset, size_t limit
         if (next_row(c, filter, &row) != KITH_OK) mv_fail_engine(c);
         if (c->code != MV_OK || row.key == 0) break;
         json_t *one = i >= offset ? mv_row(c, row.key, selection) : NULL;
-        if (one) json_array_append_new(rows, one);
+        if (one && !mv_show(c, rows, one)) break;
     }
     if (c->code == MV_OK) return rows;
     json_decref(rows);

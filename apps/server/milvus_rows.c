@@ -371,3 +371,14 @@ json_t *mv_row(mv_call *c, int64_t key, const mv_selection *selection)
     json_decref(payload);
     return out;
 }
+
+int mv_show(mv_call *c, json_t *rows, json_t *row)
+{
+    size_t most = c->server->options.max_answer;
+    c->shown += json_dumpb(row, NULL, 0, JSON_COMPACT) + 1;
+    if (c->shown <= most) return json_array_append_new(rows, row) == 0;
+    json_decref(row);
+    mv_fail(c, MV_PARAMETER_INVALID,
+            "the answer is longer than %zu bytes: lower limit, or ask for fewer outputFields", most);
+    return 0;
+}

@@ -248,7 +248,7 @@ static int tell(mv_call *c, const hits *found, const mv_selection *selection, js
         json_object_set_new(row, "distance", json_real(found->list[i].score));
         if (!json_object_get(row, "id"))
             json_object_set(row, "id", json_object_get(row, c->schema.primary->name));
-        json_array_append_new(rows, row);
+        if (!mv_show(c, rows, row)) return 0;
     }
     return 1;
 }

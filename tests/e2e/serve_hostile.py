@@ -223,6 +223,16 @@ for path, ask, few in ((SEARCH, {"vector": [9.0] * 16, "k": 3}, {"vector": [9.0]
     status, _, answer = client.fetch("POST", path, json.dumps(ask))
     assert status == 413 and b"the answer is longer than 1048576 bytes" in answer, (path, status, answer[:200])
     assert client.fetch("POST", path, json.dumps(few))[0] == 200
+for path, ask in (("/v2/vectordb/entities/query", {"filter": "", "limit": 10}), ("/v2/vectordb/entities/get", {"id": seen}),
+                  ("/v2/vectordb/entities/search", {"data": [[9.0] * 16], "limit": 3})):
+    ask = {"collectionName": "cities", "outputFields": ["*"], **ask}
+    if path.endswith("query"):
+        ask["filter"] = "big like \"y%\""
+    status, _, answer = client.fetch("POST", path, json.dumps(ask))
+    assert status == 200 and json.loads(answer)["code"] == 1100 and b"longer than 1048576 bytes" in answer, (path, status, answer[:300])
+    few = {**ask, "limit": 2} if "limit" in ask else {**ask, "id": seen[1:]}
+    answer = json.loads(client.fetch("POST", path, json.dumps(few))[2])
+    assert answer["code"] == 0 and len(answer["data"]) == 2, (path, str(answer)[:300])
 assert client.fetch("POST", SEARCH + "?payload=0", json.dumps({"vector": [9.0] * 16, "k": 3}))[0] == 200
 assert client.fetch("POST", ROWS + "/delete", json.dumps({"keys": seen}))[0] == 200
 
