@@ -117,12 +117,15 @@ static int fill(cli_context *cli, kith_index *index, kith_metric metric, const c
         return cli_fail_error(cli, cli->args[1], &err);
     took.add = lap(&begun);
     if (queries->n > 0) {
+        /* Kept first, so that a calibration that fails, or is interrupted, costs itself alone. */
+        if (kith_index_save(index, output, NULL, &err) != KITH_OK) return cli_fail_message(cli, output, &err);
+        took.save = lap(&begun);
         int status = calibrate(cli, index, metric, queries, base);
         if (status != CLI_OK) return status;
         took.calibrate = lap(&begun);
     }
     if (kith_index_save(index, output, NULL, &err) != KITH_OK) return cli_fail_message(cli, output, &err);
-    took.save = lap(&begun);
+    took.save += lap(&begun);
     return report(cli, index, output, &took);
 }
 
@@ -308,7 +311,8 @@ const cli_verb verb_build = {
         "BASE is read into memory as float32, unless --block is given: then so many rows at a time, after a "
         "sample of up to a million rows from all over it to train with. Of a base that is no larger than the "
         "sample an index without links (any but graphs) becomes the same file either way.\n\n"
-        "With --calibrate the index learns what recall its search-time parameters give for k of 1, 10 and "
+        "With --calibrate the index, once it is written, learns what recall its search-time parameters give "
+        "for k of 1, 10 and "
         "100: "
         "from then on a search may ask for a recall instead. Its vectors should be like the queries to come, "
         "a thousand of them, and none a row of BASE. `kith tune` does the same for an index that is there.",

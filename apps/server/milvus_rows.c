@@ -376,9 +376,13 @@ int mv_show(mv_call *c, json_t *rows, json_t *row)
 {
     size_t most = c->server->options.max_answer;
     c->shown += json_dumpb(row, NULL, 0, JSON_COMPACT) + 1;
-    if (c->shown <= most) return json_array_append_new(rows, row) == 0;
-    json_decref(row);
-    mv_fail(c, MV_PARAMETER_INVALID,
-            "the answer is longer than %zu bytes: lower limit, or ask for fewer outputFields", most);
+    if (c->shown > most) {
+        json_decref(row);
+        mv_fail(c, MV_PARAMETER_INVALID,
+                "the answer is longer than %zu bytes: lower limit, or ask for fewer outputFields", most);
+        return 0;
+    }
+    if (json_array_append_new(rows, row) == 0) return 1;
+    mv_fail(c, MV_OVERLOADED, "out of memory");
     return 0;
 }

@@ -59,7 +59,7 @@
  *                     iterations x sample x (b + n / b) x dim, and the sample once more in memory
  *              add    rows x n x dim multiply-adds, and the encoding
  *              search n x dim + scored x (dim, or segments) ; reads n x dim x 4 bytes of centroids
- *              memory 4 + code_size + 4 x factors bytes a row; centroids twice and a quarter, or two once rows were added
+ *              memory 4 + code_size + 4 x factors bytes a row; centroids twice and a quarter, or two once rows were added; once more where zero lies far outside of the cells
  *              open   each slot number is looked at once (4 bytes a row), mapped or not
  * Sections:    those of HNSW where there is a graph; "ivf.centroids", "ivf.origins" (where cells were split), "ivf.training", "ivf.radii", "ivf.spread", "ivf.sizes", "ivf.slots", "ivf.codes", "ivf.factors".
  */
@@ -218,6 +218,24 @@ static kith_status use_sieve(ki_ivf *ivf, kith_error *err)
     return ki_sieve_create(ivf->centroids, ivf->n_cells, env->dim, env->allocator, &ivf->sieve, err);
 }
 
+/* The cell of each of x[n][dim], by their distances from the middle. */
+static kith_status file_shifted(const ki_ivf *ivf, const float *x, size_t n, const kith_run *run,
+                                uint32_t *cells, kith_error *err)
+{
+    const ki_structure_env *env = ivf->base.env;
+    size_t block = n < ADD_BLOCK ? n : ADD_BLOCK;
+    float *room = ki_alloc(env->allocator, block, env->dim * sizeof *room);
+    kith_status status = room ? KITH_OK : ki_fail_nomem(err, block * env->dim * sizeof *room);
+    for (size_t first = 0; first < n && status == KITH_OK; first += block) {
+        size_t count = n - first < block ? n - first : block;
+        const float *shifted = ki_ivf_cells_shift(ivf, x + first * env->dim, count, room);
+        status = ki_product_argmin(ki_run_pool(run), shifted, env->dim, count, ivf->nearest, cells + first,
+                                   NULL, err);
+    }
+    ki_free(env->allocator, room);
+    return status;
+}
+
 /* The cell of each of x[n][dim]: by bytes first, and by the product alone where these are too rough (*rough becomes 1, and is
  * 0 before the first call). */
 static kith_status file_rows(const ki_ivf *ivf, const float *x, size_t n, int *rough, const kith_run *run,
@@ -229,13 +247,9 @@ static kith_status file_rows(const ki_ivf *ivf, const float *x, size_t n, int *r
         if (done) return KITH_OK;
         *rough = 1;
     }
-    const ki_structure_env *env = ivf->base.env;
-    float *room = ivf->middle ? ki_alloc(env->allocator, n, env->dim * sizeof *room) : NULL;
-    if (ivf->middle && !room) return ki_fail_nomem(err, n * env->dim * sizeof *room);
-    x = ki_ivf_cells_shift(ivf, x, n, room);
-    kith_status status = ki_product_argmin(ki_run_pool(run), x, env->dim, n, ivf->nearest, cells, NULL, err);
-    ki_free(env->allocator, room);
-    return status;
+    return ivf->middle ? file_shifted(ivf, x, n, run, cells, err)
+                       : ki_product_argmin(ki_run_pool(run), x, ivf->base.env->dim, n, ivf->nearest, cells,
+                                           NULL, err);
 }
 
 /* Train the codec on residuals (or plain rows) of a sample of x[n][dim]. */

@@ -22,38 +22,44 @@
 /* The middle is used where it is so many times as long as cells are from it: 4 costs some five bits of the 24 (arbitrary). */
 #define FAR 4
 
-/* The mean of the centroids; whether it is far. */
-static int find_middle(const ki_ivf *ivf, float *middle)
+/* The mean of the centroids, by sum[dim]; whether it is far. */
+static int find_middle(const ki_ivf *ivf, double *sum)
 {
     size_t dim = ivf->base.env->dim, n = ivf->n_cells;
-    double length2 = 0, apart2 = 0;
-    for (size_t d = 0; d < dim; d++) {
-        double sum = 0;
-        for (size_t c = 0; c < n; c++) sum += (double)ivf->centroids[c * dim + d];
-        middle[d] = (float)(sum / (double)n);
-        for (size_t c = 0; c < n; c++) {
-            double apart = (double)ivf->centroids[c * dim + d] - (double)middle[d];
-            apart2 += apart * apart / (double)n;
+    double squares = 0, length2 = 0; /* the mean |c|^2, and |mean|^2 */
+    for (size_t c = 0; c < n; c++)
+        for (size_t d = 0; d < dim; d++) {
+            double value = (double)ivf->centroids[c * dim + d];
+            sum[d] += value;
+            squares += value * value;
         }
-        length2 += (double)middle[d] * (double)middle[d];
+    for (size_t d = 0; d < dim; d++) {
+        sum[d] /= (double)n;
+        length2 += sum[d] * sum[d];
     }
-    return isfinite(length2) && length2 > FAR * FAR * apart2;
+    return isfinite(squares) && length2 > FAR * FAR * (squares / (double)n - length2);
+}
+
+static kith_status use_middle(ki_ivf *ivf, const double *mean, kith_error *err)
+{
+    const ki_structure_env *env = ivf->base.env;
+    ivf->middle = ki_alloc(env->allocator, env->dim, sizeof *ivf->middle);
+    ivf->around = ki_alloc(env->allocator, ivf->n_cells, env->dim * sizeof *ivf->around);
+    if (!ivf->middle || !ivf->around)
+        return ki_fail_nomem(err, (ivf->n_cells + 1) * env->dim * sizeof *ivf->around);
+    for (size_t d = 0; d < env->dim; d++) ivf->middle[d] = (float)mean[d];
+    (void)ki_ivf_cells_shift(ivf, ivf->centroids, ivf->n_cells, ivf->around);
+    return KITH_OK;
 }
 
 kith_status ki_ivf_cells_center(ki_ivf *ivf, kith_error *err)
 {
     const ki_structure_env *env = ivf->base.env;
-    ivf->middle = ki_alloc(env->allocator, env->dim, sizeof *ivf->middle);
-    if (!ivf->middle) return ki_fail_nomem(err, env->dim * sizeof *ivf->middle);
-    if (!find_middle(ivf, ivf->middle)) {
-        ki_free(env->allocator, ivf->middle);
-        ivf->middle = NULL;
-        return KITH_OK;
-    }
-    ivf->around = ki_alloc(env->allocator, ivf->n_cells, env->dim * sizeof *ivf->around);
-    if (!ivf->around) return ki_fail_nomem(err, ivf->n_cells * env->dim * sizeof *ivf->around);
-    (void)ki_ivf_cells_shift(ivf, ivf->centroids, ivf->n_cells, ivf->around);
-    return KITH_OK;
+    double *mean = ki_alloc_zero(env->allocator, env->dim, sizeof *mean);
+    if (!mean) return ki_fail_nomem(err, env->dim * sizeof *mean);
+    kith_status status = find_middle(ivf, mean) ? use_middle(ivf, mean, err) : KITH_OK;
+    ki_free(env->allocator, mean);
+    return status;
 }
 
 const float *ki_ivf_cells_shift(const ki_ivf *ivf, const float *x, size_t n, float *room)
@@ -136,6 +142,7 @@ kith_status ki_ivf_cells_save(const ki_ivf *ivf, ki_store_writer *writer, kith_e
     ki_record_init(&record, ivf->base.env->allocator);
     ki_record_put_f64(&record, "spread", ivf->trained_spread);
     if (ivf->split) ki_record_put_u64(&record, "split", 1);
+    if (ivf->middle) ki_record_put_u64(&record, "middle", 1);
     kith_status status = ki_store_put_record(writer, TRAINING, &record, err);
     ki_record_clear(&record);
     KI_TRY(status);
@@ -164,7 +171,8 @@ kith_status ki_ivf_cells_load(ki_ivf *ivf, ki_store *store, kith_error *err)
     ivf->trained_spread = sum_of(ivf->trained_spread);
     uint64_t split = 0;
     if (ki_record_has(&record, "split")) KI_TRY(ki_record_get_u64(&record, "split", 0, 1, &split, err));
-    ivf->split = (int)split;
+    /* Rows that were filed without the middle may lie in cells that are not nearest: as after a split. */
+    ivf->split = split || (ivf->middle && !ki_record_has(&record, "middle"));
     KI_TRY(ki_store_load(store, RADII, ivf->n_cells, sizeof *ivf->radius, ivf->radius, err));
     KI_TRY(ki_store_load(store, SPREAD, ivf->n_cells, sizeof *ivf->spread, ivf->spread, err));
     for (size_t c = 0; c < ivf->n_cells; c++) {

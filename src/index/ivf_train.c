@@ -38,7 +38,6 @@ typedef struct tree_work {
     uint32_t *branch; /* [n] */
     size_t *rows;     /* [branches], then cells[branches], then next[branches] */
     float *sorted;    /* [n][dim], branch by branch */
-    ki_packed *packed;
 } tree_work;
 
 static void tree_clear(const kith_allocator *allocator, tree_work *w)
@@ -47,7 +46,6 @@ static void tree_clear(const kith_allocator *allocator, tree_work *w)
     ki_free(allocator, w->branch);
     ki_free(allocator, w->rows);
     ki_free(allocator, w->sorted);
-    ki_packed_free(w->packed);
 }
 
 /* The branches, and the sample sorted by them. */
@@ -64,8 +62,10 @@ static kith_status tree_branches(const ki_ivf *ivf, const float *x, size_t n,
     if (!w->roots || !w->branch || !w->rows || !w->sorted)
         return ki_fail_nomem(err, n * dim * sizeof *w->sorted);
     KI_TRY(kith_kmeans_train(x, n, dim, b, options, run, w->roots, NULL, err));
-    KI_TRY(ki_packed_create(w->roots, dim, b, dim, KITH_L2SQ, env->allocator, &w->packed, err));
-    KI_TRY(ki_product_argmin(ki_run_pool(run), x, dim, n, w->packed, w->branch, NULL, err));
+    kith_run quiet;
+    kith_run_init(&quiet);
+    if (run) quiet.pool = run->pool, quiet.cancel = run->cancel;
+    KI_TRY(kith_kmeans_assign(x, n, dim, w->roots, b, env->allocator, &quiet, w->branch, NULL, err));
     size_t *next = w->rows + 2 * b, first = 0;
     for (size_t i = 0; i < n; i++) w->rows[w->branch[i]]++;
     for (size_t j = 0; j < b; j++) next[j] = first, first += w->rows[j];

@@ -87,7 +87,9 @@ static void scorer_bound(ki_scorer *scorer, ki_codes codes, const uint32_t *rows
     if (s->away < 0) s->away = (float)away_from_rows(s->query, scorer->codec->dim);
     for (size_t i = 0; i < n; i++) {
         float near = sqrtf(out[i]) * (1 - (float)ERROR) - s->away;
-        out[i] = near > 0 ? near * near : near <= 0 ? 0 : -INFINITY; /* no number: nothing is known */
+        out[i] = !(near < INFINITY) ? -INFINITY
+                 : near > 0         ? near * near
+                                    : 0; /* overflown: nothing is known */
     }
 }
 

@@ -85,7 +85,9 @@ typedef struct sq_scorer {
     int8_t *high, *low;
     /* A stored row as the query, where quick: its weights are first[d] + slope[d] (c - zero), in row_unit. */
     int quick;
-    double away;          /* what a lower bound takes off: see Bounds; below 0: not counted yet */
+    double away; /* what a lower bound takes off: see Bounds; below 0: not counted yet */
+    float rough; /* and off the square, for rounding */
+    int vague;   /* nothing is known of the rows' distances: the weights vanished, or no query was kept */
     const float *origin;  /* of the cell; NULL: none */
     float *first, *slope; /* [dim] */
     float *along;         /* [dim] middle . value is along_zero + the sum of along[d] (c - zero); under DOT */
@@ -211,6 +213,7 @@ static void scorer_query(ki_scorer *scorer, const float *query)
     size_t dim = c->base.dim, first = c->bits == 8 ? dim : c->half;
     s->away = -1;
     s->origin = NULL;
+    s->vague = 0;
     if (c->base.metric == KITH_L1) {
         for (size_t d = 0; d < dim; d++) s->a[place(c, d)] = query[d] - value_at(c, d, 0);
         return;
@@ -227,6 +230,7 @@ static void scorer_query(ki_scorer *scorer, const float *query)
         memset(s->a, 0, dim * sizeof *s->a);
         inverse = 0;
         unit = 0;
+        s->vague = sums.most > 0;
     }
     int64_t weights = split(s->a, inverse, first, s->wide, s->high, s->low);
     size_t rest = ki_sq_padded(c->half);
@@ -291,6 +295,8 @@ static void scorer_row(ki_scorer *scorer, const uint8_t *code, const float *fact
 {
     sq_scorer *s = (sq_scorer *)scorer;
     if (s->quick) {
+        s->away = -1;
+        s->vague = 1;
         quick_row(s, (const sq_codec *)scorer->codec, code);
         return;
     }
@@ -336,13 +342,17 @@ static double away_from_rows(const sq_codec *c, const float *query, const float 
     return sqrt(outside) + 1.001 * sqrt(rounding);
 }
 
-/* What scores may be too large by: the weights are rounded, by half a unit at most each, a bound that four standard deviations of
- * the sum keep but for once in some ten thousand rows; and float32 sums up what nearly cancels. */
+/* What scores may be too large by: the weights are rounded, by half a unit at most each. Four standard deviations of the sum of
+ * such errors are kept but for once in some ten thousand rows; where many weights are equal, and so their errors, it is their sum that
+ * counts. And float32 sums up what nearly cancels. */
 static double rough_by(const sq_scorer *s)
 {
     const sq_codec *c = (const sq_codec *)s->base.codec;
-    double weights = 4 / sqrt(12) * c->zero * sqrt((double)c->base.dim);
-    return fabs((double)s->query.scale) * weights + 0x1p-20 * fabs((double)s->query.bias);
+    double unit = fabs((double)s->query.scale) / 2, together = 0;
+    for (size_t d = 0; d < c->base.dim && unit > 0; d++)
+        together += (double)s->a[d] / unit - (double)s->wide[d];
+    double weights = c->zero * (4 / sqrt(12) * sqrt((double)c->base.dim) + fabs(together));
+    return 2 * unit * weights + 0x1p-20 * fabs((double)s->query.bias);
 }
 
 static void scorer_bound(ki_scorer *scorer, ki_codes codes, const uint32_t *rows, size_t n, float worst,
@@ -350,11 +360,13 @@ static void scorer_bound(ki_scorer *scorer, ki_codes codes, const uint32_t *rows
 {
     sq_scorer *s = (sq_scorer *)scorer;
     scorer_score(scorer, codes, rows, n, worst, out);
-    if (s->away < 0) s->away = away_from_rows((const sq_codec *)scorer->codec, s->row, s->origin);
-    float away = (float)s->away, rough = (float)rough_by(s);
+    if (s->away < 0 && !s->vague) {
+        s->away = away_from_rows((const sq_codec *)scorer->codec, s->row, s->origin);
+        s->rough = (float)rough_by(s);
+    }
     for (size_t i = 0; i < n; i++) {
-        float near = sqrtf(fmaxf(out[i] * (1 - 0x1p-20F) - rough, 0)) - away;
-        out[i] = near > 0 ? near * near : near <= 0 ? 0 : -INFINITY; /* no number: nothing is known */
+        float near = sqrtf(fmaxf(out[i] * (1 - 0x1p-20F) - s->rough, 0)) - (float)s->away;
+        out[i] = s->vague || !(near < INFINITY) ? -INFINITY : near > 0 ? near * near : 0;
     }
 }
 

@@ -649,12 +649,71 @@ static void lower_bounds_case(ki_codec *codec, uint64_t seed)
     ki_codec_free(codec);
 }
 
+/* Queries whose weights are all rounded the same way, of many components. */
+static void equal_weights_case(void)
+{
+    enum { DIM = 1024 };
+    kith_error err;
+    ki_codec *codec;
+    ki_scorer *scorer;
+    ki_rng rng;
+    float *x = malloc(N * DIM * sizeof *x), query[DIM], bound[N];
+    ki_rng_init(&rng, test_seed(), 1);
+    for (size_t i = 0; i < N * DIM; i++) x[i] = (float)(i % 97 == 0 ? 0 : 250 + ki_rng_below(&rng, 6));
+    assert_ok(ki_codec_sq_create(DIM, 8, KITH_L2SQ, 0, NULL, &codec, &err), &err);
+    assert_ok(codec->ops->train(codec, x, N, 1, NULL, &err), &err);
+    uint8_t *code = malloc(N * codec->code_size);
+    assert_ok(codec->ops->encode(codec, x, N, (ki_origins){NULL, NULL}, NULL, code, NULL, &err), &err);
+    assert_ok(codec->ops->scorer(codec, NULL, &scorer, &err), &err);
+    for (int step = 0; step < 40; step++) {
+        for (size_t d = 0; d < DIM; d++) query[d] = d == 0 ? 255 : 254.2f + (float)step * 0.017f;
+        scorer->ops->query(scorer, query);
+        scorer->ops->bound(scorer, (ki_codes){code, NULL}, NULL, N, INFINITY, bound);
+        for (size_t i = 0; i < N; i++)
+            assert_true((double)bound[i] <= pair(KITH_L2SQ, query, x + i * DIM, DIM));
+    }
+    ki_scorer_free(scorer);
+    ki_codec_free(codec);
+    free(code), free(x);
+}
+
+/* Rows whose scores overflow or vanish may be anywhere: their bounds say so. */
+static void extreme_case(ki_codec *codec, float size)
+{
+    kith_error err;
+    ki_scorer *scorer;
+    world w;
+    float bound[N];
+    world_init(&w, codec, test_seed());
+    for (size_t i = 0; i < N * w.dim; i++) w.x[i] *= size;
+    train(codec, &w, NULL);
+    assert_ok(codec->ops->encode(codec, w.x, N, w.from, NULL, w.code, w.factor, &err), &err);
+    assert_ok(codec->ops->scorer(codec, NULL, &scorer, &err), &err);
+    for (size_t q = 0; q < 20; q++) {
+        scorer->ops->query(scorer, w.x + q * w.dim);
+        scorer->ops->bound(scorer, w.codes, NULL, N, INFINITY, bound);
+        for (size_t i = 0; i < N; i++)
+            assert_true((double)bound[i] <= pair(KITH_L2SQ, w.x + q * w.dim, w.x + i * w.dim, w.dim));
+    }
+    ki_scorer_free(scorer);
+    world_clear(&w);
+    ki_codec_free(codec);
+}
+
 static void test_lower_bounds(void **state)
 {
     (void)state;
     static const size_t dims[] = {8, 15, 48, 130};
+    static const float sizes[] = {1e-25f, 1e-18f, 1e17f, 1e18f, 1e19f};
     kith_error err;
     ki_codec *codec;
+    equal_weights_case();
+    for (size_t i = 0; i < 5; i++) {
+        assert_ok(ki_codec_f16_create(16, KITH_L2SQ, NULL, &codec, &err), &err);
+        extreme_case(codec, sizes[i]);
+        assert_ok(ki_codec_sq_create(16, 8, KITH_L2SQ, 0, NULL, &codec, &err), &err);
+        extreme_case(codec, sizes[i]);
+    }
     for (size_t i = 0; i < 4; i++) {
         for (int residual = 0; residual < 2; residual++) {
             assert_ok(ki_codec_sq_create(dims[i], 8, KITH_L2SQ, residual, NULL, &codec, &err), &err);

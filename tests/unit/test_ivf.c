@@ -83,6 +83,88 @@ static void test_exact(void **state)
         }
 }
 
+/* How many of the first n ids of two answers are the same, query by query. */
+static size_t common(const uint64_t *a, const uint64_t *b)
+{
+    size_t same = 0;
+    for (size_t q = 0; q < NQ; q++)
+        for (size_t i = 0; i < K; i++)
+            for (size_t j = 0; j < K; j++) same += a[q * K + i] == b[q * K + j] && a[q * K + i] != KITH_NO_ID;
+    return same;
+}
+
+static void one_by_one(const kith_index *index, const float *queries, size_t dim, kith_setting setting,
+                       uint64_t *ids)
+{
+    kith_searcher *searcher;
+    kith_search_options options;
+    float dist[K];
+    kith_search_options_init(&options);
+    options.settings = &setting;
+    options.n_settings = 1;
+    assert_ok(kith_searcher_create(index, &searcher, &err), &err);
+    for (size_t q = 0; q < NQ; q++)
+        assert_ok(kith_search(searcher, queries + q * dim, 1, K, &options, ids + q * K, dist, NULL, &err),
+                  &err);
+    kith_searcher_free(searcher);
+}
+
+/* Cells far from zero: what few probes find is what they find about it, however the cells are found; `exact` is exact, and so are all cells
+ * by inner product; files and split cells answer so, too. */
+static void test_far_from_zero(void **state)
+{
+    (void)state;
+    enum { DIM = 16 };
+    static const char *const specs[] = {"IVF40,Flat", "IVF600,Flat", "IVF600_HKM20_HNSW8,Flat"};
+    float *x = test_vectors(N, DIM, 40, 1), *q = test_vectors(NQ, DIM, 40, 2);
+    float *far = malloc(N * DIM * sizeof *far), *asked = malloc(NQ * DIM * sizeof *asked);
+    for (size_t i = 0; i < N * DIM; i++) far[i] = x[i] + 10000;
+    for (size_t i = 0; i < NQ * DIM; i++) asked[i] = q[i] + 10000;
+    static uint64_t ids[NQ * K], truth[NQ * K], far_truth[NQ * K];
+    static float dist[NQ * K];
+    const kith_setting few = {"nprobe", 3}, exact = {"exact", 1};
+    for (size_t s = 0; s < 3; s++) {
+        kith_index *near[2] = {make("Flat", DIM, KITH_L2SQ, x, N), make(specs[s], DIM, KITH_L2SQ, x, N)};
+        kith_index *flat = make("Flat", DIM, KITH_L2SQ, far, N),
+                   *ivf = make(specs[s], DIM, KITH_L2SQ, far, N);
+        (void)answers(near[0], q, (kith_setting){NULL, 0}, truth, dist);
+        (void)answers(near[1], q, few, ids, dist);
+        size_t here = common(ids, truth);
+        (void)answers(flat, asked, (kith_setting){NULL, 0}, far_truth, dist);
+        (void)answers(ivf, asked, few, ids, dist);
+        if (common(ids, far_truth) < here * 95 / 100)
+            fail_msg("%s finds %zu, and %zu far from zero", specs[s], here, common(ids, far_truth));
+        one_by_one(ivf, asked, DIM, few, truth);
+        assert_true(common(ids, truth) >= (size_t)NQ * K * (s < 2 ? 100 : 95) / 100);
+        one_by_one(ivf, asked, DIM, exact, ids);
+        assert_memory_equal(ids, far_truth, sizeof ids);
+        char path[600];
+        snprintf(path, sizeof path, "%s/far.kidx", test_folder());
+        assert_ok(kith_index_save(ivf, path, NULL, &err), &err);
+        kith_index_free(ivf);
+        assert_ok(kith_index_open(path, KITH_OPEN_READ, NULL, NULL, &ivf, &err), &err);
+        assert_ok(kith_index_check(ivf, &err), &err);
+        one_by_one(ivf, asked, DIM, few, ids);
+        assert_memory_equal(ids, truth, sizeof ids);
+        kith_compact_options options;
+        kith_compact_options_init(&options);
+        options.max_cell = 1.5;
+        assert_ok(kith_index_compact(ivf, &options, NULL, NULL, &err), &err);
+        (void)answers(ivf, asked, exact, ids, dist);
+        assert_memory_equal(ids, far_truth, sizeof ids);
+        for (size_t i = 0; i < 2; i++) kith_index_free(near[i]);
+        kith_index_free(flat);
+        kith_index_free(ivf);
+    }
+    kith_index *flat = make("Flat", DIM, KITH_DOT, far, N), *ivf = make("IVF40,Flat", DIM, KITH_DOT, far, N);
+    (void)answers(flat, asked, (kith_setting){NULL, 0}, truth, dist);
+    (void)answers(ivf, asked, (kith_setting){"nprobe", 40}, ids, dist);
+    assert_int_equal(common(ids, truth), NQ * K);
+    kith_index_free(flat);
+    kith_index_free(ivf);
+    free(x), free(q), free(far), free(asked);
+}
+
 /* A longer reach finds more and scores more; a calibrated index sets it. */
 static void test_reach(void **state)
 {
@@ -151,16 +233,6 @@ static void test_cells(void **state)
 }
 
 /* ---- A graph over the centroids ---- */
-
-/* How many of the first n ids of two answers are the same, query by query. */
-static size_t common(const uint64_t *a, const uint64_t *b)
-{
-    size_t same = 0;
-    for (size_t q = 0; q < NQ; q++)
-        for (size_t i = 0; i < K; i++)
-            for (size_t j = 0; j < K; j++) same += a[q * K + i] == b[q * K + j] && a[q * K + i] != KITH_NO_ID;
-    return same;
-}
 
 /* The same cells trained, but found by a walk: nearly the same answers with few probes, the same with many, and with
  * `exact`; files, mapped or not, give the same. */
@@ -613,6 +685,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_exact),
+        cmocka_unit_test(test_far_from_zero),
         cmocka_unit_test(test_reach),
         cmocka_unit_test(test_cells),
         cmocka_unit_test(test_graph_of_cells),
