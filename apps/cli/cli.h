@@ -23,6 +23,7 @@
 #include <kith/metric.h>
 #include <kith/run.h>
 #include <kith/status.h>
+#include <kith/tune.h>
 
 /* Exit statuses. */
 enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
@@ -272,10 +273,12 @@ int cli_vectors_load(cli_context *cli, const char *path, cli_role role, kith_met
                      cli_vectors *vectors);
 void cli_vectors_clear(cli_vectors *vectors);
 
-/* kith_index_train, kith_index_add and kith_search, or their counterparts for bits. The search takes rows first ..
+/* kith_index_train, kith_index_add, kith_index_calibrate and kith_search, or their counterparts for bits. The search takes rows first ..
  * first + n - 1 of the queries. */
 kith_status cli_index_train(kith_index *index, const cli_vectors *rows, const kith_run *run, kith_error *err);
 kith_status cli_index_add(kith_index *index, const cli_vectors *rows, const kith_run *run, kith_error *err);
+kith_status cli_index_calibrate(kith_index *index, const cli_vectors *queries,
+                                const kith_calibrate_options *options, const kith_run *run, kith_error *err);
 kith_status cli_search(kith_searcher *searcher, const cli_vectors *queries, size_t first, size_t n, size_t k,
                        const kith_search_options *options, uint64_t *ids, float *dist,
                        kith_search_stats *stats, kith_error *err);

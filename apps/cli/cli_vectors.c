@@ -118,6 +118,13 @@ kith_status cli_index_add(kith_index *index, const cli_vectors *rows, const kith
                       : kith_index_add(index, rows->x, NULL, rows->n, run, err);
 }
 
+kith_status cli_index_calibrate(kith_index *index, const cli_vectors *queries,
+                                const kith_calibrate_options *options, const kith_run *run, kith_error *err)
+{
+    return queries->bits ? kith_index_calibrate_bits(index, queries->bits, queries->n, options, run, err)
+                         : kith_index_calibrate(index, queries->x, queries->n, options, run, err);
+}
+
 kith_status cli_search(kith_searcher *searcher, const cli_vectors *queries, size_t first, size_t n, size_t k,
                        const kith_search_options *options, uint64_t *ids, float *dist,
                        kith_search_stats *stats, kith_error *err)

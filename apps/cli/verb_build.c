@@ -5,7 +5,6 @@
 #include <time.h>
 
 #include <kith/dataset.h>
-#include <kith/tune.h>
 
 /* Of a base that is read block by block: what is trained with. */
 enum {
@@ -92,10 +91,7 @@ static int calibrate(cli_context *cli, kith_index *index, kith_metric metric, co
     int status = truth ? cli_neighbours(cli, metric, base, queries, options.truth_k, truth)
                        : cli_fail(cli, NULL, "out of memory");
     options.truth = truth;
-    if (status == CLI_OK &&
-        (queries->bits
-             ? kith_index_calibrate_bits(index, queries->bits, queries->n, &options, &cli->run, &err)
-             : kith_index_calibrate(index, queries->x, queries->n, &options, &cli->run, &err)) != KITH_OK)
+    if (status == CLI_OK && cli_index_calibrate(index, queries, &options, &cli->run, &err) != KITH_OK)
         status = cli_fail_error(cli, "--calibrate", &err);
     free(truth);
     return status;

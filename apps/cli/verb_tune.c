@@ -294,9 +294,7 @@ static kith_status calibrate(tune *t, kith_index *index, const size_t *ks, size_
     options.truth_k = truth ? t->truth_k : 0;
     options.ks = ks;
     options.n_ks = n_ks;
-    const cli_vectors *q = &t->learn;
-    return q->bits ? kith_index_calibrate_bits(index, q->bits, q->n, &options, &t->cli->run, err)
-                   : kith_index_calibrate(index, q->x, q->n, &options, &t->cli->run, err);
+    return cli_index_calibrate(index, &t->learn, &options, &t->cli->run, err);
 }
 
 /* Recall and speed at the target, by the queries that were not calibrated with; one at a time, on one thread. */
