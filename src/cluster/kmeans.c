@@ -20,8 +20,9 @@
  * largest inner product with the points of a cell, and so the nearest to them by L2 too, whatever the points' lengths. Assignment
  * stays as it is, and the objective still never rises.
  *
- * Two things may stand in for the product, which find the same nearest centroids by exact distances: a product of bytes, on CPUs
- * that multiply these faster (math/sieve.h); and where the points have directions that tell most, a bound (kmeans_bound.c).
+ * Three things may stand in for the product, which find the same nearest centroids by exact distances: a product of bytes, on CPUs
+ * that multiply these faster (math/sieve.h); of few components, a product of 16 bits on the same CPUs (kmeans_grid.c); and where the
+ * points have directions that tell most, a bound (kmeans_bound.c).
  *
  * Deterministic: blocks have a size that depends on the shape alone, their partial sums are added in order.
  */
@@ -47,6 +48,9 @@
 /* The bound (kmeans_bound.c) costs more than it spares when it lets more than one centroid in this many through. */
 #define FILTER_MAX_SHARE 12
 
+/* Nor does the grid (kmeans_grid.c) pay when more than one point in this many is not told by it. */
+#define GRID_MAX_SHARE 4
+
 #define STREAM_SUMS 32768 /* doubles, 256 KiB: a part of any L2 cache */
 
 #define UPDATE_BLOCK 32 /* centroids a block of the update: enough to make handing it out cheap */
@@ -55,8 +59,9 @@
 typedef struct block_result {
     double sum; /* of exact distances */
     size_t changed;
-    size_t looked_at; /* centroids that the bound could not exclude */
-    size_t rough;     /* blocks for which bytes were too rough */
+    size_t
+        looked_at; /* centroids that the bound could not exclude; or points for which the grid is too rough */
+    size_t rough;  /* blocks for which bytes were too rough */
 } block_result;
 
 typedef struct lloyd {
@@ -74,6 +79,7 @@ typedef struct lloyd {
     size_t n_blocks;
     ki_nearest nearest;    /* the plain way */
     ki_sieve *sieve;       /* the centroids in bytes; NULL: another way */
+    ki_grid *grid;         /* points and centroids in 16 bits; NULL: another way */
     ki_map *map;           /* the bound; NULL: it would not pay */
     ki_filter *filter;     /* the centroids in the map; NULL: the plain way */
     float *points;         /* [n][depth]: the points in the map */
@@ -122,6 +128,15 @@ static kith_status assign_plain(lloyd *l, size_t begin, size_t n, uint32_t *foun
     return KITH_OK;
 }
 
+/* Exact answers, which were before[n] in the last iteration if there was one. */
+static void tally(const lloyd *l, size_t begin, size_t n, const uint32_t *before, block_result *result)
+{
+    for (size_t i = 0; i < n; i++) {
+        result->changed += !l->has_previous || l->assign[begin + i] != before[i];
+        result->sum += (double)l->dist[begin + i];
+    }
+}
+
 /* By the bound, from the previous answer or from a guess. */
 static kith_status assign_filtered(lloyd *l, size_t begin, size_t n, uint32_t *before, float *limit,
                                    block_result *result)
@@ -134,10 +149,7 @@ static kith_status assign_filtered(lloyd *l, size_t begin, size_t n, uint32_t *b
     else
         KI_TRY(ki_filter_guess(l->filter, e, n, assign));
     KI_TRY(ki_filter_find(l->filter, l->x + begin * l->dim, e, n, assign, dist, limit, &result->looked_at));
-    for (size_t i = 0; i < n; i++) {
-        result->changed += !l->has_previous || assign[i] != before[i];
-        result->sum += (double)dist[i];
-    }
+    tally(l, begin, n, before, result);
     return KITH_OK;
 }
 
@@ -155,11 +167,16 @@ static kith_status assign_sieved(lloyd *l, size_t begin, size_t n, uint32_t *bef
         if (l->has_previous) memcpy(assign, before, n * sizeof *before);
         return KITH_OK;
     }
-    for (size_t i = 0; i < n; i++) {
-        result->changed += !l->has_previous || assign[i] != before[i];
-        result->sum += (double)dist[i];
-    }
+    tally(l, begin, n, before, result);
     return KITH_OK;
+}
+
+/* By the grid. */
+static void assign_on_grid(lloyd *l, size_t begin, size_t n, uint32_t *before, block_result *result)
+{
+    if (l->has_previous) memcpy(before, l->assign + begin, n * sizeof *before);
+    ki_grid_find(l->grid, begin, n, l->assign + begin, l->dist + begin, &result->looked_at);
+    tally(l, begin, n, before, result);
 }
 
 static void assign_block(void *ctx, size_t block, size_t worker)
@@ -173,7 +190,9 @@ static void assign_block(void *ctx, size_t block, size_t worker)
     int sieved = 0;
     kith_status status = KITH_OK;
     if (l->sieve) status = assign_sieved(l, begin, n, l->found + at, result, &sieved);
-    if (status == KITH_OK && !sieved)
+    if (l->grid)
+        assign_on_grid(l, begin, n, l->found + at, result);
+    else if (status == KITH_OK && !sieved)
         status = l->filter ? assign_filtered(l, begin, n, l->found + at, l->limit + at, result)
                            : assign_plain(l, begin, n, l->found + at, result);
     if (status != KITH_OK) {
@@ -186,7 +205,9 @@ static void assign_block(void *ctx, size_t block, size_t worker)
 
 static kith_status assign_all(lloyd *l, block_result *total, kith_error *err)
 {
-    if (l->filter)
+    if (l->grid)
+        ki_grid_set(l->grid, l->centroids);
+    else if (l->filter)
         KI_TRY(ki_filter_set(l->filter, l->centroids, err));
     else
         ki_nearest_set(&l->nearest, l->centroids);
@@ -268,9 +289,9 @@ static void update_in_stream(lloyd *l)
     memset(l->sums, 0, l->k * dim * sizeof *l->sums);
     memset(l->size, 0, l->k * sizeof *l->size);
     for (size_t j = 0; j < l->k; j++) l->spread[j] = 0;
+    l->kernels->add_f64_rows(l->sums, l->x, l->n, dim, l->assign);
     for (size_t i = 0; i < l->n; i++) {
         size_t j = l->assign[i];
-        l->kernels->add_f64(l->sums + j * dim, l->x + i * dim, dim);
         l->spread[j] += (double)l->dist[i];
         l->size[j]++;
     }
@@ -360,6 +381,10 @@ static kith_status lloyd_run(lloyd *l, const kith_kmeans_options *options, kith_
             if (l->size[j] > result->largest) result->largest = l->size[j];
         if (result->converged) break;
         result->splits += fill_empty(l, options->seed, result->iterations);
+        if (l->grid && total.looked_at > l->n / GRID_MAX_SHARE) {
+            ki_grid_free(l->grid);
+            l->grid = NULL;
+        }
         if (l->filter && total.looked_at / l->n > l->k / FILTER_MAX_SHARE) {
             ki_filter_free(l->filter);
             l->filter = NULL;
@@ -382,6 +407,8 @@ static kith_status lloyd_init(lloyd *l, uint64_t seed, kith_error *err)
     l->kernels = ki_kernels_get();
     l->block_size = ki_nearest_block(l->dim, l->k);
     if (ki_sieve_pays(l->k, l->dim)) l->block_size = ki_sieve_blocks(l->block_size);
+    KI_TRY(ki_grid_create(l->x, l->n, l->dim, l->k, allocator, &l->grid, err));
+    if (l->grid) l->block_size = l->block_size / KI_GRID_ROWS * KI_GRID_ROWS;
     l->n_blocks = (l->n + l->block_size - 1) / l->block_size;
     l->streams = threads == 1 && l->k * l->dim <= STREAM_SUMS;
     l->assign = ki_alloc(allocator, l->n, sizeof *l->assign);
@@ -409,6 +436,7 @@ static void lloyd_clear(lloyd *l)
                             l->order,  l->start, l->sums,   l->size,  l->spread};
     for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) ki_free(l->allocator, blocks[i]);
     ki_sieve_free(l->sieve);
+    ki_grid_free(l->grid);
     ki_filter_free(l->filter);
     ki_map_free(l->map);
     ki_nearest_clear(&l->nearest);

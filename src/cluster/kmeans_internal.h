@@ -90,6 +90,28 @@ kith_status ki_filter_guess(const ki_filter *filter, const float *e, size_t n, u
 kith_status ki_filter_find(const ki_filter *filter, const float *x, const float *e, size_t n,
                            uint32_t *assign, float *dist, float *limit, size_t *looked_at);
 
+/* ---- The same answer for few components, by products of whole numbers: see kmeans_grid.c ---- */
+
+#define KI_GRID_ROWS 48 /* points of a block */
+
+/* Points on a grid, and centroids that change. Read-only while searched. */
+typedef struct ki_grid ki_grid;
+
+/* Put x[n][dim], finite, on a grid, to be searched against k centroids. They must live and stay as they are.
+ * Out:      *grid; NULL when it would not pay: other shapes, other CPUs, points that are all the same.
+ * Errors:   KITH_NOMEM.
+ * Memory:   2 dim + 8 bytes a point. */
+kith_status ki_grid_create(const float *x, size_t n, size_t dim, size_t k, const kith_allocator *allocator,
+                           ki_grid **grid, kith_error *err);
+void ki_grid_free(ki_grid *grid); /* NULL is allowed */
+
+/* Take centroids[k][dim]. */
+void ki_grid_set(ki_grid *grid, const float *centroids);
+
+/* The nearest centroid (ties: the lower index) of the points first, first + 1, ..., n of them, and its distance; `first` is a multiple of
+ * KI_GRID_ROWS. *unsure: how many took the long way, past all centroids. */
+void ki_grid_find(const ki_grid *grid, size_t first, size_t n, uint32_t *index, float *dist, size_t *unsure);
+
 /* The seeds of k-means: centroids[k][dim] from x[n][dim]. distance[n] is scratch. */
 kith_status ki_kmeans_seed(const float *x, size_t n, size_t dim, size_t k, kith_kmeans_init init,
                            uint64_t seed, const kith_allocator *allocator, const kith_run *run,

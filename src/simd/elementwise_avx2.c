@@ -55,12 +55,25 @@ static void add_f32(float *y, const float *x, size_t n)
     for (; i < n; i++) y[i] += x[i];
 }
 
-static void add_f64(double *y, const float *x, size_t n)
+KI_INLINE void add_row(double *y, const float *x, const size_t n)
 {
     size_t i = 0;
     for (; i + 4 <= n; i += 4)
         _mm256_storeu_pd(y + i, _mm256_add_pd(_mm256_loadu_pd(y + i), _mm256_cvtps_pd(_mm_loadu_ps(x + i))));
     for (; i < n; i++) y[i] += (double)x[i];
+}
+
+static void add_f64(double *y, const float *x, size_t n)
+{
+    add_row(y, x, n);
+}
+
+static void add_f64_rows(double *sums, const float *x, size_t n, size_t dim, const uint32_t *which)
+{
+    if (dim == 8) /* the commonest width of a segment */
+        for (size_t i = 0; i < n; i++) add_row(sums + which[i] * 8, x + i * 8, 8);
+    else
+        for (size_t i = 0; i < n; i++) add_row(sums + which[i] * dim, x + i * dim, dim);
 }
 
 static void axpy_f32(float *y, float a, const float *x, size_t n)
@@ -162,6 +175,7 @@ void ki_simd_elementwise_avx2(ki_kernels *table, const ki_cpu *cpu)
     table->sum_f32 = sum_f32;
     table->add_f32 = add_f32;
     table->add_f64 = add_f64;
+    table->add_f64_rows = add_f64_rows;
     table->axpy_f32 = axpy_f32;
     table->scale_f32 = scale_f32;
     table->sub_f32 = sub_f32;

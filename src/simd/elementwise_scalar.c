@@ -52,6 +52,11 @@ static void add_f64(double *y, const float *x, size_t n)
     for (size_t i = 0; i < n; i++) y[i] += (double)x[i];
 }
 
+static void add_f64_rows(double *sums, const float *x, size_t n, size_t dim, const uint32_t *which)
+{
+    for (size_t i = 0; i < n; i++) add_f64(sums + which[i] * dim, x + i * dim, dim);
+}
+
 static void axpy_f32(float *y, float a, const float *x, size_t n)
 {
     for (size_t i = 0; i < n; i++) y[i] += a * x[i];
@@ -103,6 +108,7 @@ void ki_simd_elementwise_scalar(ki_kernels *table, const ki_cpu *cpu)
     table->sum_f32 = sum_f32;
     table->add_f32 = add_f32;
     table->add_f64 = add_f64;
+    table->add_f64_rows = add_f64_rows;
     table->axpy_f32 = axpy_f32;
     table->scale_f32 = scale_f32;
     table->sub_f32 = sub_f32;

@@ -148,10 +148,19 @@ typedef struct ki_sieve_sums {
     int32_t squares; /* of the whole numbers */
 } ki_sieve_sums;
 
+/* --- Rows and columns in 16 bits (cluster/kmeans_grid.c) --- */
+#define KI_GRID_GROUP 8 /* columns of a group */
+#define KI_GRID_BITS 29 /* the squares of a row's or a column's numbers sum up to 2^29 at most */
+#define KI_GRID_OFFSET \
+    ((int32_t)1 << 30)         /* what values are raised by, so that as floats they stand in the same order */
+#define KI_GRID_FAR 0x71000000 /* above any value */
+#define KI_GRID_UNSURE UINT32_MAX
+
 typedef struct ki_kernels {
     kith_simd level;
     size_t product_mr;
     int sieves; /* 1: sieve_tile is several times as fast as product_argmin */
+    int grids;  /* 1: grid_groups is about twice as fast as product_small */
 #define KI_KERNEL(name, type, params) type(*name) params;
 #include "simd/kernels.def"
 #undef KI_KERNEL

@@ -39,14 +39,16 @@ typedef struct ki_cpu {
     X(distance)             \
     X(hamming)              \
     X(pqscan)               \
-    X(pq4scan) X(pq8sum) X(elementwise) X(product) X(screen) X(sieve) X(sq) X(hadamard) X(rabitq) X(qg)
+    X(pq4scan)              \
+    X(pq8sum) X(elementwise) X(product) X(screen) X(sieve) X(grid) X(sq) X(hadamard) X(rabitq) X(qg)
 #define KI_AVX2_TOPICS(X) \
     X(distance)           \
     X(hamming) X(pqscan) X(pq4scan) X(elementwise) X(product) X(screen) X(sq) X(hadamard) X(rabitq) X(qg)
 #define KI_AVX512_TOPICS(X) \
     X(distance)             \
     X(hamming)              \
-    X(pq4scan) X(pq8sum) X(elementwise) X(product) X(screen) X(sieve) X(sq) X(hadamard) X(rabitq) X(qg)
+    X(pq4scan)              \
+    X(pq8sum) X(elementwise) X(product) X(screen) X(sieve) X(grid) X(sq) X(hadamard) X(rabitq) X(qg)
 #define KI_NEON_TOPICS(X) \
     X(distance) X(hamming) X(pqscan) X(pq4scan) X(elementwise) X(product) X(sq) X(hadamard) X(rabitq) X(qg)
 

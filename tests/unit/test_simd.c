@@ -586,6 +586,16 @@ static void check_elementwise(const ki_kernels *k, size_t n)
     for (size_t i = 0; i < n; i++) assert_true(o[i] == (x[i] - y[i]) + y[i]);
     k->add_f64(wide, x, n), k->add_f64(wide, y, n);
     for (size_t i = 0; i < n; i++) assert_true(wide[i] == (double)x[i] + (double)y[i]);
+    double *sums = calloc(3 * n + 1, sizeof *sums);
+    float *rows = malloc((4 * n + 1) * sizeof *rows);
+    static const uint32_t which[] = {2, 0, 2, 2};
+    for (size_t i = 0; i < 4 * n; i++) rows[i] = x[i % n] + (float)(i / n);
+    k->add_f64_rows(sums, rows, 4, n, which);
+    for (size_t i = 0; i < n; i++) {
+        assert_true(sums[i] == (double)rows[n + i] && sums[n + i] == 0);
+        assert_true(sums[2 * n + i] == (double)rows[i] + (double)rows[2 * n + i] + (double)rows[3 * n + i]);
+    }
+    free(sums), free(rows);
     memcpy(o, y, n * sizeof *o);
     k->axpy_f32(o, 1.7f, x, n);
     for (size_t i = 0; i < n; i++) {
