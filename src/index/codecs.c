@@ -303,7 +303,7 @@ const ki_transform_part ki_transform_part_simhash = {
 };
 
 static const kith_param_info opq_params[] = {
-    {"opq_iterations", KITH_PARAM_INT, KITH_AT_BUILD, 1, 1000, 20,
+    {"opq_iterations", KITH_PARAM_INT, KITH_AT_BUILD, 1, 1000, 50,
      "rounds of rotation and codebooks in turn when OPQ is trained"},
 };
 

@@ -191,8 +191,9 @@ typedef struct ki_structure_part {
     ki_part part;
     unsigned metrics; /* KI_METRIC_BIT of those it knows */
     const ki_structure_ops *ops;
-    int residual; /* rows are encoded relative to an origin where codec and metric allow */
-    int blocks;   /* it keeps codes in blocks of rows where the codec wants that (quant/codec.h) */
+    /* Rows are encoded relative to an origin where codec and metric allow; there are as many as the first argument says. */
+    int residual;
+    int blocks; /* it keeps codes in blocks of rows where the codec wants that (quant/codec.h) */
     /* The only codec it works with, not said in specs, made with the structure's own numbers; NULL: any of the list. */
     const struct ki_codec_part *codec;
     int scans; /* it offers rows by ki_query_scan alone, which refines by lower bounds where the codec has them */

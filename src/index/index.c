@@ -146,6 +146,13 @@ kith_status ki_input_sets(const kith_index *index, const char *name, const kith_
 
 /* ---- Making ---- */
 
+/* A structure of residuals takes them where the codec gains by it; under L1 |q - c - y| does not come apart into a part of the
+ * cell and a part of the code, so codes are of whole vectors there. */
+static int takes_residuals(const ki_spec *spec, kith_metric metric)
+{
+    return spec->structure->residual && spec->codec->residual && metric != KITH_L1;
+}
+
 /* The transform as the parameters now say, untrained; what is left of the components. */
 static kith_status make_transform(kith_index *index, kith_error *err)
 {
@@ -154,6 +161,7 @@ static kith_status make_transform(kith_index *index, kith_error *err)
     ki_transform_options options = {
         .dim = index->dim, .centred = index->metric == KITH_L2SQ, .unit = index->metric == KITH_COSINE};
     spec->transform->options(spec->transform_args, index->params + ki_spec_transform_params(spec), &options);
+    if (takes_residuals(spec, index->metric)) options.cells = (size_t)spec->structure_args[0];
     ki_transform *transform;
     KI_TRY(ki_transform_create(&options, index->allocator, &transform, err));
     ki_transform_free(index->transform);
@@ -167,9 +175,7 @@ static kith_status make_codecs(kith_index *index, kith_error *err)
 {
     const ki_spec *spec = &index->spec;
     ki_structure_env *env = &index->env;
-    /* A structure of residuals takes them where the codec gains by it; under L1 |q - c - y| does not come apart
-     * into a part of the cell and a part of the code, so codes are of whole vectors there. */
-    int residual = spec->structure->residual && spec->codec->residual && env->metric != KITH_L1;
+    int residual = takes_residuals(spec, env->metric);
     ki_codec *codec = NULL, *refine = NULL;
     KI_TRY(spec->codec->make(spec->codec_args, index->params + ki_spec_codec_params(spec), env->dim,
                              env->metric, residual, index->allocator, &codec, err));

@@ -17,7 +17,8 @@
  *            (T. Ge, K. He, Q. Ke, J. Sun, "Optimized Product Quantization", IEEE TPAMI 36(4), 2014, section 3.2).
  *   OPQ      OPQP, or the components as they came, whichever begins better, and then rotation and codebooks in turn, each
  *            the best for the other (section 3.1): the squared error of the product quantiser falls in every round.
- *            For PQ<m>; on data whose segments are alike already (SIFT) it gains little, on others much.
+ *            For PQ<m>; on data whose segments are alike already (SIFT) it gains little, on others much. Where residuals to
+ *            cells will be coded (IVF<n>,PQ<m>), it is learned from residuals.
  *
  * mean is that of the training rows under L2SQ, and 0 under DOT and COSINE, whose values would not survive a shift; the
  * principal components are those about 0 then. Under COSINE y is scaled to unit length again. L1 is not kept by any
@@ -38,8 +39,10 @@ typedef struct ki_transform_options {
     size_t dim, dim_out; /* dim_out 0: dim */
     size_t m;            /* segments, for OPQ and OPQP; a divisor of dim_out */
     size_t iterations;   /* rounds of OPQ, 0.. */
-    int centred;         /* take off the mean */
-    int unit;            /* scale the result to unit length */
+    size_t
+        cells; /* what follows codes residuals to the centroids of so many cells: OPQ learns from such, too; 0: rows */
+    int centred; /* take off the mean */
+    int unit;    /* scale the result to unit length */
 } ki_transform_options;
 
 typedef struct ki_transform ki_transform;
@@ -55,7 +58,8 @@ void ki_transform_free(ki_transform *transform); /* NULL is allowed */
  *           KITH_INTERNAL, KITH_CANCELLED. Untrained then.
  * Threads:  the pool of run; the same matrix with any number of threads.
  * Memory:   OPQ three times the rows, PCA under DOT and COSINE twice.
- * Cost:     n * dim * dim for the covariance; OPQ each round n * dim_out * (256 + 2 dim_out), and an SVD. */
+ * Cost:     n * dim * dim for the covariance; OPQ each round n * dim_out * (256 + 2 dim_out), and an SVD; for cells 11 n * dim
+ *           * min(cells, n / 64) more. */
 kith_status ki_transform_train(ki_transform *transform, const float *x, size_t n, uint64_t seed,
                                const kith_run *run, kith_error *err);
 

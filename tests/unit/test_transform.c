@@ -148,6 +148,49 @@ static void test_opq(void **state)
     free(x);
 }
 
+/* The error of the residuals of rows[n][dim] to the centres that row i has number i % centres of, when OPQ has learned for as
+ * many cells; 0: from the rows themselves. */
+static double residual_error(const float *x, const float *residual, size_t n, size_t dim, size_t cells)
+{
+    enum { M = 4 };
+    ki_transform_options options = {
+        .kind = KI_OPQ, .dim = dim, .m = M, .iterations = 20, .centred = 1, .cells = cells};
+    ki_transform *t;
+    assert_ok(ki_transform_create(&options, NULL, &t, &err), &err);
+    assert_ok(ki_transform_train(t, x, n, 1, NULL, &err), &err);
+    float *y = malloc(n * dim * sizeof *y);
+    ki_transform_apply(t, residual, n, y); /* less what the mean becomes, which is the same for all */
+    double error = pq_error(y, n, dim, M);
+    size_t rounds;
+    const double *errors = ki_transform_errors(t, &rounds);
+    for (size_t i = 1; i < rounds; i++) assert_true(errors[i] <= errors[i - 1] * 1.000001);
+    ki_transform_free(t);
+    free(y);
+    return error;
+}
+
+/* Centres that are far apart in directions of their own, and around them few directions that matter, others than those: what is
+ * best for rows is not best for residuals, and a rotation that is learned for cells serves the latter. */
+static void test_residuals(void **state)
+{
+    (void)state;
+    enum { N = 4096, DIM = 16, CENTRES = 32 };
+    float centres[CENTRES * DIM], *x = malloc(N * DIM * sizeof *x), *residual = malloc(N * DIM * sizeof *x);
+    ki_rng rng;
+    ki_rng_init(&rng, test_seed(), 3);
+    for (size_t i = 0; i < CENTRES * DIM; i++) centres[i] = 20 * (float)ki_rng_gauss(&rng);
+    for (size_t i = 0; i < N; i++)
+        for (size_t d = 0; d < DIM; d++)
+            residual[i * DIM + d] = (d < DIM / 4 ? 1.0f : 0.1f) * (float)ki_rng_gauss(&rng);
+    for (size_t i = 0; i < N * DIM; i++) x[i] = residual[i] + centres[i / DIM % CENTRES * DIM + i % DIM];
+    double of_rows = residual_error(x, residual, N, DIM, 0),
+           of_residuals = residual_error(x, residual, N, DIM, CENTRES);
+    fprintf(stderr, "residuals: OPQ learned from rows %.6g, for cells %.6g\n", of_rows, of_residuals);
+    assert_true(of_residuals < 0.8 * of_rows);
+    free(x);
+    free(residual);
+}
+
 /* Pixels: segments of PQ are rows of a picture, some of them nearly empty; the rotation shares what is there. */
 static void test_real(void **state)
 {
@@ -198,8 +241,8 @@ static void test_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_kinds), cmocka_unit_test(test_allocation), cmocka_unit_test(test_opq),
-        cmocka_unit_test(test_real),  cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_kinds),     cmocka_unit_test(test_allocation), cmocka_unit_test(test_opq),
+        cmocka_unit_test(test_residuals), cmocka_unit_test(test_real),       cmocka_unit_test(test_refused),
     };
     if (!ki_linalg_available()) {
         fprintf(stderr, "SKIPPED: a build without LAPACK trains no transforms\n");
