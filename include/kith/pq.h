@@ -43,13 +43,13 @@ KITH_API size_t kith_pq_centroids(const kith_pq *pq);  /* 2^bits, of each segmen
 KITH_API size_t kith_pq_code_size(const kith_pq *pq);  /* bytes */
 KITH_API size_t kith_pq_table_size(const kith_pq *pq); /* floats: m * 2^bits */
 
-/* Train the codebooks: k-means with k-means++ seeds in each segment, on a random sample of at most 256 rows a
- * centroid, or 32,768 where that is more.
+/* Train the codebooks: k-means in each segment, from random seeds or, where these are worse, k-means++ seeds, on a random sample of
+ * at most 256 rows a centroid, or 32,768 where that is more.
  * In:       x[n][dim], the rows of the sample finite; n >= 2^bits; iterations 1.. (25 is usual).
  * Errors:   KITH_INVALID, KITH_NOMEM, KITH_CANCELLED; the quantiser is then untrained.
  * Threads:  the pool of run; the codebooks are the same with any number. Stage: "training codebooks".
  * Memory:   the sample's segment for each thread that works.
- * Cost:     iterations x sample x 2^bits x dim multiply-adds. */
+ * Cost:     (iterations + 2) x sample x 2^bits x dim multiply-adds. */
 KITH_API kith_status kith_pq_train(kith_pq *pq, const float *x, size_t n, size_t iterations, uint64_t seed,
                                    const kith_run *run, kith_error *err);
 
