@@ -11,9 +11,9 @@
  * Each segment has its codebook twice: as the caller sees it, and packed for the tiled product, around the middle of
  * its centroids (cluster/kmeans_nearest.c says why).
  *
- * Training: m k-means that know nothing of each other, from random seeds or those of k-means++ (SEED_LIMIT). With at least as many segments as threads each thread takes
- * whole segments; otherwise the segments come one after the other, each on all threads. K-means gives the same
- * centroids at any number of threads, so both ways give the same codebooks. */
+ * Training: m k-means that know nothing of each other, from random seeds or those of k-means++ (SEED_LIMIT). With at least as
+ * many segments as threads each thread takes whole segments; otherwise the segments come one after the other, each on all threads.
+ * K-means gives the same centroids at any number of threads, so both ways give the same codebooks. */
 #include <kith/pq.h>
 
 #include <kith/kmeans.h>
@@ -35,7 +35,7 @@
 
 /* Seeds are random unless the error of those of k-means++ is less by more than this factor. The latter leave more centroids among
  * points that lie apart, where few queries' neighbours are: of sift1m, IVF4096,PQ16, with the same error, recall@10 is 0.002 to
- * 0.003 less; random seeds are there within 1.05 of them before the first centroid moves and within 1.01 at the end. Where points are
+ * 0.004 less; random seeds are there within 1.05 of them before the first centroid moves and within 1.01 at the end. Where points are
  * equal or in groups (pixels; few rows) they are at 1.1 to 100, and end at up to 40 times the error; at 1.05, at 1.02. */
 #define SEED_LIMIT 1.05
 
