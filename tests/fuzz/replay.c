@@ -1,13 +1,13 @@
-/* replay.c - a fuzz target without a fuzzer: `replay_NAME [--edits N] FILE...` runs each file as it is, cut at each
- * length (of 600 at the most), with each bit of its first and last 512 bytes turned over (each fifth under AddressSanitizer),
- * and with N random edits (1,000). Inputs lie in blocks of their exact size. KITH_TEST_SEED changes the edits. */
+/* replay.c - a fuzz target without a fuzzer: `replay_NAME [--edits N] [--flip-step N] FILE...` runs each file as it is, cut at
+ * each length (of 600 at the most), with each bit (or each N-th one) of its first and last 512 bytes turned over, and with N
+ * random edits (1,000). Inputs lie in blocks of their exact size. KITH_TEST_SEED changes the edits. */
 #include "fuzz.h"
 
 #include <string.h>
 
 #include "base/rng.h"
 
-static size_t runs;
+static size_t runs, edits = 1000, flip_step = 1;
 
 static void run_copy(const uint8_t *data, size_t size)
 {
@@ -24,15 +24,9 @@ static void run_cuts(const uint8_t *data, size_t size)
     for (size_t bytes = 0; bytes < size; bytes += step) run_copy(data, bytes);
 }
 
-#ifdef __SANITIZE_ADDRESS__
-#define FLIP_STEP 5 /* ten times slower; five bits on, all eight of a byte come by turns */
-#else
-#define FLIP_STEP 1
-#endif
-
 static void run_flips(uint8_t *data, size_t size)
 {
-    for (size_t bit = 0; bit < size * 8; bit += FLIP_STEP) {
+    for (size_t bit = 0; bit < size * 8; bit += flip_step) {
         if (bit / 8 >= 512 && bit / 8 + 512 < size) continue;
         data[bit / 8] ^= (uint8_t)(1 << bit % 8);
         run_copy(data, size);
@@ -40,7 +34,7 @@ static void run_flips(uint8_t *data, size_t size)
     }
 }
 
-static void run_edits(const uint8_t *data, size_t size, size_t edits, ki_rng *rng)
+static void run_edits(const uint8_t *data, size_t size, ki_rng *rng)
 {
     static const uint64_t spiteful[] = {
         0,         1,          UINT32_MAX,      UINT64_MAX, INT64_MAX,
@@ -64,7 +58,7 @@ static void run_edits(const uint8_t *data, size_t size, size_t edits, ki_rng *rn
     free(edited);
 }
 
-static int run_file(const char *path, size_t edits, ki_rng *rng)
+static void run_file(const char *path, ki_rng *rng)
 {
     FILE *f = fopen(path, "rb");
     uint8_t *data = malloc((size_t)1 << 20);
@@ -78,24 +72,26 @@ static int run_file(const char *path, size_t edits, ki_rng *rng)
     if (edits) {
         run_cuts(data, size);
         run_flips(data, size);
-        run_edits(data, size, edits, rng);
+        run_edits(data, size, rng);
     }
     free(data);
-    return 0;
 }
 
 int main(int argc, char **argv)
 {
     ki_rng rng;
-    size_t edits = 1000;
     const char *seed = getenv("KITH_TEST_SEED");
     int first = 1;
-    if (argc > 2 && strcmp(argv[1], "--edits") == 0) {
-        edits = strtoul(argv[2], NULL, 10);
-        first = 3;
-    }
+    for (; first + 1 < argc; first += 2)
+        if (strcmp(argv[first], "--edits") == 0)
+            edits = strtoul(argv[first + 1], NULL, 10);
+        else if (strcmp(argv[first], "--flip-step") == 0)
+            flip_step = strtoul(argv[first + 1], NULL, 10);
+        else
+            break;
+    if (flip_step == 0) return 2;
     ki_rng_init(&rng, seed ? strtoull(seed, NULL, 10) : 1, 0);
-    for (int i = first; i < argc; i++) run_file(argv[i], edits, &rng);
+    for (int i = first; i < argc; i++) run_file(argv[i], &rng);
     printf("%zu inputs from %d files\n", runs, argc - first);
     return runs == 0; /* no seeds were found */
 }
