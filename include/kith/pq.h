@@ -48,7 +48,7 @@ KITH_API size_t kith_pq_table_size(const kith_pq *pq); /* floats: m * 2^bits */
  * In:       x[n][dim], the rows of the sample finite; n >= 2^bits; iterations 1.. (25 is usual).
  * Errors:   KITH_INVALID, KITH_NOMEM, KITH_CANCELLED; the quantiser is then untrained.
  * Threads:  the pool of run; the codebooks are the same with any number. Stage: "training codebooks".
- * Memory:   the sample's segment for each thread that works.
+ * Memory:   for each thread that works the sample's segment and what k-means of it takes (kmeans.h), and a codebook more.
  * Cost:     (iterations + 2) x sample x 2^bits x dim multiply-adds. */
 KITH_API kith_status kith_pq_train(kith_pq *pq, const float *x, size_t n, size_t iterations, uint64_t seed,
                                    const kith_run *run, kith_error *err);

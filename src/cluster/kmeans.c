@@ -59,9 +59,9 @@
 typedef struct block_result {
     double sum; /* of exact distances */
     size_t changed;
-    size_t
-        looked_at; /* centroids that the bound could not exclude; or points for which the grid is too rough */
-    size_t rough;  /* blocks for which bytes were too rough */
+    size_t looked_at; /* centroids that the bound could not exclude */
+    size_t unsure;    /* points for which the grid is too rough */
+    size_t rough;     /* blocks for which bytes were too rough */
 } block_result;
 
 typedef struct lloyd {
@@ -175,7 +175,7 @@ static kith_status assign_sieved(lloyd *l, size_t begin, size_t n, uint32_t *bef
 static void assign_on_grid(lloyd *l, size_t begin, size_t n, uint32_t *before, block_result *result)
 {
     if (l->has_previous) memcpy(before, l->assign + begin, n * sizeof *before);
-    ki_grid_find(l->grid, begin, n, l->assign + begin, l->dist + begin, &result->looked_at);
+    ki_grid_find(l->grid, begin, n, l->assign + begin, l->dist + begin, &result->unsure);
     tally(l, begin, n, before, result);
 }
 
@@ -220,6 +220,7 @@ static kith_status assign_all(lloyd *l, block_result *total, kith_error *err)
         total->sum += l->results[block].sum;
         total->changed += l->results[block].changed;
         total->looked_at += l->results[block].looked_at;
+        total->unsure += l->results[block].unsure;
         total->rough += l->results[block].rough;
     }
     return KITH_OK;
@@ -381,7 +382,7 @@ static kith_status lloyd_run(lloyd *l, const kith_kmeans_options *options, kith_
             if (l->size[j] > result->largest) result->largest = l->size[j];
         if (result->converged) break;
         result->splits += fill_empty(l, options->seed, result->iterations);
-        if (l->grid && total.looked_at > l->n / GRID_MAX_SHARE) {
+        if (l->grid && total.unsure > l->n / GRID_MAX_SHARE) {
             ki_grid_free(l->grid);
             l->grid = NULL;
         }
@@ -407,7 +408,7 @@ static kith_status lloyd_init(lloyd *l, uint64_t seed, kith_error *err)
     l->kernels = ki_kernels_get();
     l->block_size = ki_nearest_block(l->dim, l->k);
     if (ki_sieve_pays(l->k, l->dim)) l->block_size = ki_sieve_blocks(l->block_size);
-    KI_TRY(ki_grid_create(l->x, l->n, l->dim, l->k, allocator, &l->grid, err));
+    KI_TRY(ki_grid_create(l->x, l->n, l->dim, l->k, allocator, l->run, &l->grid, err));
     if (l->grid) l->block_size = l->block_size / KI_GRID_ROWS * KI_GRID_ROWS;
     l->n_blocks = (l->n + l->block_size - 1) / l->block_size;
     l->streams = threads == 1 && l->k * l->dim <= STREAM_SUMS;

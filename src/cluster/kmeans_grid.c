@@ -25,6 +25,7 @@
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "base/pool.h"
 
 /* Below these the product of floats is as fast; above MAX_DIM groups take more registers' worth of loads than they save. */
 #define MIN_CENTROIDS 64
@@ -34,6 +35,7 @@
 #define HUGE_STEP 1e14
 
 #define GROUP KI_GRID_GROUP
+#define PART (1024 * KI_GRID_ROWS) /* points that a thread puts on the grid at a time */
 static_assert(KI_GRID_ROWS == KI_SMALL_ROWS, "blocks of rows are those of the kernel");
 
 struct ki_grid {
@@ -59,16 +61,19 @@ struct ki_grid {
 /* The middle of each component's range; returns half of the widest range. */
 static double find_middle(ki_grid *g, size_t n)
 {
+    float low[MAX_DIM], high[MAX_DIM];
     double half = 0;
-    for (size_t d = 0; d < g->dim; d++) {
-        float low = g->x[d], high = low;
-        for (size_t i = 1; i < n; i++) {
+    memcpy(low, g->x, g->dim * sizeof *low);
+    memcpy(high, g->x, g->dim * sizeof *high);
+    for (size_t i = 1; i < n; i++)
+        for (size_t d = 0; d < g->dim; d++) {
             float value = g->x[i * g->dim + d];
-            low = value < low ? value : low;
-            high = value > high ? value : high;
+            low[d] = value < low[d] ? value : low[d];
+            high[d] = value > high[d] ? value : high[d];
         }
-        g->middle[d] = (double)low / 2 + (double)high / 2;
-        half = fmax(half, (double)high / 2 - (double)low / 2);
+    for (size_t d = 0; d < g->dim; d++) {
+        g->middle[d] = (double)low[d] / 2 + (double)high[d] / 2;
+        half = fmax(half, (double)high[d] / 2 - (double)low[d] / 2);
     }
     return half;
 }
@@ -89,9 +94,21 @@ static int32_t put(const ki_grid *g, const float *x, int16_t *whole, float *erro
     return squares;
 }
 
-static void put_points(ki_grid *g, size_t n)
+typedef struct filling {
+    ki_grid *grid;
+    size_t n;
+    const kith_run *run;
+} filling;
+
+/* Some blocks of points. */
+static void put_points(void *ctx, size_t part, size_t worker)
 {
-    for (size_t i = 0; i < n; i++) {
+    const filling *f = ctx;
+    const ki_grid *g = f->grid;
+    size_t first = part * PART, end = f->n - first < PART ? f->n : first + PART;
+    (void)worker;
+    if (f->run && kith_cancel_raised(f->run->cancel)) return;
+    for (size_t i = first; i < end; i++) {
         int16_t whole[MAX_DIM + 1] = {0};
         int16_t *block = g->rows + i / KI_GRID_ROWS * g->pairs * KI_GRID_ROWS * 2;
         g->squares[i] = put(g, g->x + i * g->dim, whole, &g->error[i]);
@@ -101,7 +118,7 @@ static void put_points(ki_grid *g, size_t n)
 }
 
 kith_status ki_grid_create(const float *x, size_t n, size_t dim, size_t k, const kith_allocator *allocator,
-                           ki_grid **out, kith_error *err)
+                           const kith_run *run, ki_grid **out, kith_error *err)
 {
     *out = NULL;
     const ki_kernels *kernels = ki_kernels_get();
@@ -130,9 +147,14 @@ kith_status ki_grid_create(const float *x, size_t n, size_t dim, size_t k, const
         ki_grid_free(g);
         return ki_fail_nomem(err, rows * g->pairs * 4);
     }
-    put_points(g, n);
-    *out = g;
-    return KITH_OK;
+    filling f = {.grid = g, .n = n, .run = run};
+    ki_pool_run(ki_run_pool(run), (n + PART - 1) / PART, put_points, &f);
+    kith_status status = ki_run_check(run, err);
+    if (status == KITH_OK)
+        *out = g;
+    else
+        ki_grid_free(g);
+    return status;
 }
 
 void ki_grid_free(ki_grid *g)

@@ -98,11 +98,13 @@ kith_status ki_filter_find(const ki_filter *filter, const float *x, const float 
 typedef struct ki_grid ki_grid;
 
 /* Put x[n][dim], finite, on a grid, to be searched against k centroids. They must live and stay as they are.
- * Out:      *grid; NULL when it would not pay: other shapes, other CPUs, points that are all the same.
- * Errors:   KITH_NOMEM.
- * Memory:   2 dim + 8 bytes a point. */
+ * Out:      *grid; NULL when it would not pay: other shapes, other CPUs, points that are all the same, or of sizes whose squares
+ *           leave float32.
+ * Errors:   KITH_NOMEM, KITH_CANCELLED.
+ * Threads:  the pool of run.
+ * Memory:   2 bytes a component, of an even number, and 8 a point. */
 kith_status ki_grid_create(const float *x, size_t n, size_t dim, size_t k, const kith_allocator *allocator,
-                           ki_grid **grid, kith_error *err);
+                           const kith_run *run, ki_grid **grid, kith_error *err);
 void ki_grid_free(ki_grid *grid); /* NULL is allowed */
 
 /* Take centroids[k][dim]. */

@@ -141,22 +141,36 @@ static unsigned cells_of(const char *spec)
 
 static uint64_t sample_size(const ki_state *s, unsigned cells);
 
+/* Rows that codebooks are trained on at most (quant/pq.c). */
+#define CODEBOOK_ROWS 65536
+
+/* What codebooks take beside: each thread has a segment of the sample, put on a grid as well (cluster/kmeans_grid.c), and the lists
+ * of k-means. */
+static double codebook_bytes(const ki_state *s, const char *spec, size_t threads, double m)
+{
+    unsigned segments = 0;
+    const char *pq = strstr(spec, "PQ");
+    if (!pq || sscanf(pq, "PQ%u", &segments) != 1 || segments == 0) return 0;
+    double rows = m < CODEBOOK_ROWS ? m : CODEBOOK_ROWS;
+    return (double)threads * rows * (6 * (double)s->dim / segments + 28);
+}
+
 /* What training takes at its peak: the sample, what k-means keeps of it, and the centroids. */
-static double training_bytes(const ki_state *s, const char *spec)
+static double training_bytes(const ki_state *s, const char *spec, size_t threads)
 {
     unsigned cells = cells_of(spec);
     double row = 4.0 * (double)s->dim, m = (double)sample_size(s, cells ? cells : 1024);
     if (strcmp(spec, "Flat") == 0) return 0;
-    return m * (2 * row + 32) + 4.0 * cells * row;
+    return m * (2 * row + 32) + 4.0 * cells * row + codebook_bytes(s, spec, threads, m);
 }
 
 /* The most that a build has in memory at a time. */
-static uint64_t peak_bytes(const ki_state *s, const char *spec)
+static uint64_t peak_bytes(const ki_state *s, const char *spec, const kith_run *run)
 {
     double n = (double)s->vectors, row = 4.0 * (double)s->dim, block = (double)ADD_BYTES;
     double rows = n < ADD_ROWS ? n : ADD_ROWS;
     if (rows * row < block) block = rows * row;
-    double training = training_bytes(s, spec);
+    double training = training_bytes(s, spec, kith_pool_threads(ki_run_pool(run)));
     double adding = GROWN * n * bytes_of_row(spec, s->dim) + 3 * block + 4.0 * cells_of(spec) * row;
     return (uint64_t)(training > adding ? training : adding) + SCRATCH;
 }
@@ -199,7 +213,7 @@ static kith_status choose(kith_collection *c, const kith_fold_options *options, 
         if (status == KITH_UNSUPPORTED) continue; /* not every structure and codec knows every metric */
         KI_TRY(status);
         kith_index_free(index);
-        uint64_t peak = peak_bytes(&c->state, specs[i]);
+        uint64_t peak = peak_bytes(&c->state, specs[i], options->run);
         if (peak < least) least = peak;
         if (peak > room) continue;
         memcpy(r->spec, specs[i], SPEC_BYTES);
@@ -219,7 +233,7 @@ static kith_status plan_anew(kith_collection *c, const kith_fold_options *option
     r->anew = 1;
     if (!options->spec) return choose(c, options, r, err);
     snprintf(r->spec, sizeof r->spec, "%s", options->spec);
-    r->peak = peak_bytes(&c->state, r->spec);
+    r->peak = peak_bytes(&c->state, r->spec, options->run);
     if (r->peak <= ki_budget_left(c)) return KITH_OK;
     return ki_fail(err, KITH_NOMEM, "%s: building %s needs %llu bytes, max_bytes leaves %llu", c->path,
                    r->spec, (unsigned long long)r->peak, (unsigned long long)ki_budget_left(c));

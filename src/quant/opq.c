@@ -253,7 +253,7 @@ static kith_status first_error(rounds *r, const float *x, uint64_t seed, const k
     return kith_pq_error(r->pq, x, r->n, run, error, err);
 }
 
-/* Which start is better: the components as they came, or those in t->matrix. y holds the latter. */
+/* Which start is better: the components as they came, or those in t->matrix, which r->x is by. */
 static kith_status choose_start(rounds *r, const float *x, uint64_t seed, const kith_run *run,
                                 kith_error *err)
 {

@@ -33,10 +33,10 @@
 #define POINTS_PER_CENTROID 256
 #define LEAST_POINTS ((size_t)1 << 15)
 
-/* Seeds are random unless the error of those of k-means++ is less by more than this factor. The latter leave more centroids among
- * points that lie apart, where few queries' neighbours are: of sift1m, IVF4096,PQ16, with the same error, recall@10 is 0.002 to
- * 0.004 less; random seeds are there within 1.05 of them before the first centroid moves and within 1.01 at the end. Where points are
- * equal or in groups (pixels; few rows) they are at 1.1 to 100, and end at up to 40 times the error; at 1.05, at 1.02. */
+/* Seeds are random unless the error of those of k-means++ is less by more than this factor, both after one assignment. The latter
+ * leave more centroids among points that lie apart, where few queries' neighbours are: of sift1m, IVF4096,PQ16, recall@10 is 0.002 to 0.004
+ * less with the same error in the end. There random seeds begin within 1.05 of them. Where points are equal or in groups (pixels; few
+ * rows) they begin with 1.1 to 100 times the error, and may end with 40 times. */
 #define SEED_LIMIT 1.05
 
 /* ---- the object ---- */

@@ -71,7 +71,7 @@ static void add_f64(double *y, const float *x, size_t n)
 static void add_f64_rows(double *sums, const float *x, size_t n, size_t dim, const uint32_t *which)
 {
     if (dim == 8) /* the commonest width of a segment */
-        for (size_t i = 0; i < n; i++) add_row(sums + which[i] * 8, x + i * 8, 8);
+        for (size_t i = 0; i < n; i++) add_row(sums + (size_t)which[i] * 8, x + i * 8, 8);
     else
         for (size_t i = 0; i < n; i++) add_row(sums + which[i] * dim, x + i * dim, dim);
 }

@@ -172,7 +172,7 @@ static double check_find(size_t n, size_t dim, size_t k, float scale, float shif
     for (size_t d = 0; d < dim; d++) centroids[3 * dim + d] *= out; /* may lie outside of all points */
     const ki_kernels *kernels = ki_kernels_get();
     ki_grid *grid;
-    assert_ok(ki_grid_create(x, n, dim, k, NULL, &grid, &err), &err);
+    assert_ok(ki_grid_create(x, n, dim, k, NULL, NULL, &grid, &err), &err);
     double share = -1;
     if (grid) {
         uint32_t *index = malloc(n * sizeof *index);
@@ -213,12 +213,18 @@ static void test_find(void **state)
             if (grids && dim >= 4 && dim <= 12) assert_true(share >= 0 && share < 0.1);
             assert_true(grids ? share >= 0 : share < 0);
         }
-        check_find(500, 8, 256, 1e-9f, 1, 1, 1); /* nothing but rounding */
-        check_find(500, 8, 256, 1, 0, 1, 5);     /* a centroid off the grid */
-        check_find(500, 8, 256, 1, 1e5f, 1, 1);  /* far from the origin */
-        check_find(500, 7, 256, 1e13f, 0, 1, 1); /* beyond the bounds, or nearly */
-        check_find(500, 7, 256, 1e-13f, 0, 1, 1);
-        check_find(500, 7, 256, 1e18f, 0, 1, 1);
+        static const struct {
+            float scale, shift;
+            int on;                 /* whether there is a grid for such points */
+        } edges[] = {{1e-6f, 1, 1}, /* nearly nothing but rounding */
+                     {1, 1e5f, 1},  /* far from the origin */
+                     {1e-9f, 0, 1}, {1e17f, 0, 1}, {1e-13f, 0, 0}, {1e19f, 0, 0}};
+        for (size_t e = 0; e < sizeof edges / sizeof *edges; e++) {
+            double share = check_find(500, 7, 256, edges[e].scale, edges[e].shift, 1, 1);
+            assert_int_equal(share >= 0, grids && edges[e].on);
+        }
+        double off = check_find(500, 8, 256, 1, 0, 1, 5); /* a centroid off the grid */
+        assert_int_equal(off >= 0, grids);
         double lost = check_find(500, 8, 100, 1, 0, 1e6f, 1); /* one point alone takes up the grid */
         if (grids) assert_true(lost > 0.9);
         assert_true(check_find(500, 17, 256, 1, 0, 1, 1) < 0); /* shapes that are not for it */

@@ -7,9 +7,11 @@
 #include <string.h>
 
 #include <kith/dataset.h>
+#include <kith/index.h>
 #include <kith/pq.h>
 
 #include "base/rng.h"
+#include "index/front.h"
 #include "math/linalg.h"
 #include "quant/transform.h"
 #include "quant/transform_internal.h"
@@ -169,6 +171,20 @@ static double residual_error(const float *x, const float *residual, size_t n, si
     return error;
 }
 
+/* The same of the rotation that an index of this spec has learned from x. */
+static double index_error(const char *spec, const float *x, const float *residual, size_t n, size_t dim)
+{
+    kith_index *index;
+    assert_ok(kith_index_create(spec, dim, NULL, &index, &err), &err);
+    assert_ok(kith_index_train(index, x, n, NULL, &err), &err);
+    float *y = malloc(n * dim * sizeof *y);
+    ki_transform_apply(index->transform, residual, n, y);
+    double error = pq_error(y, n, dim, 4);
+    kith_index_free(index);
+    free(y);
+    return error;
+}
+
 /* Centres that are far apart in directions of their own, and around them few directions that matter, others than those: what is
  * best for rows is not best for residuals, and a rotation that is learned for cells serves the latter. */
 static void test_residuals(void **state)
@@ -187,6 +203,9 @@ static void test_residuals(void **state)
            of_residuals = residual_error(x, residual, N, DIM, CENTRES);
     fprintf(stderr, "residuals: OPQ learned from rows %.6g, for cells %.6g\n", of_rows, of_residuals);
     assert_true(of_residuals < 0.8 * of_rows);
+    assert_true(index_error("OPQ4,PQ4", x, residual, N, DIM) > 0.9 * of_rows);
+    assert_true(index_error("OPQ4,IVF32,PQ4", x, residual, N, DIM) < 0.8 * of_rows);
+    assert_true(index_error("OPQ4,IVF32,SQ8", x, residual, N, DIM) > 0.9 * of_rows); /* codes of whole rows */
     free(x);
     free(residual);
 }
