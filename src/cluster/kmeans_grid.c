@@ -144,8 +144,9 @@ kith_status ki_grid_create(const float *x, size_t n, size_t dim, size_t k, const
     g->start = ki_alloc(allocator, columns, sizeof *g->start);
     g->exact = ki_alloc(allocator, columns, dim * sizeof *g->exact);
     if (!g->rows || !g->squares || !g->error || !g->columns || !g->start || !g->exact) {
+        size_t bytes = rows * 2 * g->pairs * sizeof *g->rows;
         ki_grid_free(g);
-        return ki_fail_nomem(err, rows * g->pairs * 4);
+        return ki_fail_nomem(err, bytes);
     }
     filling f = {.grid = g, .n = n, .run = run};
     ki_pool_run(ki_run_pool(run), (n + PART - 1) / PART, put_points, &f);
