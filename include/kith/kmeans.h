@@ -90,9 +90,11 @@ typedef struct kith_kmeans_result {
  * Memory:   two uint32 and one float a point, the centroids three times, a copy of the sample where one is
  *           taken; from 48 components and 256 centroids on, up to half of the points again, for a bound, or a byte a
  *           component of the centroids; from 64 centroids on and up to 16 components, 2 bytes a component (of an even
- *           number) and 8 a point, with AVX-512 VNNI. Mini-batch: a copy of the batch instead. max_cell: two uint32 and a float a point, the points of the cells being split.
+ *           number) and 8 a point, with AVX-512 VNNI. Mini-batch: a copy of the batch instead. max_cell: two uint32
+ *           and a float a point, the points of the cells being split.
  * Cost:     iterations x points x k x dim multiply-adds at most; a third of it or less where a few directions
- *           hold most of the variance, as in most features, or the CPU multiplies bytes (AVX-512 with VNNI).
+ *           hold most of the variance, as in most features, or the CPU multiplies bytes (AVX-512 with VNNI);
+ *           two thirds of the time for few components there.
  *           Mini-batch: the batch instead of the points. max_cell: one
  *           assignment more, and for each round the points times the centroids that were put elsewhere. */
 KITH_API kith_status kith_kmeans_train(const float *x, size_t n, size_t dim, size_t k,

@@ -23,6 +23,15 @@ static inline kith_pool *ki_run_pool(const kith_run *run)
     return run ? run->pool : NULL;
 }
 
+/* The pool and the cancel flag of run, without its progress: for steps of a stage that have stages of their own. */
+static inline kith_run ki_run_quiet(const kith_run *run)
+{
+    kith_run quiet;
+    kith_run_init(&quiet);
+    if (run) quiet.pool = run->pool, quiet.cancel = run->cancel;
+    return quiet;
+}
+
 /* KITH_OK, or KITH_CANCELLED with its message when the flag is up. */
 kith_status ki_run_check(const kith_run *run, kith_error *err);
 

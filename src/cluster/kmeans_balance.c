@@ -115,15 +115,6 @@ static void rank(balance *b, uint32_t *other)
     if (from != b->ranked) memcpy(b->ranked, from, b->k * sizeof *from);
 }
 
-/* The pool and the cancel flag of the whole, without its progress. */
-static kith_run quiet_run(const balance *b)
-{
-    kith_run run;
-    kith_run_init(&run);
-    if (b->run) run.pool = b->run->pool, run.cancel = b->run->cancel;
-    return run;
-}
-
 /* k-means of the points of a cell: its centroid becomes the first of `pieces`, the others go to `spare`[pieces - 1], cells
  * that are given up. *split: whether its points were not all equal. */
 static kith_status split(balance *b, uint32_t cell, size_t pieces, const uint32_t *spare, int *split,
@@ -149,7 +140,7 @@ static kith_status split(balance *b, uint32_t cell, size_t pieces, const uint32_
         options.seed = b->options->seed;
         options.spherical = b->options->spherical;
         options.allocator = b->allocator;
-        kith_run quiet = quiet_run(b);
+        kith_run quiet = ki_run_quiet(b->run);
         status = kith_kmeans_train(rows, n, dim, pieces, &options, &quiet, centroids, NULL, err);
     }
     for (size_t p = 0; p < pieces && status == KITH_OK && distinct; p++) {
@@ -206,7 +197,7 @@ static kith_status settle_changed(balance *b, kith_error *err)
         memcpy(rows + at * dim, b->x + i * dim, dim * sizeof *rows);
         point[at++] = (uint32_t)i;
     }
-    kith_run quiet = quiet_run(b);
+    kith_run quiet = ki_run_quiet(b->run);
     if (status == KITH_OK)
         status = kith_kmeans_assign(rows, n, dim, b->centroids, b->k, b->allocator, &quiet, which, dist, err);
     for (size_t i = 0; i < n && status == KITH_OK; i++) {

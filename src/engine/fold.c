@@ -348,13 +348,8 @@ static kith_status add_block(void *ctx, const ki_row_block *block, kith_error *e
 
 static kith_status add_all(kith_collection *c, kith_index *index, const kith_run *run, kith_error *err)
 {
-    adder a = {.index = index};
+    adder a = {.index = index, .run = ki_run_quiet(run)};
     ki_row_block block = {0};
-    kith_run_init(&a.run);
-    if (run) {
-        a.run.pool = run->pool;
-        a.run.cancel = run->cancel;
-    }
     kith_status status = ki_row_block_init(&block, c, ADD_BYTES, ADD_ROWS, add_block, &a, err);
     if (status == KITH_OK) status = ki_vectors_scan(c, run, "adding", ki_row_block_put, &block, err);
     if (status == KITH_OK) status = ki_row_block_finish(&block, err);
@@ -400,12 +395,7 @@ static kith_status follow(kith_collection *c, kith_index *index, uint64_t since,
 {
     ki_buffer found = {0};
     ki_row_block block = {0};
-    adder a = {.index = index};
-    kith_run_init(&a.run);
-    if (run) {
-        a.run.pool = run->pool;
-        a.run.cancel = run->cancel;
-    }
+    adder a = {.index = index, .run = ki_run_quiet(run)};
     kith_status status = ki_changed_keys(c, since, c->state.version, &found, err);
     const int64_t *keys = (const int64_t *)(const void *)found.data;
     size_t n = found.size / sizeof *keys;

@@ -131,9 +131,7 @@ static kith_status cut(growth *g, uint32_t parent, uint32_t cell, const uint32_t
     KI_TRY(reserve_cells(g, parts - 1, err));
     centroids = ki_alloc(env->allocator, parts * dim, sizeof *centroids);
     if (!centroids) return ki_fail_nomem(err, parts * dim * sizeof *centroids);
-    kith_run quiet;
-    kith_run_init(&quiet);
-    if (g->run) quiet.pool = g->run->pool, quiet.cancel = g->run->cancel;
+    kith_run quiet = ki_run_quiet(g->run);
     kith_kmeans_options options;
     kith_kmeans_options_init(&options);
     options.init = KITH_KMEANS_PLUSPLUS;

@@ -62,9 +62,7 @@ static kith_status tree_branches(const ki_ivf *ivf, const float *x, size_t n,
     if (!w->roots || !w->branch || !w->rows || !w->sorted)
         return ki_fail_nomem(err, n * dim * sizeof *w->sorted);
     KI_TRY(kith_kmeans_train(x, n, dim, b, options, run, w->roots, NULL, err));
-    kith_run quiet;
-    kith_run_init(&quiet);
-    if (run) quiet.pool = run->pool, quiet.cancel = run->cancel;
+    kith_run quiet = ki_run_quiet(run);
     KI_TRY(kith_kmeans_assign(x, n, dim, w->roots, b, env->allocator, &quiet, w->branch, NULL, err));
     size_t *next = w->rows + 2 * b, first = 0;
     for (size_t i = 0; i < n; i++) w->rows[w->branch[i]]++;

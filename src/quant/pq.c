@@ -269,12 +269,11 @@ static kith_status train_segments(training *t, kith_error *err)
     ki_stage stage;
     ki_stage_begin(&stage, t->run, "training codebooks", pq->m);
     t->stage = &stage;
-    kith_run_init(&t->inner);
-    t->inner.cancel = t->run ? t->run->cancel : NULL;
-    if (pq->m < kith_pool_threads(pool)) {
-        t->inner.pool = pool;
+    t->inner = ki_run_quiet(t->run);
+    if (pq->m < kith_pool_threads(pool))
         pool = NULL;
-    }
+    else
+        t->inner.pool = NULL;
     ki_pool_run(pool, pq->m, train_segment, t);
     KI_TRY(ki_run_check(t->run, err));
     if (t->failed)

@@ -252,12 +252,9 @@ static kith_status take_residuals(const ki_transform *t, float *x, size_t n, uin
     uint32_t *cell = ki_alloc(t->allocator, n, sizeof *cell);
     kith_status status =
         centroids && cell ? KITH_OK : ki_fail_nomem(err, cells * dim * sizeof *centroids + n * sizeof *cell);
-    kith_run quiet; /* one stage in place of theirs, which have the names of others */
-    kith_run_init(&quiet);
-    if (run) quiet.pool = run->pool, quiet.cancel = run->cancel;
+    kith_run quiet = ki_run_quiet(run); /* one stage in place of theirs, which have the names of others */
     ki_stage stage;
     ki_stage_begin(&stage, run, "training cells of the rotation", 1);
-    ki_stage_report(&stage, 0);
     if (status == KITH_OK)
         status = kith_kmeans_train(x, n, dim, cells, &options, &quiet, centroids, NULL, err);
     if (status == KITH_OK)

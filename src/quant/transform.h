@@ -39,10 +39,9 @@ typedef struct ki_transform_options {
     size_t dim, dim_out; /* dim_out 0: dim */
     size_t m;            /* segments, for OPQ and OPQP; a divisor of dim_out */
     size_t iterations;   /* rounds of OPQ, 0.. */
-    size_t
-        cells; /* what follows codes residuals to the centroids of so many cells: OPQ learns from such, too; 0: rows */
-    int centred; /* take off the mean */
-    int unit;    /* scale the result to unit length */
+    size_t cells;        /* OPQ learns from residuals to so many cells, as the codes will be; 0: from rows */
+    int centred;         /* take off the mean */
+    int unit;            /* scale the result to unit length */
 } ki_transform_options;
 
 typedef struct ki_transform ki_transform;
