@@ -32,10 +32,6 @@ size_t test_number(const char *variable, size_t usual);
 /* n*dim float32 from N(0,1), or around `centres` cluster centres when centres > 0; free() it. */
 float *test_vectors(size_t n, size_t dim, size_t centres, uint64_t seed);
 
-/* Assert that k-means of x[n][dim] is Lloyd's, however it finds the nearest centroids: the objective of each iteration is that of
- * the centroids before it, measured by kith_kmeans_assign; and its centroids are the same bytes on three threads. */
-void assert_kmeans_exact(const float *x, size_t n, size_t dim, size_t k);
-
 /* An allocator that counts, and fails allocation number `fail_at` (0-based; SIZE_MAX: never), or all from
  * then on. */
 typedef struct test_allocator {

@@ -5,6 +5,7 @@
 
 #include "base/rng.h"
 #include "cluster/kmeans_internal.h"
+#include "kmeans_exact.h"
 #include "support.h"
 
 static kith_error err;

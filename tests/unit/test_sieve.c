@@ -1,4 +1,5 @@
 /* Rows in bytes at every SIMD level; and the nearest column by them, which is that of measuring all. */
+#include "kmeans_exact.h"
 #include "support.h"
 
 #include <math.h>
