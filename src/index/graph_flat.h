@@ -62,8 +62,7 @@ typedef struct ki_flat_kind {
     size_t links;       /* a node has at most so many times the number of the spec */
     size_t chosen;      /* a new row chooses at most so many times that; the rest is for links back */
     int diversify;      /* links are chosen by graph_prune.h, else the nearest are */
-    /* The alpha of pruning; NULL: 1. */
-    double (*alpha)(const ki_structure_env *env);
+    size_t alpha;       /* the parameter that is the alpha of pruning; 0: it is 1 */
     /* Walks begin at the entry and at `starts` - 1 nodes drawn from the seed. apart: one walk after the other, each going on with
      * what the one before found (Malkov et al. 2014), else one walk from all. */
     int apart;

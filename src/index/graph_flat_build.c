@@ -100,11 +100,9 @@ size_t ki_flat_select(const ki_flat *g, ki_flat_worker *w, size_t n, uint8_t *mu
     size_t kept = 0, n_must = 0;
     ki_near_sort(w->near, n, must);
     if (g->kind->diversify) {
-        double alpha = g->kind->alpha ? g->kind->alpha(g->base.env) : 1;
-        /* Distances of unit vectors are 1 - cos, less 1; other products know no alpha. */
-        if (g->base.env->metric == KITH_DOT && !g->base.env->unit) alpha = 1;
-        double bias = g->base.env->metric == KITH_DOT ? alpha - 1 : 0;
-        ki_prune prune = {w->pair, g->nodes.codes.codes, limit, (float)alpha, (float)bias, fill};
+        const ki_structure_env *env = g->base.env;
+        ki_alpha alpha = ki_alpha_of(env, g->kind->alpha ? env->params[g->kind->alpha] : 1);
+        ki_prune prune = {w->pair, g->nodes.codes.codes, limit, alpha, fill};
         kept = ki_prune_select(&prune, w->near, n, must, links);
     } else {
         for (size_t i = 0; must && i < n; i++) n_must += must[i];

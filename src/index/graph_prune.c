@@ -2,6 +2,13 @@
 
 #include <string.h>
 
+ki_alpha ki_alpha_of(const ki_structure_env *env, double alpha)
+{
+    if (env->metric == KITH_DOT && !env->unit) return (ki_alpha){1, 0};
+    if (env->metric != KITH_L1 && env->metric != KITH_JACCARD) alpha *= alpha;
+    return (ki_alpha){(float)alpha, env->metric == KITH_DOT ? (float)(alpha - 1) : 0};
+}
+
 /* Candidates that a kept row is compared with at a time. */
 #define BLOCK 64
 
@@ -71,7 +78,7 @@ static size_t hide(const ki_prune *prune, uint32_t kept, ki_near *candidates, ui
         for (size_t i = 0; i < count; i++) {
             ki_near candidate = candidates[first + i];
             uint8_t needed = must ? must[first + i] : 0;
-            if (!needed && prune->alpha * dist[i] + prune->bias < candidate.dist) {
+            if (!needed && ki_alpha_hides(prune->alpha, dist[i], candidate.dist)) {
                 if (out->limit > 0) leave_out(out, candidate);
                 continue;
             }

@@ -7,15 +7,30 @@
 #ifndef KI_INDEX_GRAPH_PRUNE_H
 #define KI_INDEX_GRAPH_PRUNE_H
 
+#include "index/family.h"
 #include "index/graph_beam.h"
+
+/* How much nearer a link must lead to save another, in terms of the distances that scorers give. */
+typedef struct ki_alpha {
+    float factor, bias;
+} ki_alpha;
+
+/* Of a parameter that speaks of distances: squared ones are multiplied by its square, as is 1 - cos, which is half of one and
+ * given less 1. Dot products of rows of any length know no such factor: 1 there. */
+ki_alpha ki_alpha_of(const ki_structure_env *env, double alpha);
+
+/* A link to a row at `dist` is saved by one to another row, `between` away from it. */
+static inline int ki_alpha_hides(ki_alpha alpha, float between, float dist)
+{
+    return alpha.factor * between + alpha.bias < dist;
+}
 
 typedef struct ki_prune {
     ki_scorer *scorer; /* compares stored rows */
     ki_codes codes;    /* by node */
     size_t limit;      /* links at most */
-    float alpha;       /* 1: as in the papers of HNSW and NSG */
-    float bias;        /* added to alpha times a distance: 0, or alpha - 1 where distances are 1 too small */
-    int keep_pruned;   /* fill up with the nearest of those that were not kept */
+    ki_alpha alpha;
+    int keep_pruned; /* fill up with the nearest of those that were not kept */
 } ki_prune;
 
 /* The links of a node. Each row kept is compared with all that are still candidates, which is the paper's selection turned

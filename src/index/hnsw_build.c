@@ -45,6 +45,7 @@ typedef struct builder {
     ki_hnsw *h;
     size_t ef;
     int keep_pruned, extend;
+    ki_alpha alpha;
     ki_draft draft;
     const ki_codec *codec; /* what rows are compared by, the draft or the index's own, and ... */
     ki_codes codes;        /* ... its codes by node */
@@ -141,6 +142,7 @@ static kith_status builder_init(builder *b, const ki_input *input, const kith_ru
     if (b->ef < b->h->m) b->ef = b->h->m;
     b->keep_pruned = env->params[KI_HNSW_KEEP_PRUNED] != 0;
     b->extend = env->params[KI_HNSW_EXTEND] != 0;
+    b->alpha = ki_alpha_of(env, env->params[KI_HNSW_ALPHA]);
     b->block = ki_alloc(env->allocator, env->unit ? BATCH * env->dim : 1, sizeof *b->block);
     size_t encoded = h->shared && rows > BATCH ? rows : BATCH;
     b->code = ki_alloc(env->allocator, encoded, codec->code_size);
@@ -266,7 +268,7 @@ static void select_links(const builder *b, build_worker *w, size_t i, int level,
     for (size_t j = 0; j < i; j++)
         if (b->level[j] >= level) ki_beam_offer(beam, batch_dist[j], b->node[j]);
     for (size_t j = 0; j < beam->n; j++) w->near[j] = (ki_near){beam->near[j].dist, ki_beam_node(beam, j)};
-    ki_prune prune = {w->pair, b->codes, h->m, 1, 0, b->keep_pruned};
+    ki_prune prune = {w->pair, b->codes, h->m, b->alpha, b->keep_pruned};
     ki_prune_select(&prune, w->near, beam->n, NULL, ki_hnsw_row(h, b->node[i], level));
 }
 
@@ -375,7 +377,7 @@ static void reselect(const builder *b, build_worker *w, uint32_t node, int level
         w->must[i] = level == 0 && (h->parent[w->node[i]] == node || h->parent[node] == w->node[i]);
     }
     ki_near_sort(w->near, n, w->must);
-    ki_prune prune = {w->pair, b->codes, ki_hnsw_degree(h, level), 1, 0, b->keep_pruned};
+    ki_prune prune = {w->pair, b->codes, ki_hnsw_degree(h, level), b->alpha, b->keep_pruned};
     uint32_t selected[KI_GRAPH_DEGREE];
     ki_prune_select(&prune, w->near, n, w->must, selected);
     for (size_t i = 0; i < prune.limit; i++) ki_graph_store(&links[i], selected[i]);

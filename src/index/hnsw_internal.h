@@ -8,7 +8,7 @@
 #define KI_HNSW_MAX_LEVEL 30
 
 /* The parameters, in the order of the table. */
-enum { KI_HNSW_EF, KI_HNSW_EF_CONSTRUCTION, KI_HNSW_KEEP_PRUNED, KI_HNSW_EXTEND };
+enum { KI_HNSW_EF, KI_HNSW_EF_CONSTRUCTION, KI_HNSW_KEEP_PRUNED, KI_HNSW_EXTEND, KI_HNSW_ALPHA };
 
 typedef struct ki_hnsw_remover ki_hnsw_remover;
 

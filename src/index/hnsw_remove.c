@@ -179,7 +179,8 @@ static void mend(ki_hnsw *h, uint32_t node, int level)
     }
     ki_near_sort(r->near, n, r->must);
     /* As many links as before: selection alone would thin rows out a little with every removal. */
-    ki_prune prune = {r->pair, h->nodes.codes.codes, left + lost, 1, 0, 1};
+    ki_alpha alpha = ki_alpha_of(h->base.env, h->base.env->params[KI_HNSW_ALPHA]);
+    ki_prune prune = {r->pair, h->nodes.codes.codes, left + lost, alpha, 1};
     size_t kept = ki_prune_select(&prune, r->near, n, r->must, links);
     for (size_t i = 0; i < kept; i++)
         if (!among(r->node, left, links[i])) link_back(h, links[i], node, level);

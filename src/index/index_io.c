@@ -103,7 +103,7 @@ static const char *name_in(const ki_record_view *record, const char *name)
  * value. */
 static int came_later(const char *name)
 {
-    static const char *const later[] = {"mini_batch", "spherical", "max_cell"};
+    static const char *const later[] = {"mini_batch", "spherical", "max_cell", "alpha"};
     for (size_t i = 0; i < sizeof later / sizeof *later; i++)
         if (strcmp(name, later[i]) == 0) return 1;
     return 0;

@@ -8,7 +8,7 @@
 #include "math/hadamard.h"
 
 /* The parameters, in the order of the table. */
-enum { KI_QG_EF, KI_QG_SPARE, KI_QG_REACH, KI_QG_SCAN_BELOW, KI_QG_EF_CONSTRUCTION };
+enum { KI_QG_EF, KI_QG_SPARE, KI_QG_REACH, KI_QG_SCAN_BELOW, KI_QG_EF_CONSTRUCTION, KI_QG_ALPHA };
 
 /* A link is the number of a row; its top bit marks a filler: one that the selection would leave out, kept because the
  * room is there. KI_GRAPH_NONE: no link. */
@@ -220,6 +220,7 @@ void ki_qg_search(const ki_structure *structure, ki_scratch *scratch, ki_query *
 /* One thread's memory for choosing links. */
 typedef struct ki_qg_chooser {
     ki_scorer *ask;
+    ki_alpha alpha;
     ki_qg_point self, other;
     uint8_t *code; /* [KI_QG_CANDIDATES] codes side by side */
     float *factor;

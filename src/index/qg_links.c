@@ -6,10 +6,16 @@
 
 #include "base/error.h"
 
+/* Links of a row, and how many times nearer one must lead where there are so many. */
+#define ROOMY 32
+#define ROOMY_ALPHA 1.05
+
 kith_status ki_qg_chooser_init(const ki_qg *g, ki_qg_chooser *c, kith_error *err)
 {
     const ki_structure_env *env = g->base.env;
     const ki_codec *codec = env->codec;
+    double alpha = env->params[KI_QG_ALPHA];
+    c->alpha = ki_alpha_of(env, alpha > 0 ? alpha : g->at.degree < ROOMY ? 1 : ROOMY_ALPHA);
     KI_TRY(codec->ops->scorer(codec, env->allocator, &c->ask, err));
     KI_TRY(ki_qg_point_init(g, &c->self, err));
     KI_TRY(ki_qg_point_init(g, &c->other, err));
@@ -55,20 +61,25 @@ static void compare(const ki_qg *g, ki_qg_chooser *c, size_t i, size_t first, si
     c->ask->ops->score(c->ask, rest, NULL, n - first, INFINITY, c->dist + first);
 }
 
+/* Whether the row at `dist` may be a filler for one `between` away from it. Of rows at one place one is enough. */
+static int hides(const ki_qg_chooser *c, float between, float dist)
+{
+    return ki_alpha_hides(c->alpha, between, dist) || (between == 0 && dist == 0);
+}
+
 void ki_qg_choose(ki_qg *g, ki_qg_chooser *c, uint32_t slot, size_t n)
 {
     size_t kept = 0, degree = g->at.degree;
     ki_qg_point_load(g, &c->self, slot);
     gather(g, c, n);
     memset(c->hidden, 0, n);
-    /* Each row that is kept hides those behind it that are nearer to it than to this one. */
+    /* Each row that is kept hides those behind it that are nearer to it than to this one, alpha times. */
     for (size_t i = 0; i < n && kept < degree; i++) {
         if (c->hidden[i]) continue;
         kept++;
         if (i + 1 == n) break;
         compare(g, c, i, i + 1, n);
-        for (size_t j = i + 1; j < n; j++)
-            c->hidden[j] |= c->dist[j] < c->near[j].dist || (c->dist[j] == 0 && c->near[j].dist == 0);
+        for (size_t j = i + 1; j < n; j++) c->hidden[j] |= (uint8_t)hides(c, c->dist[j], c->near[j].dist);
     }
     size_t place = 0, fillers = degree - kept;
     for (size_t i = 0; i < n && place < degree; i++) {
@@ -111,10 +122,10 @@ void ki_qg_offer_link(ki_qg *g, ki_qg_chooser *c, uint32_t slot, uint32_t other)
     float dist = c->near[n].dist;
     int hidden = 0;
     for (size_t i = 0; i < n; i++)
-        if (!c->hidden[i] && c->near[i].dist <= dist)
-            hidden |= c->dist[i] < dist || (c->dist[i] == 0 && dist == 0);
+        if (!c->hidden[i] && c->near[i].dist <= dist) hidden |= hides(c, c->dist[i], dist);
     for (size_t i = 0; i < n && !hidden; i++)
-        if (c->near[i].dist > dist && c->dist[i] < c->near[i].dist && !c->hidden[i]) {
+        if (c->near[i].dist > dist && !c->hidden[i] &&
+            ki_alpha_hides(c->alpha, c->dist[i], c->near[i].dist)) {
             c->hidden[i] = 1;
             links[i] |= KI_QG_FILLER;
         }

@@ -31,19 +31,13 @@ static const kith_param_info params[] = {
                "a link is left out where another leads this many times nearer to its end; 1: NSG's rule"},
 };
 
-static double alpha(const ki_structure_env *env)
-{
-    double a = env->params[ALPHA];
-    return env->metric == KITH_L1 ? a : a * a; /* 1 - cos is half a squared distance too */
-}
-
 static kith_status bulk(const ki_flat_bulk *b, kith_error *err)
 {
     return ki_flat_bulk_refined(b, (size_t)b->graph->base.env->params[KNN], err);
 }
 
 static const ki_flat_kind kind = {
-    .prefix = "vamana", .links = 1, .chosen = 1, .diversify = 1, .alpha = alpha, .bulk = bulk};
+    .prefix = "vamana", .links = 1, .chosen = 1, .diversify = 1, .alpha = ALPHA, .bulk = bulk};
 
 static kith_status create(const ki_structure_env *env, ki_structure **structure, kith_error *err)
 {
