@@ -5,7 +5,7 @@
 ki_alpha ki_alpha_of(const ki_structure_env *env, double alpha)
 {
     if (env->metric == KITH_DOT && !env->unit) return (ki_alpha){1, 0};
-    if (env->metric != KITH_L1 && env->metric != KITH_JACCARD) alpha *= alpha;
+    if (env->metric == KITH_L2SQ || env->metric == KITH_DOT) alpha *= alpha;
     return (ki_alpha){(float)alpha, env->metric == KITH_DOT ? (float)(alpha - 1) : 0};
 }
 
@@ -60,7 +60,7 @@ static void leave_out(pruned *p, ki_near candidate)
     p->near[i] = candidate;
 }
 
-/* Of the candidates, take those out that a row just kept is nearer to than the node is. Returns how many are left. */
+/* Of the candidates, take those out that a row just kept is alpha times nearer to than the node is. Returns how many are left. */
 static size_t hide(const ki_prune *prune, uint32_t kept, ki_near *candidates, uint8_t *must, size_t n,
                    pruned *out)
 {

@@ -10,16 +10,16 @@
 #include "index/family.h"
 #include "index/graph_beam.h"
 
-/* How much nearer a link must lead to save another, in terms of the distances that scorers give. */
+/* How many times nearer a link must lead to make another needless, in terms of the distances that scorers give. */
 typedef struct ki_alpha {
     float factor, bias;
 } ki_alpha;
 
 /* Of a parameter that speaks of distances: squared ones are multiplied by its square, as is 1 - cos, which is half of one and
- * given less 1. Dot products of rows of any length know no such factor: 1 there. */
+ * given less 1; differing bits by itself. Dot products of rows of any length know no such factor: 1 there. */
 ki_alpha ki_alpha_of(const ki_structure_env *env, double alpha);
 
-/* A link to a row at `dist` is saved by one to another row, `between` away from it. */
+/* Whether a link to a row at `dist` is needless beside one to another row, `between` away from it. */
 static inline int ki_alpha_hides(ki_alpha alpha, float between, float dist)
 {
     return alpha.factor * between + alpha.bias < dist;

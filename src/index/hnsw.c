@@ -16,8 +16,6 @@
  *     survives reuse of the number.
  *   - A link back is appended as long as there is room, and only then selected (as hnswlib does; the paper selects
  *     at once): more links at no cost.
- *   - A link is left out where another leads not just nearer to its end but alpha = 1.04 times nearer (robust pruning, Subramanya
- *     et al. 2019): 3 % more rows are compared at an ef, and 4 to 9 % fewer at a recall.
  *   - A tree. Each node has a parent among its neighbours, at most M children, and edges of the tree are links in
  *     both directions that no selection may drop. So every node can be reached from every other on level 0, which
  *     neither the paper nor pruning gives; removal keeps it, and check proves it.
@@ -72,7 +70,7 @@ static const kith_param_info params[] = {
     [KI_HNSW_EXTEND] = {"extend_candidates", KITH_PARAM_BOOL, KITH_AT_BUILD, 0, 1, 0,
                         "take the neighbours of candidates as candidates too, for very clustered data"},
     [KI_HNSW_ALPHA] =
-        {"alpha", KITH_PARAM_FLOAT, KITH_AT_BUILD, 1, 4, 1.04,
+        {"alpha", KITH_PARAM_FLOAT, KITH_AT_BUILD, 1, 4, 1,
          "a link is left out where another leads this many times nearer to its end; 1: as in the paper"},
 };
 

@@ -99,14 +99,17 @@ static const char *name_in(const ki_record_view *record, const char *name)
     return name;
 }
 
-/* Whether a parameter came into being after files were written that have the others: what they lack has its initial
- * value. */
-static int came_later(const char *name)
+/* Some parameters came into being after files were written that have the others. What those were made by, or NULL: no file
+ * lacks the parameter. (Vamana had its alpha from the start; a file of it without is one of its early ones to us.) */
+static const double *before_it_came(const char *name)
 {
-    static const char *const later[] = {"mini_batch", "spherical", "max_cell", "alpha"};
+    static const struct {
+        const char *name;
+        double value;
+    } later[] = {{"mini_batch", 0}, {"spherical", 0}, {"max_cell", 0}, {"alpha", 1}};
     for (size_t i = 0; i < sizeof later / sizeof *later; i++)
-        if (strcmp(name, later[i]) == 0) return 1;
-    return 0;
+        if (strcmp(name, later[i].name) == 0) return &later[i].value;
+    return NULL;
 }
 
 static kith_status load_params(kith_index *index, ki_store *store, kith_error *err)
@@ -116,9 +119,13 @@ static kith_status load_params(kith_index *index, ki_store *store, kith_error *e
     for (size_t i = 0; i < ki_spec_param_count(&index->spec); i++) {
         const kith_param_info *info = ki_spec_param(&index->spec, i);
         if (info->when != KITH_AT_BUILD) continue;
-        if (came_later(info->name) && !ki_record_has(&record, info->name)) continue;
+        const double *before = before_it_came(info->name);
         double value;
-        KI_TRY(ki_record_get_f64(&record, name_in(&record, info->name), info->low, info->high, &value, err));
+        if (before && !ki_record_has(&record, info->name))
+            value = *before;
+        else
+            KI_TRY(
+                ki_record_get_f64(&record, name_in(&record, info->name), info->low, info->high, &value, err));
         kith_status status = kith_index_set(index, info->name, value, err);
         if (status == KITH_NOMEM) return status;
         if (status != KITH_OK) {

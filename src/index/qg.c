@@ -22,10 +22,7 @@
  *     link back is fitted in at once (qg_links.c), so rows can be added and removed at any time.
  *   - Links that the heuristic leaves out fill a row up: its room is read in any case. They are marked as fillers, have no
  *     links back, and give way first. One is left out where another leads alpha times nearer to its end (robust pruning,
- *     Subramanya et al. 2019), 1.05 times where there is room for 32: rows that few lead to are found more often. Much more than
- *     1.05 finds less again, and so does any in rows of 16, where links that are no fillers push each other out.
- *   - Walks begin at the root, a row of the mean of all with some hundreds of neighbours (qg_root.c). Rows that no path
- *     leads to stand there too, or hang on one another where they are many: so every row is reached, which check proves.
+ *     Subramanya et al. 2019), 1.05 times in rows of 32 links and more: rows that few lead to are found more often.
  *   - Under the dot product rows are linked by it as well. Links by |x - y|^2, or by that of rows made equally long by one more
  *     component (Bachrach et al., "Speeding up the Xbox recommender system", RecSys 2014), find far less: recall@10 at ef 50 was
  *     0.39 and 0.47 instead of 0.85 (30,000 rows of 32 components, lengths exp(0.5 N(0, 1)) times a normal row's).
@@ -87,8 +84,8 @@ static const kith_param_info params[] = {
                                "the same while rows are added; more builds slower and better"},
     [KI_QG_ALPHA] =
         {"alpha", KITH_PARAM_FLOAT, KITH_AT_BUILD, 0, 4, 0,
-         "a link is a filler where another leads this many times nearer to its end; 0: 1.05 where "
-         "rows have 32 links and more, else 1"},
+         "a link is a filler where another leads this many times nearer to its end; below 1: 1.05 "
+         "where rows have 32 links and more, else 1"},
 };
 
 /* ---- Create and free ---- */

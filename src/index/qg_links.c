@@ -6,7 +6,7 @@
 
 #include "base/error.h"
 
-/* Links of a row, and how many times nearer one must lead where there are so many. */
+/* Links of a row, and how many times nearer one must lead where there are so many (docs/design/004-qg.md, "A link must save"). */
 #define ROOMY 32
 #define ROOMY_ALPHA 1.05
 
@@ -15,7 +15,7 @@ kith_status ki_qg_chooser_init(const ki_qg *g, ki_qg_chooser *c, kith_error *err
     const ki_structure_env *env = g->base.env;
     const ki_codec *codec = env->codec;
     double alpha = env->params[KI_QG_ALPHA];
-    c->alpha = ki_alpha_of(env, alpha > 0 ? alpha : g->at.degree < ROOMY ? 1 : ROOMY_ALPHA);
+    c->alpha = ki_alpha_of(env, alpha >= 1 ? alpha : g->at.degree < ROOMY ? 1 : ROOMY_ALPHA);
     KI_TRY(codec->ops->scorer(codec, env->allocator, &c->ask, err));
     KI_TRY(ki_qg_point_init(g, &c->self, err));
     KI_TRY(ki_qg_point_init(g, &c->other, err));
@@ -61,10 +61,11 @@ static void compare(const ki_qg *g, ki_qg_chooser *c, size_t i, size_t first, si
     c->ask->ops->score(c->ask, rest, NULL, n - first, INFINITY, c->dist + first);
 }
 
-/* Whether the row at `dist` may be a filler for one `between` away from it. Of rows at one place one is enough. */
-static int hides(const ki_qg_chooser *c, float between, float dist)
+/* Whether the row at `dist` may be a filler beside one `between` away from it. Of rows at one place one is enough. */
+static int hides(const ki_qg *g, const ki_qg_chooser *c, float between, float dist)
 {
-    return ki_alpha_hides(c->alpha, between, dist) || (between == 0 && dist == 0);
+    return ki_alpha_hides(c->alpha, between, dist) ||
+           (g->base.env->metric == KITH_L2SQ && between == 0 && dist == 0);
 }
 
 void ki_qg_choose(ki_qg *g, ki_qg_chooser *c, uint32_t slot, size_t n)
@@ -79,7 +80,7 @@ void ki_qg_choose(ki_qg *g, ki_qg_chooser *c, uint32_t slot, size_t n)
         kept++;
         if (i + 1 == n) break;
         compare(g, c, i, i + 1, n);
-        for (size_t j = i + 1; j < n; j++) c->hidden[j] |= (uint8_t)hides(c, c->dist[j], c->near[j].dist);
+        for (size_t j = i + 1; j < n; j++) c->hidden[j] |= (uint8_t)hides(g, c, c->dist[j], c->near[j].dist);
     }
     size_t place = 0, fillers = degree - kept;
     for (size_t i = 0; i < n && place < degree; i++) {
@@ -122,7 +123,7 @@ void ki_qg_offer_link(ki_qg *g, ki_qg_chooser *c, uint32_t slot, uint32_t other)
     float dist = c->near[n].dist;
     int hidden = 0;
     for (size_t i = 0; i < n; i++)
-        if (!c->hidden[i] && c->near[i].dist <= dist) hidden |= hides(c, c->dist[i], dist);
+        if (!c->hidden[i] && c->near[i].dist <= dist) hidden |= hides(g, c, c->dist[i], dist);
     for (size_t i = 0; i < n && !hidden; i++)
         if (c->near[i].dist > dist && !c->hidden[i] &&
             ki_alpha_hides(c->alpha, c->dist[i], c->near[i].dist)) {
