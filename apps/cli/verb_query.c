@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 struct options {
@@ -30,6 +31,17 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+/* What a search is to blame on: a setting that its message begins with, or else the queries. */
+static const char *blamed(const cli_settings *settings, const answers *a, const kith_error *err)
+{
+    for (size_t i = 0; i < settings->n; i++) {
+        size_t size = strlen(settings->items[i].name);
+        if (strncmp(err->message, settings->items[i].name, size) == 0 && err->message[size] == ' ')
+            return "--set";
+    }
+    return a->queries_path;
+}
+
 static int search(cli_context *cli, kith_index *index, const cli_settings *settings, answers *a)
 {
     kith_error err;
@@ -52,7 +64,7 @@ static int search(cli_context *cli, kith_index *index, const cli_settings *setti
         cli_search(searcher, &a->queries, 0, nq, a->k, &options, a->ids, a->dist, a->stats, &err);
     a->seconds = now() - begun;
     kith_searcher_free(searcher);
-    if (status != KITH_OK) return cli_fail_error(cli, a->queries_path, &err);
+    if (status != KITH_OK) return cli_fail_error(cli, blamed(settings, a, &err), &err);
     return cli_cancelled(cli) ? cli_fail(cli, NULL, "interrupted") : CLI_OK;
 }
 

@@ -81,11 +81,11 @@ static const kith_param_info params[] = {
     [KI_QG_SCAN_BELOW] = {"scan_below", KITH_PARAM_INT, KITH_AT_SEARCH, 0, 1000, 10,
                           "all rows are compared where there are no more than this many times ef; 0: never"},
     [KI_QG_EF_CONSTRUCTION] = {"ef_construction", KITH_PARAM_INT, KITH_AT_BUILD, 16, 512, 128,
-                               "the same while rows are added; more builds slower and better"},
+                               "rows that a walk keeps while rows are added; more builds slower and better"},
     [KI_QG_ALPHA] =
         {"alpha", KITH_PARAM_FLOAT, KITH_AT_BUILD, 0, 4, 0,
-         "a link is a filler where another leads this many times nearer to its end; below 1: 1.05 "
-         "where rows have 32 links and more, else 1"},
+         "a link is the first to give way where another leads this many times nearer to its end; below 1: "
+         "1.05 where rows have 32 links and more, else 1"},
 };
 
 /* ---- Create and free ---- */

@@ -212,6 +212,18 @@ static void list_patterns(int kind, char *text, size_t size)
     text[0] = 0;
     for (size_t i = first; i < n && used < size; i++)
         used += (size_t)snprintf(text + used, size - used, "%s%s", i > first ? ", " : "", infos[i]->pattern);
+    if (used >= size) strcpy(text + size - sizeof "...", "...");
+}
+
+/* The pattern of which a piece is all but the number, or NULL. */
+static const char *without_number(int kind, piece p)
+{
+    for (; kind < N_KINDS; kind++)
+        for (size_t i = 0; i < kind_counts[kind]; i++) {
+            const char *pattern = part_of(kind, i)->info.pattern;
+            if (p.size > 0 && strncmp(pattern, p.text, p.size) == 0 && pattern[p.size] == '<') return pattern;
+        }
+    return NULL;
 }
 
 /* The next piece of the spec; spaces around it are passed over. */
@@ -239,6 +251,10 @@ kith_status ki_spec_parse(const char *text, ki_spec *spec, kith_error *err)
         const ki_part *part = NULL;
         int found = kind;
         for (; found < N_KINDS && !part; found++) part = find_part(found, p, args, where, &number);
+        const char *pattern = part ? NULL : without_number(kind, p);
+        if (pattern)
+            return ki_fail(err, KITH_INVALID, "spec: \"%.*s\" at position %zu lacks its number: %s",
+                           (int)p.size, p.text, p.at, pattern);
         if (!part) {
             char allowed[400];
             list_patterns(kind, allowed, sizeof allowed);

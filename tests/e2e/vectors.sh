@@ -172,6 +172,10 @@ cp kept.kidx before.kidx
 kith bench base.fvecs query.fvecs gt.ivecs --spec IVF32,Flat --set nprobe=32 --json --index kept.kidx --quiet >again.json
 grep -q '"build_seconds":null.*"recall":1.0' again.json || fail "the kept index: $(cat again.json)"
 cmp kept.kidx before.kidx || fail "the kept index was changed"
+# A short name is that of the index that it made; rows of another file are not those of the index.
+for _ in 1 2; do kith bench base.fvecs query.fvecs gt.ivecs --spec HNSW8 --index short.kidx --sweep ef=20 -q >short.txt || fail "bench --index by a short spec"; done
+"$make_vectors" 2000 16 9 other.fvecs 50
+refuse 1 'other data than other.fvecs' kith bench other.fvecs query.fvecs gt.ivecs --spec HNSW8 --index short.kidx --sweep ef=20 -q
 prints '^ +1.0000 +[0-9]+ +- +- +[0-9]+ +nprobe=32$' \
     kith bench base.fvecs query.fvecs gt.ivecs --spec IVF32,Flat --sweep nprobe=1,32 --threads 2 --batch 0 || fail "bench as a table"
 
@@ -199,6 +203,8 @@ refuse 1 'no parameter' kith bench base.fvecs query.fvecs gt.ivecs -s 'PQ{4,8}' 
 prints '^IVF<n>' kith families || fail "families does not list IVF"
 prints '^nprobe +search' kith families IVF32,PQ8 || fail "families SPEC does not list nprobe"
 prints '"name":"nprobe"' kith families --json || fail "families --json"
+refuse 1 '"QG" at position 0 lacks its number: QG<R>' kith families QG
+refuse 1 'allowed: .*\.\.\.$' kith families Foo
 
 # Refused: wrong usage is 2, what fails is 1; nothing is left behind.
 refuse 2 'output' kith build Flat base.fvecs
@@ -227,6 +233,7 @@ refuse 2 'below 1.5' kith compact grown.kidx --max-cell 1.2
 refuse 1 'no cells' kith compact flat.kidx
 refuse 1 'base.fvecs' kith query base.fvecs query.fvecs
 refuse 1 'missing.kidx' kith query missing.kidx query.fvecs
+refuse 1 'set: nprobe is 0' kith query kept.kidx query.fvecs --set nprobe=0
 refuse 1 'holds' kith bench base.fvecs query.fvecs gt.ivecs --spec Flat -k 50
 refuse 1 'holds' kith bench base.fvecs query.fvecs gt.ivecs --spec Flat --index kept.kidx
 : >empty.fvecs
