@@ -38,6 +38,9 @@ static const struct seed {
     {"qg16", "QG16,Flat", KITH_L2SQ, 3, 8, 0},
     {"qg16-sq8-rflat", "QG16,SQ8,RFlat", KITH_L2SQ, 4, 6, 0},
     {"qg16-f16", "QG16,F16", KITH_DOT, 4, 6, 0},
+    /* (these have alpha in the file, which older ones lack) */
+    {"qg32x32-cosine", "QG32x32,SQ8", KITH_COSINE, 3, 6, 0},
+    {"hnsw3-sq8", "HNSW3,SQ8", KITH_L2SQ, 2, 12, 0},
     {"qg16x64", "QG16x64,Flat", KITH_COSINE, 40, 6, 0},
     /* Trees. */
     {"kdtree", "KDTree,Flat", KITH_L2SQ, 2, 12, 0},
