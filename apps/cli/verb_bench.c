@@ -554,15 +554,22 @@ static int draw(cli_context *cli, bench *b)
     return status;
 }
 
+/* An index that is used again holds the rows of BASE: what codes give back is nearer to these than their mean is, rows of another
+ * set are twice as far, if it is alike. */
+static int check_rows(cli_context *cli, const bench *b)
+{
+    bool reused = isnan(b->build_seconds);
+    if (!reused || !(b->distortion > 1.5 * b->variance)) return CLI_OK;
+    return cli_fail(cli, b->options->index, "was built of other data than %s", cli->args[0]);
+}
+
 static int bench_one(cli_context *cli, bench *b, const wanted *now)
 {
     b->now = now;
     b->info = (kith_index_info){.struct_size = sizeof b->info};
     int status = make_index(cli, b);
     if (status == CLI_OK) status = measure_distortion(cli, b);
-    /* Codes are nearer to their rows than the mean is; rows of another set twice as far, if it is alike. */
-    if (status == CLI_OK && isnan(b->build_seconds) && b->distortion > 1.5 * b->variance)
-        status = cli_fail(cli, b->options->index, "was built of other data than %s", cli->args[0]);
+    if (status == CLI_OK) status = check_rows(cli, b);
     if (status == CLI_OK) status = measure_all(cli, b);
     kith_index_free(b->index);
     b->index = NULL;

@@ -99,8 +99,8 @@ static const char *name_in(const ki_record_view *record, const char *name)
     return name;
 }
 
-/* Some parameters came into being after files were written that have the others. What those were made by, or NULL: no file
- * lacks the parameter. (Vamana had its alpha from the start; a file of it without is one of its early ones to us.) */
+/* Some parameters came into being after files were written that have the others. The value that those were made by; NULL: no
+ * file lacks the parameter. (Vamana always had its alpha: a file of it that has none is taken as well.) */
 static const double *before_it_came(const char *name)
 {
     static const struct {

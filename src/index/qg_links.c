@@ -10,12 +10,18 @@
 #define ROOMY 32
 #define ROOMY_ALPHA 1.05
 
+static ki_alpha alpha_of(const ki_qg *g)
+{
+    double alpha = g->base.env->params[KI_QG_ALPHA];
+    if (alpha < 1) alpha = g->at.degree < ROOMY ? 1 : ROOMY_ALPHA;
+    return ki_alpha_of(g->base.env, alpha);
+}
+
 kith_status ki_qg_chooser_init(const ki_qg *g, ki_qg_chooser *c, kith_error *err)
 {
     const ki_structure_env *env = g->base.env;
     const ki_codec *codec = env->codec;
-    double alpha = env->params[KI_QG_ALPHA];
-    c->alpha = ki_alpha_of(env, alpha >= 1 ? alpha : g->at.degree < ROOMY ? 1 : ROOMY_ALPHA);
+    c->alpha = alpha_of(g);
     KI_TRY(codec->ops->scorer(codec, env->allocator, &c->ask, err));
     KI_TRY(ki_qg_point_init(g, &c->self, err));
     KI_TRY(ki_qg_point_init(g, &c->other, err));

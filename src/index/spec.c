@@ -202,7 +202,7 @@ static const ki_part *find_part(int kind, piece p, uint64_t *args, size_t *where
     return NULL;
 }
 
-/* All patterns of the kinds from `kind` on, for a message. */
+/* All patterns of the kinds from `kind` on, for a message; dots at the end where there is no room for more. */
 static void list_patterns(int kind, char *text, size_t size)
 {
     size_t n, used = 0;
@@ -224,6 +224,20 @@ static const char *without_number(int kind, piece p)
             if (p.size > 0 && strncmp(pattern, p.text, p.size) == 0 && pattern[p.size] == '<') return pattern;
         }
     return NULL;
+}
+
+static kith_status refuse(int kind, piece p, kith_error *err)
+{
+    const char *pattern = without_number(kind, p);
+    if (pattern)
+        return ki_fail(err, KITH_INVALID, "spec: \"%.*s\" at position %zu lacks its number: %s", (int)p.size,
+                       p.text, p.at, pattern);
+    char allowed[400];
+    list_patterns(kind, allowed, sizeof allowed);
+    return ki_fail(err, KITH_INVALID, "spec: \"%.*s\" at position %zu is no %s%s; allowed: %s",
+                   p.size > 60 ? 60 : (int)p.size, p.text, p.at,
+                   kind == N_KINDS ? "part that may come here" : kind_names[kind],
+                   kind < REFINEMENT ? " or later part" : "", allowed[0] ? allowed : "nothing more");
 }
 
 /* The next piece of the spec; spaces around it are passed over. */
@@ -251,18 +265,7 @@ kith_status ki_spec_parse(const char *text, ki_spec *spec, kith_error *err)
         const ki_part *part = NULL;
         int found = kind;
         for (; found < N_KINDS && !part; found++) part = find_part(found, p, args, where, &number);
-        const char *pattern = part ? NULL : without_number(kind, p);
-        if (pattern)
-            return ki_fail(err, KITH_INVALID, "spec: \"%.*s\" at position %zu lacks its number: %s",
-                           (int)p.size, p.text, p.at, pattern);
-        if (!part) {
-            char allowed[400];
-            list_patterns(kind, allowed, sizeof allowed);
-            return ki_fail(err, KITH_INVALID, "spec: \"%.*s\" at position %zu is no %s%s; allowed: %s",
-                           p.size > 60 ? 60 : (int)p.size, p.text, p.at,
-                           kind == N_KINDS ? "part that may come here" : kind_names[kind],
-                           kind < REFINEMENT ? " or later part" : "", allowed[0] ? allowed : "nothing more");
-        }
+        if (!part) return refuse(kind, p, err);
         KI_TRY(check_args(part, args, where, err));
         found--;
         if (found == TRANSFORM) {
